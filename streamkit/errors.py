@@ -1,0 +1,85 @@
+"""Every error that streamkit raises, and the three that users raise to say what should happen next.
+
+    StreamkitError
+    ├── ConfigurationError (also a ValueError)   an option, a setting or an environment variable is wrong
+    ├── DecodeError                              a record's data is not what it should be
+    ├── SinkError                                a sink could not take a write
+    ├── QueueError                               a retry queue or dead-letter target could not take a record
+    ├── BatchFailed                              the answer can only be an exception (SNS has no partial answer)
+    ├── Reject                                   raised by users: this record can never succeed
+    ├── Retry(delay)                             raised by users: this record may succeed later
+    └── Unavailable                              raised by users: a dependency is down; the record is not at fault
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchFailed",
+    "ConfigurationError",
+    "DecodeError",
+    "QueueError",
+    "Reject",
+    "Retry",
+    "SinkError",
+    "StreamkitError",
+    "Unavailable",
+]
+
+
+class StreamkitError(Exception):
+    """The base of all streamkit's errors."""
+
+
+class ConfigurationError(StreamkitError, ValueError):
+    """An option, a setting or an environment variable is missing or wrong; the message says what to write instead."""
+
+
+class DecodeError(StreamkitError):
+    """A record's data can't be decoded: poison, which goes to dead letters without retries where there are any.
+
+    ``event_id`` names the record where it is known. The message never holds the data.
+    """
+
+    def __init__(self, message: str, event_id: str | None = None) -> None:
+        super().__init__(message)
+        self.event_id = event_id
+
+
+class SinkError(StreamkitError):
+    """Why a sink did not take a write."""
+
+
+class QueueError(StreamkitError):
+    """Why a retry queue or a dead-letter target did not take a record."""
+
+
+class BatchFailed(StreamkitError):
+    """Raised out of the handler where the trigger knows no partial answer (SNS), so that it delivers again."""
+
+
+class Reject(StreamkitError):
+    """Raise it in ``process`` for a record that can never succeed: ``raise Reject("negative total")``.
+
+    The record goes to the policy's dead letters at once, without retries. Without dead letters it is an ordinary failure.
+    """
+
+
+class Retry(StreamkitError):
+    """Raise it in ``process`` for a record that may succeed in ``delay`` seconds: ``raise Retry(60)``.
+
+    On the retry path the record does not run sooner than that, and the try counts as an attempt. Under ``Block`` it is a
+    plain failure: Lambda chooses the time.
+    """
+
+    def __init__(self, delay: float, reason: str = "") -> None:
+        if not 0 <= delay < float("inf"):
+            raise ConfigurationError(f"Retry(delay) takes seconds, 0 or more; got {delay!r}")
+        super().__init__(reason or f"again in {delay:g} s")
+        self.delay = delay
+
+
+class Unavailable(StreamkitError):
+    """Raise it in ``process`` when a dependency is down: ``raise Unavailable("payments API")``.
+
+    The record stays in the stream under every policy: it is not diverted, parked, dead-lettered or counted as an attempt.
+    """
