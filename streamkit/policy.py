@@ -1,0 +1,69 @@
+"""What a bad record costs: its shard (``Block``), its own place in the order (``Divert``) or its key (``Park``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import ConfigurationError
+from .queues.base import Queue
+
+__all__ = ["Block", "Divert", "Park", "Policy"]
+
+
+class Policy:
+    """What ``on_failure`` takes. ``queue`` is the retry queue, ``dead_letters`` where poison and given-up records go."""
+
+    queue: Queue | None = None
+    dead_letters: Queue | None = None
+    attempts: int = 3
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        for part, queue in (("queue", self.queue), ("dead_letters", self.dead_letters)):
+            if queue is not None and not queue.owner:
+                queue.owner = f"{owner.__name__}.{name}'s {part}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Block(Policy):
+    """A failed record holds its shard until it succeeds or Lambda discards it. The default, and the strictest order.
+
+    ``dead_letters`` takes what can never succeed (``Reject``, undecodable data), so that only the rest blocks.
+    """
+
+    def __init__(self, dead_letters: Queue | None = None) -> None:
+        self.dead_letters = _queue("Block", "dead_letters", dead_letters)
+
+
+class Divert(Policy):
+    """A failed record goes to ``queue`` for retries of its own; later records of its key do not wait for it.
+
+    After ``attempts`` failed tries from the queue it goes to ``dead_letters``. Without ``dead_letters`` it is tried until
+    the queue's own redrive policy ends it.
+    """
+
+    def __init__(self, queue: Queue, dead_letters: Queue | None = None, attempts: int = 3) -> None:
+        if queue is None:
+            raise ConfigurationError('Divert(queue) needs a retry queue, e.g. Divert(SqsQueue.from_env("RETRIES"))')
+        self.queue = _queue("Divert", "queue", queue)
+        self.dead_letters = _queue("Divert", "dead_letters", dead_letters)
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ConfigurationError(f"Divert(attempts) takes a whole number, 1 or more; got {attempts!r}")
+        self.attempts = attempts
+
+
+class Park(Policy):
+    """Holds a failed record's key, and no other, in a queue and a ledger. It is not built yet, and says so."""
+
+    def __init__(self, queue: Queue, ledger: Any, dead_letters: Queue | None = None, attempts: int = 3) -> None:
+        raise ConfigurationError(
+            "Park is not built yet: use Block() where the order of a key matters more than the flow of its shard, "
+            "Divert(queue) where it does not"
+        )
+
+
+def _queue(policy: str, part: str, queue: Queue | None) -> Queue | None:
+    if queue is not None and not isinstance(queue, Queue):
+        raise ConfigurationError(f"{policy}({part}) takes a queue, such as SqsQueue or MemoryQueue; got {queue!r}")
+    return queue

@@ -1,0 +1,116 @@
+"""The seam to whatever is written to: a sink makes writes, and delivers them in requests."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from ..errors import StreamkitError
+from ..record import Record
+
+__all__ = ["Refusal", "Sink", "Write", "making"]
+
+RefusalKind = Literal["invalid", "failed", "unavailable"]
+
+
+class _Making(threading.local):
+    """How many writes this thread has made, so that one made and not yielded can be told."""
+
+    count = 0
+
+
+making = _Making()
+
+
+class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
+    """One thing to write, made by a sink and yielded by ``process``: ``yield search.document(id, fields)``.
+
+    A write is a value: a sink takes a copy of what it is given (encoded, as a rule) when it makes one, so that a later
+    change of the caller's object can't reach it.
+    """
+
+    sink: Sink
+    payload: Any
+    # Bytes in the request, 0 where the sink counts writes only.
+    size: int = 0
+    _record: Record | None = None
+    _processor: str = ""
+    _n: int = 0
+
+    def __post_init__(self) -> None:
+        making.count += 1
+
+    @property
+    def write_id(self) -> str:
+        """``<event_id>/<processor name>/<n>``, the same at every repeat: what sinks dedupe by. n counts from 0."""
+        if self._record is None:
+            raise StreamkitError("a write has no id before it is yielded")
+        return f"{self._record.event_id}/{self._processor}/{self._n}"
+
+    @property
+    def event_id(self) -> str:
+        """The id of the record that this write is of."""
+        if self._record is None:
+            raise StreamkitError("a write has no record before it is yielded")
+        return self._record.event_id
+
+    def __repr__(self) -> str:
+        # Never the payload: a write may be printed into a log.
+        return f"<Write {self.write_id if self._record else 'not yielded'} to {type(self.sink).__name__}>"
+
+
+class Refusal(msgspec.Struct, frozen=True, eq=False):
+    """A write that the sink did not take, and why.
+
+    ``kind``: ``"invalid"``, it can never succeed, as ``Reject``; ``"failed"``, the processor's policy applies;
+    ``"unavailable"``, no answer for this write (throttled, 5xx, timed out, the deadline came), so it stays in the stream.
+    """
+
+    write: Write
+    error: Exception
+    kind: RefusalKind = "failed"
+
+
+class Sink(ABC):
+    """Subclass it for a service of your own: ``write``, the limits of one request, and nouns that make writes.
+
+        class Ledger(Sink):
+            request_writes = 100
+
+            def entry(self, account: str, amount: int) -> Write:
+                return Write(self, (account, amount))
+
+            def write(self, writes, *, deadline):
+                self.client.post([w.payload for w in writes], timeout=deadline - time.monotonic())
+                return ()
+
+    ``streamkit.testing.contracts.SinkContract`` is the suite that every sink has to pass.
+    """
+
+    #: How many writes fill one request: as soon as so many are held, they are delivered.
+    request_writes: ClassVar[int] = 500
+    #: How many bytes of ``Write.size`` fill one request; None where the service has no such limit.
+    request_bytes: ClassVar[int | None] = None
+    #: ``Orders.search``: the class and attribute that hold this sink, for errors to say who wants something.
+    owner: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = f"{owner.__name__}.{name}"
+
+    @abstractmethod
+    def write(self, writes: Sequence[Write], *, deadline: float) -> Iterable[Refusal]:
+        """Deliver ``writes``, in order, and return what was refused: empty (or None) when all were taken.
+
+        ``deadline`` is a time on ``time.monotonic()``'s clock; what has no answer by then is ``unavailable``. It may be
+        past already: try once, without retries, with a short time-out. ``writes`` never exceed one full request, unless
+        a single write is larger than that. An exception makes all of ``writes`` unavailable. One thread calls at a time;
+        nothing may be held after it returns.
+        """
+
+    def close(self) -> None:
+        """Release connections. The sink is not used afterwards."""
+        return
