@@ -1,0 +1,193 @@
+"""A server as a child process: started on free loopback ports, waited for, stopped, and never left behind.
+
+    def command(port):
+        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)]
+
+    with running("moto", command, answers("/moto-api/")) as moto:
+        print(moto.endpoint)
+
+Between this process and the server stands a watcher (this file, run as a script) that leads their process group. It
+sees by its parent's id when this process dies, by SIGKILL too, and then ends the server. Linux's PR_SET_PDEATHSIG would
+do that without a process more, but only on Linux, and it fires when the *thread* that started the server ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LOOPBACK", "Running", "ServerError", "answers", "running"]
+
+LOOPBACK = "127.0.0.1"
+Ready = Callable[["Running"], bool]
+
+
+class ServerError(RuntimeError):
+    """A server did not start; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started server. ``pid`` leads the process group of the server and its watcher: ``os.killpg(pid, ...)``."""
+
+    name: str
+    ports: tuple[int, ...]
+    pid: int
+    #: A folder of this server's own, with its log; it is removed with the server.
+    folder: Path
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+def answers(path: str = "/") -> Ready:
+    """Ready when the first port answers ``GET path`` with any status below 500."""
+
+    def ready(server: Running) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, server.port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ready
+
+
+@contextlib.contextmanager
+def running(
+    name: str,
+    command: Callable[..., Sequence[str]],
+    ready: Ready,
+    *,
+    ports: Sequence[int] = (0,),
+    env: Mapping[str, str] | None = None,
+    start_within: float = 60.0,
+    stop_within: float = 10.0,
+) -> Iterator[Running]:
+    """Run ``command(*ports)`` until the block ends, in a folder of its own; enter the block once ``ready`` is true.
+
+    A port of 0 stands for a free one. Between choosing it and the server's taking it another process may take it, so a
+    server that ends before it is ready is started again on other ports, three times in all. ``env`` is added to this
+    process's environment. Times are in seconds; past ``stop_within`` SIGTERM is followed by SIGKILL.
+
+    Raises ServerError when the server ends, or is not ready within ``start_within``.
+    """
+    tries = 3 if 0 in ports else 1
+    until = time.monotonic() + start_within
+    while True:
+        tries -= 1
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        try:
+            chosen = _choose(ports)
+            process = _start(command(*chosen), folder, env, stop_within)
+            try:
+                server = Running(name, chosen, process.pid, folder)
+                problem = _wait(process, server, ready, until)
+                if problem is None:
+                    yield server
+                    return
+                if tries == 0 or process.poll() is None:
+                    raise ServerError(f"{name} {problem}; its log ends:\n{_tail(server.log)}")
+            finally:
+                _stop(process, stop_within)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _choose(ports: Sequence[int]) -> tuple[int, ...]:
+    with contextlib.ExitStack() as held:  # All at once, so that no two are the same.
+        chosen = []
+        for port in ports:
+            if port == 0:
+                listener = held.enter_context(socket.socket())
+                listener.bind((LOOPBACK, 0))
+                port = listener.getsockname()[1]
+            chosen.append(port)
+        return tuple(chosen)
+
+
+def _start(
+    command: Sequence[str], folder: Path, env: Mapping[str, str] | None, stop_within: float
+) -> subprocess.Popen[bytes]:
+    watcher = [sys.executable, "-I", str(Path(__file__).resolve()), str(os.getpid()), str(stop_within), str(folder)]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*watcher, *command],
+            cwd=folder,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Its own group, and Ctrl-C is this process's to handle.
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], server: Running, ready: Ready, until: float) -> str | None:
+    """None once the server is ready, else what went wrong."""
+    while process.poll() is None:
+        # Alive after it answered, too: the answer may be another server's, which has taken the port.
+        if ready(server) and process.poll() is None:
+            return None
+        if time.monotonic() > until:
+            return "was not ready in time"
+        time.sleep(0.05)
+    return f"ended with code {process.returncode} before it was ready"
+
+
+def _stop(process: subprocess.Popen[bytes], within: float) -> None:
+    for end, limit in ((signal.SIGTERM, within), (signal.SIGKILL, None)):
+        # The group may hold more than the watcher, which ends last; a stopped one has to run to end.
+        for sign in (end, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(limit)
+            return
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _watch(parent: int, stop_within: float, folder: str, command: Sequence[str]) -> int:
+    """Run ``command`` until it ends, or until the process that started this one is gone."""
+    # SIGTERM reaches the whole group; this process goes on until the server has ended. A function, since SIG_IGN
+    # would be inherited by the server.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server = subprocess.Popen(command)
+    while os.getppid() == parent:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return server.wait(0.2)
+    os.killpg(0, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(stop_within)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(_watch(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]))
