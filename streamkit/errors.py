@@ -1,14 +1,14 @@
 """Every error that streamkit raises, and the three that users raise to say what should happen next.
 
-    StreamkitError
-    ├── ConfigurationError (also a ValueError)   an option, a setting or an environment variable is wrong
-    ├── DecodeError                              a record's data is not what it should be
-    ├── SinkError                                a sink could not take a write
-    ├── QueueError                               a retry queue or dead-letter target could not take a record
-    ├── BatchFailed                              the answer can only be an exception (SNS has no partial answer)
-    ├── Reject                                   raised by users: this record can never succeed
-    ├── Retry(delay)                             raised by users: this record may succeed later
-    └── Unavailable                              raised by users: a dependency is down; the record is not at fault
+StreamkitError
+├── ConfigurationError (also a ValueError)   an option, a setting or an environment variable is wrong
+├── DecodeError                              a record's data is not what it should be
+├── SinkError                                a sink could not take a write
+├── QueueError                               a retry queue or dead-letter target could not take a record
+├── BatchFailed                              the answer can only be an exception (SNS has no partial answer)
+├── Reject                                   raised by users: this record can never succeed
+├── Retry(delay)                             raised by users: this record may succeed later
+└── Unavailable                              raised by users: a dependency is down; the record is not at fault
 """
 
 from __future__ import annotations

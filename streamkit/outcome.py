@@ -1,12 +1,12 @@
 """What became of a record, as a value. Each stage takes outcomes and gives outcomes; only the answer reads them at last.
 
-    NotStarted ──▶ Done ──────────────┐
-        │           │ a write refused  ├──▶ settled: the checkpoint may pass
-        │           ▼                  │
-        │         Failed ──▶ Settled ──┘
-        │           │  a later record of its key
-        │           ▼
-        └──▶ Unavailable, Held ──▶ unsettled: the answer stays at or below it
+NotStarted ──▶ Done ──────────────┐
+    │           │ a write refused  ├──▶ settled: the checkpoint may pass
+    │           ▼                  │
+    │         Failed ──▶ Settled ──┘
+    │           │  a later record of its key
+    │           ▼
+    └──▶ Unavailable, Held ──▶ unsettled: the answer stays at or below it
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ class Policy:
     queue: Queue | None = None
     dead_letters: Queue | None = None
     attempts: int = 3
+    #: What to write where dead letters are missing.
+    advice: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         for part, queue in (("queue", self.queue), ("dead_letters", self.dead_letters)):
@@ -32,6 +34,8 @@ class Block(Policy):
     ``dead_letters`` takes what can never succeed (``Reject``, undecodable data), so that only the rest blocks.
     """
 
+    advice = 'Block(dead_letters=SqsQueue.from_env("DEAD_LETTERS"))'
+
     def __init__(self, dead_letters: Queue | None = None) -> None:
         self.dead_letters = _queue("Block", "dead_letters", dead_letters)
 
@@ -42,6 +46,8 @@ class Divert(Policy):
     After ``attempts`` failed tries from the queue it goes to ``dead_letters``. Without ``dead_letters`` it is tried until
     the queue's own redrive policy ends it.
     """
+
+    advice = 'Divert(…, dead_letters=SqsQueue.from_env("DEAD_LETTERS"))'
 
     def __init__(self, queue: Queue, dead_letters: Queue | None = None, attempts: int = 3) -> None:
         if queue is None:

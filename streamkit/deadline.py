@@ -1,0 +1,54 @@
+"""When an invocation has to have answered, and whether there is time for another record before that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["Deadline"]
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """The end of one invocation, read from Lambda's context, so that a simulated clock rules as the real one does.
+
+    Work starts only while ``remaining() >= reserve + longest_record``: the processor's ``deadline_margin``, the longest
+    request so far to each sink and queue, and the longest record so far. All of it was measured in this invocation.
+    """
+
+    def __init__(self, context: Any, margin: float) -> None:
+        self._milliseconds: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
+        self._margin = margin
+        self._longest_request: dict[int, float] = {}
+        self.longest_record = 0.0
+        self.reserve = margin
+
+    def remaining(self) -> float:
+        """Seconds until the function is stopped; infinity where nobody said."""
+        milliseconds = self._milliseconds
+        return float("inf") if milliseconds is None else milliseconds() / 1000
+
+    def allows_another(self) -> bool:
+        """Whether one more record, as long as the longest so far, would leave time to flush and answer."""
+        return self.remaining() >= self.reserve + self.longest_record
+
+    def of_request(self) -> float:
+        """The latest time, on ``time.monotonic()``'s clock, for a sink or queue to have answered.
+
+        Half the margin is left to answer with; of less time than that, half goes to the request and half to the answer.
+        """
+        remaining = self.remaining()
+        return time.monotonic() + max(remaining - self._margin / 2, remaining / 2)
+
+    def request(self, to: object, call: Callable[[float], T]) -> T:
+        """Make one request with its deadline, and remember how long such a one takes."""
+        before = self.remaining()
+        try:
+            return call(self.of_request())
+        finally:
+            took = before - self.remaining() if self._milliseconds else 0.0
+            if took > self._longest_request.get(id(to), 0.0):
+                self._longest_request[id(to)] = took
+                self.reserve = self._margin + sum(self._longest_request.values())

@@ -1,0 +1,153 @@
+"""What a retry queue and a dead-letter target hold: the record, whole, with where it came from and what happened to it.
+
+Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by its first field:
+
+    streamkit_envelope               1
+    event_id                         of the record, the same through every retry and redrive
+    source                           "kinesis", "sqs" or "sns": what first brought the record to streamkit
+    processor                        the name of the processor that it failed in
+    data                             the payload in base64; null where it could not be decoded
+    undecoded                        what came in its place, as text; else null
+    partition_key, explicit_hash_key, sequence_number, sub_sequence_number, shard_id, stream_arn
+                                     its position in the stream; null where it never was in one
+    approximate_arrival_timestamp    seconds since the epoch, or null
+    attempts                         failed tries on the retry path so far; the stream's own try does not count
+    failures                         the latest ten, oldest first: {attempt, type, message, time}, attempt as Record has it
+    not_before                       seconds since the epoch before which it must not run, or null
+    correlation                      ids to follow the event by: text to text
+
+A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
+it is. Fields may be added to version 1; a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .errors import DecodeError, Retry
+from .reason import reason
+from .record import Record, Source
+
+__all__ = ["MARK", "VERSION", "Early", "Envelope", "Failure", "UnknownVersion", "open_envelope"]
+
+MARK = "streamkit_envelope"
+VERSION = 1
+_MOST_FAILURES = 10
+
+
+class UnknownVersion(Exception):
+    """An envelope that a newer streamkit has made; only that one can read it."""
+
+
+class Early(Retry):
+    """Received before its not-before time: it goes back for the rest of its delay, and this is no attempt."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One failed try: ``attempt`` as ``Record.attempt`` had it, ``time`` in ISO 8601, UTC."""
+
+    attempt: int | None
+    type: str
+    message: str
+    time: str
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """See the module's docstring for each field."""
+
+    streamkit_envelope: int = VERSION
+    event_id: str
+    source: Source
+    processor: str
+    data: bytes | None
+    undecoded: str | None = None
+    partition_key: str | None = None
+    explicit_hash_key: str | None = None
+    sequence_number: str | None = None
+    sub_sequence_number: int | None = None
+    shard_id: str | None = None
+    stream_arn: str | None = None
+    approximate_arrival_timestamp: float | None = None
+    attempts: int = 0
+    failures: tuple[Failure, ...] = ()
+    not_before: float | None = None
+    correlation: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, record: Record, processor: str) -> Envelope:
+        """The envelope of a record that nothing has happened to yet."""
+        try:
+            data, undecoded = record.data, None
+        except DecodeError:
+            data, undecoded = None, record.undecoded
+        arrival = record.approximate_arrival_timestamp
+        return cls(
+            event_id=record.event_id,
+            source=record.source,
+            processor=processor,
+            data=data,
+            undecoded=undecoded,
+            partition_key=record.partition_key,
+            explicit_hash_key=record.explicit_hash_key,
+            sequence_number=record.sequence_number,
+            sub_sequence_number=record.sub_sequence_number,
+            shard_id=record.shard_id,
+            stream_arn=record.stream_arn,
+            approximate_arrival_timestamp=None if arrival is None else arrival.timestamp(),
+        )
+
+    def failed(self, record: Record, error: Exception, *, counts: bool) -> Envelope:
+        """The envelope after one more failed try, which ``counts`` as an attempt on the retry path or does not."""
+        failure = Failure(
+            attempt=record.attempt,
+            type=type(error).__name__,
+            message=reason(error, record),
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        return msgspec.structs.replace(
+            self,
+            attempts=self.attempts + counts,
+            failures=(*self.failures, failure)[-_MOST_FAILURES:],
+        )
+
+    def delayed(self, seconds: float, longest: float) -> tuple[Envelope, float]:
+        """The envelope that waits ``seconds``, and the delay to send it with: at most ``longest``, the queue's limit."""
+        if seconds <= longest:
+            return msgspec.structs.replace(self, not_before=None), seconds
+        return msgspec.structs.replace(self, not_before=time.time() + seconds), longest
+
+    def early_by(self) -> float:
+        """Seconds until it may run; 0 when it may."""
+        return max(0.0, self.not_before - time.time()) if self.not_before is not None else 0.0
+
+    def encode(self) -> str:
+        import json  # Only where a record failed: a good batch does not pay for it.
+
+        return json.dumps(msgspec.to_builtins(self), ensure_ascii=True, separators=(",", ":"))
+
+
+_read_mark = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read = msgspec.json.Decoder(Envelope).decode
+
+
+def open_envelope(body: str) -> Envelope | None:
+    """The envelope in a message's body; None where the body has no mark and is a record itself.
+
+    Raises UnknownVersion, and DecodeError where the mark is there and the rest is not what version 1 says.
+    """
+    if MARK not in body:
+        return None
+    try:
+        version: Any = msgspec.json.decode(_read_mark(body)[MARK])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, KeyError):
+        return None  # JSON of somebody's own, or none, that happens to hold the word.
+    if version != VERSION or isinstance(version, bool):
+        raise UnknownVersion(f"envelope version {str(version)[:20]}; this streamkit reads version {VERSION}: update it")
+    try:
+        return _read(body)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise DecodeError(f"an envelope of version {VERSION} with a fault: {error}") from None

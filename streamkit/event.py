@@ -1,0 +1,401 @@
+"""What triggered the function, as records; and the outcomes, as the answer that the trigger understands.
+
+| trigger | records | the answer names |
+|---|---|---|
+| Kinesis | each record of the shard, aggregates opened | the one lowest unsettled sequence number |
+| SQS     | each message: an envelope's record, or the body | every unsettled message |
+| SNS     | each notification, likewise | nothing: it raises, and Lambda delivers again |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+import pybase64
+
+from . import kpl
+from .envelope import Early, Envelope, UnknownVersion, open_envelope
+from .errors import BatchFailed, DecodeError, StreamkitError
+from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
+from .record import _UNPARSED, Record, Source
+
+__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "response"]
+
+Answer = dict[str, list[dict[str, str]]]
+
+# What warmers send, by the field or the source that they send it with.
+_WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")
+_WARM_UP_SOURCES = ("aws.events", "aws.scheduler", "serverless-plugin-warmup")
+
+
+class StreamRecord(Record):
+    """A record of a Kinesis event, or a user record of an aggregate in one. Facts are read from the event when asked for."""
+
+    _raw: Any = None
+    _user: kpl.UserRecord | None = None
+
+    @property
+    def event_id(self) -> str:
+        raw = self._raw
+        return f"{_stream_name(raw)}/{raw['eventID']}:{self._user.sub_sequence_number if self._user else 0}"
+
+    @property
+    def source(self) -> Source:
+        return "kinesis"
+
+    @property
+    def attempt(self) -> int | None:
+        return 1
+
+    @property
+    def partition_key(self) -> str | None:
+        user = self._user
+        if user is not None and user.partition_key is not None:
+            return user.partition_key
+        key: str | None = self._raw["kinesis"].get("partitionKey")
+        return key or None
+
+    @property
+    def explicit_hash_key(self) -> str | None:
+        return self._user.explicit_hash_key if self._user else None
+
+    @property
+    def sequence_number(self) -> str:
+        number: str = self._raw["kinesis"]["sequenceNumber"]
+        return number
+
+    @property
+    def sub_sequence_number(self) -> int:
+        return self._user.sub_sequence_number if self._user else 0
+
+    @property
+    def shard_id(self) -> str:
+        shard: str = self._raw["eventID"].partition(":")[0]
+        return shard
+
+    @property
+    def stream_arn(self) -> str:
+        # With enhanced fan-out the event names the consumer: …:stream/orders/consumer/search:1700000000.
+        arn: str = self._raw.get("eventSourceARN", "")
+        return arn.partition("/consumer/")[0]
+
+    @property
+    def approximate_arrival_timestamp(self) -> datetime | None:
+        arrival = self._raw["kinesis"].get("approximateArrivalTimestamp")
+        return _time(arrival)
+
+    @property
+    def undecoded(self) -> str | None:
+        if self._user is not None:
+            return pybase64.b64encode(self._user.data).decode()
+        data = self._raw["kinesis"].get("data")
+        return data if isinstance(data, str) else None
+
+
+class QueuedRecord(Record):
+    """A record that a queue or a topic brought: out of an envelope, or a message that is a record itself."""
+
+    _source: Source = "sqs"
+    _message_id: str = ""
+    _group: str | None = None
+    _body: str = ""
+    _envelope: Envelope | None = None
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The envelope that it came in, with its attempts so far; None where the message is a record itself."""
+        return self._envelope
+
+    @property
+    def message_id(self) -> str:
+        return self._message_id
+
+    @property
+    def group(self) -> str | None:
+        """The FIFO group that it has to keep order in."""
+        return self._group
+
+    @property
+    def event_id(self) -> str:
+        return self._envelope.event_id if self._envelope else self._message_id
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
+    def attempt(self) -> int | None:
+        if self._source == "sns":
+            return None
+        return 2 + (self._envelope.attempts if self._envelope else 0)
+
+    @property
+    def partition_key(self) -> str | None:
+        return self._envelope.partition_key if self._envelope else self._group
+
+    @property
+    def explicit_hash_key(self) -> str | None:
+        return self._envelope.explicit_hash_key if self._envelope else None
+
+    @property
+    def sequence_number(self) -> str | None:
+        return self._envelope.sequence_number if self._envelope else None
+
+    @property
+    def sub_sequence_number(self) -> int | None:
+        return self._envelope.sub_sequence_number if self._envelope else None
+
+    @property
+    def shard_id(self) -> str | None:
+        return self._envelope.shard_id if self._envelope else None
+
+    @property
+    def stream_arn(self) -> str | None:
+        return self._envelope.stream_arn if self._envelope else None
+
+    @property
+    def approximate_arrival_timestamp(self) -> datetime | None:
+        return _time(self._envelope.approximate_arrival_timestamp) if self._envelope else None
+
+    @property
+    def undecoded(self) -> str | None:
+        return self._envelope.undecoded if self._envelope else self._body
+
+
+class Batch(msgspec.Struct):
+    """The records of one event in chronological order, and the outcome of each.
+
+    An outcome is ``NOT_STARTED`` where the record is to be run, and another where decoding has decided already.
+    """
+
+    source: Literal["kinesis", "sqs", "sns"]
+    records: list[Record]
+    outcomes: list[Outcome]
+
+    def key(self, index: int, ordering: str) -> str | None:
+        """What the record at ``index`` keeps order within; None: nothing. A queue's order is that of its FIFO groups."""
+        record = self.records[index]
+        if isinstance(record, QueuedRecord):
+            return record.group
+        if ordering == "key":
+            return record.partition_key
+        return "" if ordering == "shard" else None
+
+
+def is_warm_up(event: Any) -> bool:
+    """Whether ``event`` is a ping that keeps a container warm: nothing at all, or what the usual warmers send."""
+    if event is None or event == {}:
+        return True
+    if not isinstance(event, Mapping) or "Records" in event:
+        return False
+    return event.get("source") in _WARM_UP_SOURCES or any(event.get(field) for field in _WARM_UP_FIELDS)
+
+
+def decode(event: Any, *, lenient: bool = False) -> Batch:
+    """The records of a Kinesis, SQS or SNS event as Lambda sends it.
+
+    A record whose data can't be decoded is in the batch, with its failure as its outcome. StreamkitError where the event
+    is from another source, or is not of the form that Lambda gives.
+    """
+    raws = event.get("Records") if isinstance(event, Mapping) else None
+    if not isinstance(raws, list):
+        raise StreamkitError(
+            f"this is not an event that streamkit knows ({_shape(event)}): trigger the function by a Kinesis stream, "
+            "an SQS queue or an SNS topic"
+        )
+    if not raws:
+        return Batch("kinesis", [], [])
+    source = _event_source(raws[0])
+    if source == "aws:kinesis":
+        return _decode_stream(raws, lenient)
+    if source == "aws:sqs":
+        return _decode_messages("sqs", raws, _sqs_record)
+    if source == "aws:sns":
+        return _decode_messages("sns", raws, _sns_record)
+    raise StreamkitError(
+        f"records of the event source {source!r} are not known to streamkit: trigger the function by a Kinesis stream, "
+        "an SQS queue or an SNS topic"
+    )
+
+
+def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
+    records: list[Record] = []
+    damaged: list[int] = []
+    prefix = kpl.BASE64_PREFIX
+    append, make = records.append, StreamRecord
+    for raw in raws:
+        # The hot loop: what is not as it should be is found by what it raises.
+        try:
+            kinesis = raw["kinesis"]
+            data, _ = kinesis["data"], kinesis["sequenceNumber"]
+            if data.startswith(prefix):
+                for record in _opened(raw, data, lenient):
+                    if record.damage is not None:
+                        damaged.append(len(records))
+                    append(record)
+            else:
+                append(make(data, _UNPARSED, raw))
+        except (KeyError, TypeError, AttributeError):
+            damaged.append(len(records))
+            append(_malformed(raw, len(records)))
+    outcomes: list[Outcome] = [NOT_STARTED] * len(records)
+    for index in damaged:
+        outcomes[index] = _undecodable(records[index])
+    return Batch("kinesis", records, outcomes)
+
+
+def _opened(raw: Any, data: str, lenient: bool) -> Iterator[StreamRecord]:
+    """The user records of what looks like an aggregate."""
+    try:
+        content = pybase64.b64decode(data, validate=True)
+        users = kpl.deaggregate(content, lenient=lenient)
+    except DecodeError as error:
+        yield StreamRecord(error, _UNPARSED, raw)
+        return
+    except ValueError:
+        yield StreamRecord(DecodeError("the data is not valid base64"), _UNPARSED, raw)
+        return
+    if users is None:
+        yield StreamRecord(content, _UNPARSED, raw)
+        return
+    for user in users:
+        yield StreamRecord(user.error or user.data, _UNPARSED, raw, user)
+
+
+def _malformed(raw: Any, index: int) -> StreamRecord:
+    """A record of the event without its data. It fails alone, as long as the answer can name it."""
+    try:
+        kinesis = raw["kinesis"]
+        kinesis["sequenceNumber"], raw["eventID"]
+    except (KeyError, TypeError):
+        raise StreamkitError(
+            f"record {index} of the event has no sequence number or event id, so no answer can name it: "
+            "this is not an event of Lambda's"
+        ) from None
+    return StreamRecord(DecodeError("the record has no data"), _UNPARSED, raw)
+
+
+def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: Callable[[Any], QueuedRecord]) -> Batch:
+    records: list[Record] = []
+    outcomes: list[Outcome] = []
+    for index, raw in enumerate(raws):
+        try:
+            record = record_of(raw)
+        except (KeyError, TypeError, AttributeError):
+            raise StreamkitError(
+                f"message {index} of the event has no id or body, so no answer can name it: this is not an event of Lambda's"
+            ) from None
+        outcome: Outcome = NOT_STARTED
+        try:
+            record = _enveloped(record)
+        except UnknownVersion as error:
+            outcome = Unavailable(error)
+        except DecodeError as error:
+            record._data = error
+        if record.damage is not None:
+            outcome = _undecodable(record)
+        elif record.envelope is not None and (early_by := record.envelope.early_by()):
+            outcome = Failed(Early(early_by))
+        records.append(record)
+        outcomes.append(outcome)
+    return Batch(source, records, outcomes)
+
+
+def _sqs_record(raw: Any) -> QueuedRecord:
+    body: str = raw["body"]
+    group = raw.get("attributes", {}).get("MessageGroupId")
+    return QueuedRecord(_bytes(body), _source="sqs", _message_id=raw["messageId"], _group=group, _body=body)
+
+
+def _sns_record(raw: Any) -> QueuedRecord:
+    body: str = raw["Sns"]["Message"]
+    return QueuedRecord(_bytes(body), _source="sns", _message_id=raw["Sns"]["MessageId"], _body=body)
+
+
+def _enveloped(record: QueuedRecord) -> QueuedRecord:
+    """The record in the envelope that is its body; the record as it is where the body is none."""
+    envelope = open_envelope(record._body)
+    if envelope is None:
+        return record
+    data = DecodeError("the data could not be decoded") if envelope.data is None else envelope.data
+    return QueuedRecord(
+        data,
+        _source=record._source,
+        _message_id=record._message_id,
+        _group=record._group,
+        _body=record._body,
+        _envelope=envelope,
+    )
+
+
+def response(batch: Batch) -> Answer:
+    """The answer to the trigger; BatchFailed where it can only be an exception.
+
+    An identifier is left out only if its record is settled: nothing else lets a checkpoint pass or a message go.
+    """
+    outcomes = batch.outcomes
+    if outcomes.count(DONE) == len(outcomes):
+        return {"batchItemFailures": []}
+    unsettled = [record for record, outcome in zip(batch.records, outcomes, strict=True) if not is_settled(outcome)]
+    if not unsettled:
+        return {"batchItemFailures": []}
+    if batch.source == "kinesis":
+        lowest = min((record.sequence_number or "" for record in unsettled), key=int)
+        return {"batchItemFailures": [{"itemIdentifier": lowest}]}
+    if batch.source == "sns":
+        raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
+    return {
+        "batchItemFailures": [
+            {"itemIdentifier": record.message_id} for record in unsettled if isinstance(record, QueuedRecord)
+        ]
+    }
+
+
+def made_no_progress(batch: Batch) -> Record | None:
+    """The record that the next invocation has to begin with again, where this one ran out of time within an aggregate
+    at the start of its batch: it will run out of time there again, and for ever. None where that did not happen.
+    """
+    if batch.source != "kinesis" or not batch.records:
+        return None
+    first = batch.records[0].sequence_number
+    for record, outcome in zip(batch.records, batch.outcomes, strict=True):
+        if not is_settled(outcome):
+            stuck = isinstance(outcome, NotStarted) and record.sequence_number == first
+            return record if stuck else None
+    return None
+
+
+def _undecodable(record: Record) -> Failed:
+    damage = record.damage
+    return Failed(DecodeError(str(damage), record.event_id))
+
+
+def _event_source(raw: Any) -> str | None:
+    if not isinstance(raw, Mapping):
+        return None
+    source: str | None = raw.get("eventSource") or raw.get("EventSource")
+    return source
+
+
+def _stream_name(raw: Any) -> str:
+    parts = raw.get("eventSourceARN", "").split("/")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _bytes(text: str) -> bytes:
+    # A lone surrogate can come in JSON's escapes; it has no bytes, and must not take the other messages down.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _shape(event: Any) -> str:
+    """What an event looks like, without its values."""
+    if isinstance(event, Mapping):
+        return "its fields are " + (", ".join(sorted(str(field) for field in event)[:10]) or "none")
+    return f"a {type(event).__name__}"

@@ -1,0 +1,281 @@
+"""Records run in order, one after another or a few at once, until a failure or the clock says stop."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .deadline import Deadline
+from .delivery import Delivery, Failure
+from .envelope import Early
+from .errors import DecodeError, StreamkitError
+from .event import Batch
+from .failure import Settlement, is_poison
+from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Unavailable
+from .processor import RecordProcessor
+from .reason import reason
+from .record import _UNPARSED, Record
+from .sinks.base import Write, making
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Execution"]
+
+log = logging.getLogger("streamkit")
+
+Process = Callable[[Record], Any]
+#: What ``process`` came to: its writes, or how it failed.
+Result = list[Write] | Failed | Unavailable
+
+_NO_WRITES: list[Write] = []
+
+
+class Execution:
+    """One batch on its way through ``process``. It lives for one invocation; the outcomes are the batch's."""
+
+    def __init__(
+        self, processor: RecordProcessor, batch: Batch, delivery: Delivery, settlement: Settlement, deadline: Deadline
+    ) -> None:
+        self._processor = processor
+        self._batch = batch
+        self._delivery = delivery
+        self._settlement = settlement
+        self._deadline = deadline
+        # Nothing more starts. A queue's messages are independent of each other, so there only a group stops.
+        self._is_stopped = False
+        self._stopped_groups: dict[str, str] = {}
+        self._running: dict[Future[tuple[Result, float]], int] = {}
+        self._has_advised = False
+
+    def run(self) -> None:
+        """Run the records, and hand on their writes and failures as soon as a full request of either is held."""
+        if not self._batch.records:
+            return
+        self._prepare()
+        if self._processor.concurrency == 1:
+            self._one_at_a_time()
+        else:
+            self._several_at_once(self._processor.concurrency)
+
+    def finish_delivery(self) -> None:
+        """Deliver the rest of the writes; what is refused is a failure of its record."""
+        self._take(self._delivery.flush())
+
+    def _prepare(self) -> None:
+        """Call ``prepare`` with what is to run; its failure becomes the outcome of the records that it concerns."""
+        if type(self._processor).prepare is RecordProcessor.prepare:
+            return
+        records, outcomes = self._batch.records, self._batch.outcomes
+        while ready := [index for index, outcome in enumerate(outcomes) if outcome is NOT_STARTED]:
+            failure: Exception
+            try:
+                self._processor.prepare([records[index] for index in ready])
+                return
+            except DecodeError as error:
+                failure = error
+                concerned = [index for index in ready if records[index].event_id == error.event_id]
+            except Exception as error:  # noqa: BLE001  # It belongs to no record, so no record may pay for it.
+                failure = error
+                concerned = []
+            for index in concerned or ready:
+                outcomes[index] = Failed(failure) if concerned else Unavailable(failure)
+
+    def _one_at_a_time(self) -> None:
+        outcomes, process = self._batch.outcomes, self._processor.process
+        deadline, delivery = self._deadline, self._delivery
+        has_started = False
+        left = deadline.remaining()
+        for index, record in enumerate(self._batch.records):
+            if outcomes[index] is not NOT_STARTED:
+                self._take([(index, outcomes[index])])
+            elif self._stopped_groups and self._is_held(index):
+                continue
+            elif has_started and left < deadline.reserve + deadline.longest_record:
+                break
+            else:
+                has_started = True
+                result = _attempt(process, record)
+                before, left = left, deadline.remaining()
+                if before - left > deadline.longest_record:
+                    deadline.longest_record = before - left
+                if isinstance(result, list):
+                    outcomes[index] = DONE
+                    if not result:
+                        continue
+                    failures = delivery.add(index, record, result)
+                    if failures is None:
+                        continue
+                    self._take(failures)
+                else:
+                    self._take([(index, result)])
+            if self._is_stopped:
+                break
+            left = deadline.remaining()
+
+    def _several_at_once(self, most: int) -> None:
+        """Records start in sequence order, at most ``most`` at once, and one at a time of each key."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        batch, running = self._batch, self._running
+        has_started = False
+        with ThreadPoolExecutor(most, "streamkit") as pool:
+            for index, record in enumerate(batch.records):
+                self._collect(wait_for_one=False)
+                if batch.outcomes[index] is not NOT_STARTED:
+                    self._take([(index, batch.outcomes[index])])
+                while running and not self._is_stopped and (len(running) >= most or self._is_busy(index)):
+                    self._collect(wait_for_one=True)
+                if self._is_stopped:
+                    break
+                if batch.outcomes[index] is not NOT_STARTED or self._is_held(index):
+                    continue
+                if has_started and not self._deadline.allows_another():
+                    break
+                has_started = True
+                running[pool.submit(_timed_attempt, self._processor.process, record, self._deadline)] = index
+            while running:
+                self._collect(wait_for_one=True)
+
+    def _collect(self, *, wait_for_one: bool) -> None:
+        """Take the results of what has finished, in sequence order."""
+        if not self._running:
+            return
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        finished, _ = wait(self._running, None if wait_for_one else 0, FIRST_COMPLETED)
+        for future in sorted(finished, key=self._running.__getitem__):
+            index = self._running.pop(future)
+            result, took = future.result()
+            self._deadline.longest_record = max(self._deadline.longest_record, took)
+            if isinstance(result, list):
+                self._batch.outcomes[index] = DONE
+                self._take(self._delivery.add(index, self._batch.records[index], result) or ())
+            else:
+                self._take([(index, result)])
+
+    def _is_busy(self, index: int) -> bool:
+        key = self._batch.key(index, self._processor.ordering)
+        return key is not None and any(
+            self._batch.key(other, self._processor.ordering) == key for other in self._running.values()
+        )
+
+    def _is_held(self, index: int) -> bool:
+        """Whether an earlier message of its FIFO group has failed; it is then returned unrun."""
+        group = self._batch.key(index, self._processor.ordering)
+        if group is None or group not in self._stopped_groups:
+            return False
+        self._batch.outcomes[index] = Held(self._stopped_groups[group])
+        return True
+
+    def _take(self, failures: Iterable[Failure]) -> None:
+        """Decide about failures, and send aside what is due.
+
+        All earlier writes are delivered first: if their sink is down, the whole batch comes again from there, and what had
+        been sent aside would be sent again each time.
+        """
+        waiting = deque(failures)
+        while True:
+            while waiting:
+                self._decide(*waiting.popleft())
+            if self._is_stopped or not self._settlement.is_due():
+                return
+            if min(self._running.values(), default=len(self._batch.records)) < self._settlement.last_pending():
+                return
+            waiting.extend(self._delivery.flush())
+            if not waiting and not self._settlement.send() and self._batch.source != "sqs":
+                self._is_stopped = True
+
+    def _decide(self, index: int, outcome: Outcome) -> None:
+        current = self._batch.outcomes[index]
+        if current is not outcome and not isinstance(current, Done | NotStarted):
+            return  # An earlier refusal of one of its writes has decided.
+        self._batch.outcomes[index] = outcome
+        where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
+        self._log(index, outcome, where)
+        if where is not None:
+            return
+        if self._batch.source != "sqs":
+            self._is_stopped = True
+        elif (group := self._batch.key(index, self._processor.ordering)) is not None:
+            self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
+
+    def _log(self, index: int, outcome: Outcome, where: str | None) -> None:
+        """One line for a record that failed, and one for all that found the same thing unavailable."""
+        record = self._batch.records[index]
+        name = self._processor.name
+        if isinstance(outcome, Unavailable):
+            if not self._is_stopped:
+                text = "%s: record %s stays where it is, for something that it needs is unavailable: %s"
+                log.error(text, name, record.event_id, reason(outcome.error, record))
+        elif isinstance(outcome, Failed) and not isinstance(outcome.error, Early):
+            text = "%s: record %s failed and %s: %s"
+            log.error(
+                text,
+                name,
+                record.event_id,
+                f"goes to {where}" if where else "stays where it is",
+                reason(outcome.error, record),
+            )
+            if is_poison(outcome.error) and self._processor.on_failure.dead_letters is None and not self._has_advised:
+                self._has_advised = True
+                log.warning(
+                    "%s: a record that can never succeed has nowhere to go; add dead letters: on_failure = %s",
+                    name,
+                    self._processor.on_failure.advice,
+                )
+
+
+def _attempt(process: Process, record: Record) -> Result:
+    """Run ``process`` to its end, before any of its writes is delivered."""
+    made: list[Write] = []
+    making.made = made
+    try:
+        result = process(record)
+        if result is None and not made:
+            return _NO_WRITES
+        return _writes(result, made)
+    except errors.Unavailable as error:
+        return Unavailable(error)
+    except Exception as error:  # noqa: BLE001  # Whatever a record's work raises is that record's failure, and no more.
+        return Failed(error)
+    finally:
+        making.made = None
+        # Thousands of parsed payloads alive at once would cost the collector more than the parsing did.
+        record._json = _UNPARSED
+
+
+def _timed_attempt(process: Process, record: Record, deadline: Deadline) -> tuple[Result, float]:
+    before = deadline.remaining()
+    result = _attempt(process, record)
+    after = deadline.remaining()
+    return result, before - after if before > after else 0.0
+
+
+def _writes(result: Any, made: list[Write]) -> list[Write]:
+    """The writes that ``process`` returned or yielded, which must be those that it made."""
+    if isinstance(result, Write):
+        writes = [result]
+    elif result is None:
+        writes = []
+    elif isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        raise TypeError(f"process returned {type(result).__name__}; it returns or yields writes, or nothing")
+    else:
+        writes = list(result)
+    if len(writes) == 1 == len(made) and writes[0] is made[0]:
+        return writes
+    yielded: set[int] = set()
+    for write in writes:
+        if not isinstance(write, Write):
+            raise TypeError(f"process yielded {type(write).__name__}; it yields writes, which sinks make")
+        if write._record is not None or id(write) in yielded:
+            raise StreamkitError("process yielded a write that was yielded before; make a new one for each record")
+        yielded.add(id(write))
+    for write in made:
+        if id(write) not in yielded:
+            sink = write.sink.owner.rpartition(".")[2] or type(write.sink).__name__
+            raise StreamkitError(f"process made a write and did not yield it, so it is lost: `yield self.{sink}.…`")
+    return writes

@@ -1,0 +1,182 @@
+"""Where a failed record goes: aside to a retry queue or to dead letters, or nowhere, so that it stays where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from .deadline import Deadline
+from .envelope import Early, Envelope
+from .errors import DecodeError, QueueError, Reject, Retry
+from .event import Batch, QueuedRecord
+from .outcome import Failed, Held, Settled, is_settled
+from .policy import Policy
+from .queues.base import Message, MessageRefusal, Queue
+from .reason import reason
+from .record import Record
+
+__all__ = ["Settlement", "hold_followers", "is_poison"]
+
+log = logging.getLogger("streamkit")
+
+
+def is_poison(error: Exception) -> bool:
+    """Whether a record that failed so can never succeed."""
+    return isinstance(error, Reject | DecodeError)
+
+
+class _Route(msgspec.Struct, frozen=True):
+    queue: Queue
+    where: str
+    delay: float = 0.0
+    # Whether this failure was a try on the retry path.
+    counts: bool = False
+
+
+def _route(policy: Policy, record: Record, error: Exception) -> _Route | None:
+    """Where the policy sends a failed record; None where it stays."""
+    queue, dead_letters = policy.queue, policy.dead_letters
+    from_queue = isinstance(record, QueuedRecord) and record.source == "sqs"
+    if is_poison(error) and dead_letters is not None:
+        return _Route(dead_letters, "dead letters", counts=from_queue)
+    if queue is None or record.source == "sns":
+        return None
+    delay = error.delay if isinstance(error, Retry) else 0.0
+    if not isinstance(record, QueuedRecord):
+        return _Route(queue, "the retry queue", delay)
+    if record.group is not None or queue.fifo:
+        # Sent again it would stand behind the later records of its group; and its count has no place to live yet.
+        return None
+    if isinstance(error, Early):
+        return _Route(queue, "the retry queue", delay)
+    attempts = 1 + (record.envelope.attempts if record.envelope else 0)
+    if dead_letters is not None:
+        if attempts >= policy.attempts:
+            return _Route(dead_letters, "dead letters", counts=True)
+        return _Route(queue, "the retry queue", delay, counts=True)
+    # Without dead letters it is the queue's own redrive policy that gives up, and a message sent anew would never get there.
+    return _Route(queue, "the retry queue", delay, counts=True) if delay else None
+
+
+class Settlement:
+    """The failed records of one invocation that a queue is to take responsibility for.
+
+    The first is sent at once, so that a queue that refuses is known before more is started; then a request at a time. A
+    record is settled when its queue has confirmed it, and not before.
+    """
+
+    def __init__(self, policy: Policy, processor: str, batch: Batch, deadline: Deadline) -> None:
+        self._policy = policy
+        self._processor = processor
+        self._batch = batch
+        self._deadline = deadline
+        self._pending: dict[int, _Route] = {}
+        self._has_sent = False
+
+    def add(self, index: int, error: Exception) -> str | None:
+        """Take on a failed record: where it is to go, or None where the policy leaves it where it is."""
+        route = _route(self._policy, self._batch.records[index], error)
+        if route is None:
+            return None
+        self._pending[index] = route
+        return route.where
+
+    def has(self, index: int) -> bool:
+        """Whether the record is waiting to be sent."""
+        return index in self._pending
+
+    def is_due(self) -> bool:
+        """Whether what is waiting should be sent now."""
+        pending = self._pending
+        return bool(pending) and (
+            not self._has_sent or len(pending) >= next(iter(pending.values())).queue.request_messages
+        )
+
+    def last_pending(self) -> int:
+        """The index of the last record that is waiting."""
+        return max(self._pending)
+
+    def send(self) -> bool:
+        """Send all that is waiting. Whether all of it was confirmed."""
+        self._has_sent = True
+        pending, self._pending = self._pending, {}
+        by_queue: dict[int, list[tuple[int, _Route]]] = {}
+        for index, route in pending.items():
+            by_queue.setdefault(id(route.queue), []).append((index, route))
+        confirmed = [self._send(routed[0][1].queue, routed) for routed in by_queue.values()]
+        return all(confirmed)
+
+    def finish(self) -> None:
+        """Send the rest, but in a stream nothing that the next delivery will bring again: it would be sent twice."""
+        if self._batch.source == "kinesis":
+            for index, outcome in enumerate(self._batch.outcomes):
+                if not is_settled(outcome) and index not in self._pending:
+                    self._pending = {i: route for i, route in self._pending.items() if i < index}
+                    break
+        if self._pending:
+            self.send()
+
+    def _send(self, queue: Queue, routed: list[tuple[int, _Route]]) -> bool:
+        messages = [self._message(index, route) for index, route in routed]
+        try:
+            refusals = self._deadline.request(queue, lambda deadline: _refusals(queue, messages, deadline))
+        except Exception as error:  # noqa: BLE001  # No answer is no confirmation, whatever the reason.
+            refusals = {id(message): error for message in messages}
+        for (index, route), message in zip(routed, messages, strict=True):
+            if id(message) not in refusals:
+                self._batch.outcomes[index] = Settled(route.where)
+        if refusals:
+            log.error(
+                "%s: %s did not take %d of %d records, which stay where they are: %s",
+                self._processor,
+                routed[0][1].where,
+                len(refusals),
+                len(messages),
+                reason(next(iter(refusals.values()))),
+            )
+        return not refusals
+
+    def _message(self, index: int, route: _Route) -> Message:
+        record, outcome = self._batch.records[index], self._batch.outcomes[index]
+        assert isinstance(outcome, Failed)  # Only failures are added.
+        envelope = record.envelope if isinstance(record, QueuedRecord) else None
+        if envelope is None:
+            envelope = Envelope.of(record, self._processor)
+        if not isinstance(outcome.error, Early):
+            envelope = envelope.failed(record, outcome.error, counts=route.counts)
+        envelope, delay = envelope.delayed(route.delay, 0.0 if route.queue.fifo else route.queue.max_delay)
+        return Message(envelope.encode(), record.event_id, _group(self._processor, record), delay)
+
+
+def hold_followers(batch: Batch, ordering: str, policy: Policy) -> None:
+    """Hold what is done but stands behind an unsettled record of its key: its writes will repeat, after that record's.
+
+    ``Divert`` on a stream lets later records of a key run, so nothing is held there.
+    """
+    if batch.source == "kinesis" and policy.queue is not None:
+        return
+    waiting: dict[str, str] = {}
+    for index, outcome in enumerate(batch.outcomes):
+        if is_settled(outcome):
+            if waiting and (key := batch.key(index, ordering)) in waiting and key is not None:
+                batch.outcomes[index] = Held(waiting[key])
+        elif (key := batch.key(index, ordering)) is not None:
+            waiting.setdefault(key, batch.records[index].event_id)
+
+
+def _refusals(queue: Queue, messages: list[Message], deadline: float) -> dict[int, Exception]:
+    answer: Iterable[MessageRefusal] = queue.send(messages, deadline=deadline)
+    refusals = {id(refusal.message): refusal.error for refusal in answer}
+    if not refusals.keys() <= {id(message) for message in messages}:
+        raise QueueError(f"{queue.owner or type(queue).__name__} refused a message that it was not given")
+    return refusals
+
+
+def _group(processor: str, record: Record) -> str:
+    """The FIFO group: a digest, because a key can be long, empty, not ASCII, or personal data."""
+    key = record.partition_key
+    text = f"{len(processor)}:{processor}:" + (f"id:{record.event_id}" if key is None else f"key:{key}")
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,97 @@
+"""The function that Lambda calls. ``answer`` is the path of a batch, from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from . import event as events
+from .deadline import Deadline
+from .delivery import Delivery
+from .execution import Execution
+from .failure import Settlement, hold_followers
+from .processor import RecordProcessor, check_options
+from .queues.base import Queue
+from .sinks.base import Sink
+
+__all__ = ["Handler", "answer", "lambda_handler"]
+
+log = logging.getLogger("streamkit")
+
+
+def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answer:
+    """Records in order, then the rest of their writes, then what failed goes aside; the answer comes last.
+
+    A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
+    """
+    policy = processor.on_failure
+    batch = events.decode(event, lenient=processor.aggregates == "lenient")
+    deadline = Deadline(context, processor.deadline_margin)
+    settlement = Settlement(policy, processor.name, batch, deadline)
+    execution = Execution(processor, batch, Delivery(processor.name, deadline), settlement, deadline)
+
+    execution.run()
+    execution.finish_delivery()
+    settlement.finish()
+    hold_followers(batch, processor.ordering, policy)
+    _log_endless_aggregate(processor, batch)
+    return events.response(batch)
+
+
+def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
+    record = events.made_no_progress(batch)
+    if record is not None:
+        log.error(
+            "%s: the time was up within the aggregate of %s, which will be delivered again from its start: give the function "
+            "more time, publish smaller aggregates, or set `progress` (once it is built) to go on within an aggregate",
+            processor.name,
+            record.event_id,
+        )
+
+
+class Handler:
+    """What ``lambda_handler`` makes: call it with an event and Lambda's context."""
+
+    def __init__(self, source: type[RecordProcessor] | RecordProcessor | Callable[[], RecordProcessor]) -> None:
+        if not isinstance(source, RecordProcessor) and not callable(source):
+            raise TypeError(f"lambda_handler takes a RecordProcessor's class, an instance or a factory; got {source!r}")
+        self._source = source
+        self._processor: RecordProcessor | None = None
+
+    @property
+    def processor(self) -> RecordProcessor:
+        """The processor, built on the first invocation and not at import, so that an import can't fail for a service."""
+        if self._processor is None:
+            processor = self._source if isinstance(self._source, RecordProcessor) else self._source()
+            if not isinstance(processor, RecordProcessor):
+                raise TypeError(f"lambda_handler's factory made a {type(processor).__name__}, not a RecordProcessor")
+            check_options(processor)
+            self._processor = processor
+        return self._processor
+
+    def __call__(self, event: Any, context: Any = None) -> events.Answer:
+        processor = self.processor
+        if events.is_warm_up(event):
+            return {"batchItemFailures": []}
+        return answer(processor, event, context)
+
+    def close(self) -> None:
+        """Close the processor, and the sinks and queues that it holds as attributes or in its policy."""
+        processor, self._processor = self._processor, None
+        if processor is None:
+            return
+        processor.close()
+        held = [getattr(processor, name, None) for name in dir(processor) if not name.startswith("__")]
+        held += [processor.on_failure.queue, processor.on_failure.dead_letters]
+        for part in {id(part): part for part in held if isinstance(part, Sink | Queue)}.values():
+            part.close()
+
+
+def lambda_handler(source: type[RecordProcessor] | RecordProcessor | Callable[[], RecordProcessor]) -> Handler:
+    """The handler to deploy: ``handler = lambda_handler(Orders)``.
+
+    ``source`` is a processor's class, an instance, or a factory without arguments. It accepts Kinesis, SQS and SNS events and
+    warm-up pings; StreamkitError for any other event. The mapping needs ``ReportBatchItemFailures``.
+    """
+    return Handler(source)

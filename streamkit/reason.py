@@ -1,0 +1,54 @@
+"""Why a record failed, in one line that can go into a log: no payload, no traceback, no line breaks."""
+
+from __future__ import annotations
+
+from .errors import DecodeError
+from .record import Record
+
+__all__ = ["reason"]
+
+# Long enough for a sentence, short enough that a payload quoted in part by somebody's exception stays a part.
+_LONGEST = 200
+# Shorter texts (a number, a word) appear in any message by chance, and blanking them would hide the reason.
+_SHORTEST_PAYLOAD = 16
+
+
+def reason(error: BaseException, record: Record | None = None) -> str:
+    """``TypeError: total is missing (orders.py:12)``: the first line of the message, 200 characters at most.
+
+    Where the message quotes the record's whole payload, that is cut out. It can't know what else a message quotes: an
+    exception of yours should name fields, not values.
+    """
+    message = str(error)
+    if record is not None and message:
+        message = _without_payload(message, record)
+    message = " ".join(message.strip().partition("\n")[0].split())
+    if len(message) > _LONGEST:
+        message = message[: _LONGEST - 1] + "…"
+    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return line + _place(error)
+
+
+def _without_payload(message: str, record: Record) -> str:
+    try:
+        data = record.data
+    except DecodeError:
+        return message
+    text = data.decode("utf-8", "replace")
+    for payload in (repr(data)[2:-1], repr(text)[1:-1], text):
+        if len(payload) >= _SHORTEST_PAYLOAD:
+            message = message.replace(payload, "<payload>")
+    return message
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, outside streamkit: what replaces a traceback for each of 5,000 records."""
+    place = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith("streamkit."):
+            place = f" ({code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{traceback.tb_lineno})"
+        traceback = traceback.tb_next
+    return place

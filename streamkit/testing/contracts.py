@@ -1,0 +1,255 @@
+"""What every sink and every queue has to do, as suites for your own: subclass one in a test file and fill in its blanks.
+
+    class TestLedger(SinkContract):
+        @pytest.fixture
+        def sink(self, ledger_server):
+            return Ledger(ledger_server.endpoint)
+
+        def write(self, sink, n):
+            return sink.entry(f"account-{n}", n)
+
+        def delivered(self, sink):
+            return ledger_server.amounts()
+        …
+
+Needs pytest: ``pip install kinesis-streamkit[testing]``.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..envelope import Envelope, open_envelope
+from ..queues.base import Message, MessageRefusal, Queue
+from ..record import Record, Source
+from ..sinks.base import Refusal, Sink, Write
+
+__all__ = ["FifoQueueContract", "QueueContract", "SinkContract", "message", "stamp"]
+
+
+class _StampedRecord(Record):
+    _event_id: str = ""
+
+    @property
+    def event_id(self) -> str:
+        return self._event_id
+
+    @property
+    def source(self) -> Source:
+        return "kinesis"
+
+
+def stamp(writes: Iterable[Write], *, event: str = "event", processor: str = "contract") -> list[Write]:
+    """Give each write an id, as delivery does: each is the first write of an event of its own, ``<event>-0``, ``-1``, …"""
+    stamped = list(writes)
+    for n, write in enumerate(stamped):
+        write._record = _StampedRecord(b"", _event_id=f"stream/shardId-000000000000:{event}-{n}:0")
+        write._processor = processor
+    return stamped
+
+
+def _soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+class SinkContract(ABC):
+    """Needs a fixture ``sink``, a fresh one for each test whose destination is empty, and the methods below."""
+
+    @abstractmethod
+    def write(self, sink: Any, n: int) -> Write:
+        """A valid write of item number ``n``: the same number makes the same item."""
+
+    @abstractmethod
+    def delivered(self, sink: Any) -> list[int]:
+        """The numbers of the items at the destination, in any order; one that is there twice is listed twice."""
+
+    @abstractmethod
+    def invalid_write(self, sink: Any) -> Write:
+        """A write that can be made, and that the destination refuses for good."""
+
+    @abstractmethod
+    def unreachable(self, sink: Any) -> AbstractContextManager[object]:
+        """A context in which the destination can't be reached, and after which it can."""
+
+    def test_nothing_to_write_is_nothing_refused(self, sink: Sink) -> None:
+        assert list(sink.write([], deadline=_soon()) or ()) == []
+
+    def test_what_is_not_refused_is_there_when_write_returns(self, sink: Sink) -> None:
+        refusals = list(sink.write(stamp(self.write(sink, n) for n in range(20)), deadline=_soon()) or ())
+
+        assert refusals == []
+        assert sorted(self.delivered(sink)) == list(range(20))
+
+    def test_more_than_one_request_of_writes_is_taken(self, sink: Sink) -> None:
+        count = type(sink).request_writes + 3
+
+        refusals = list(sink.write(stamp(self.write(sink, n) for n in range(count)), deadline=_soon(120)) or ())
+
+        assert refusals == []
+        assert sorted(self.delivered(sink)) == list(range(count))
+
+    def test_a_repeated_write_takes_effect_once(self, sink: Sink) -> None:
+        for _ in range(2):
+            assert not list(sink.write(stamp([self.write(sink, 1), self.write(sink, 2)]), deadline=_soon()) or ())
+
+        assert sorted(self.delivered(sink)) == [1, 2]
+
+    def test_an_invalid_write_is_refused_alone(self, sink: Sink) -> None:
+        writes = stamp([self.write(sink, 1), self.invalid_write(sink), self.write(sink, 3)])
+
+        refusals = list(sink.write(writes, deadline=_soon()) or ())
+
+        assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[1], "invalid")]
+        assert sorted(self.delivered(sink)) == [1, 3]
+
+    def test_what_has_no_answer_is_unavailable_and_can_be_written_again(self, sink: Sink) -> None:
+        writes = stamp(self.write(sink, n) for n in range(3))
+
+        with self.unreachable(sink):
+            outcome = _refused_or_raised(lambda: sink.write(writes, deadline=_soon(3)))
+        assert self.delivered(sink) == [], "nothing may be held and sent after write has returned"
+        assert outcome == {id(write): "unavailable" for write in writes}
+
+        assert not list(sink.write(stamp(self.write(sink, n) for n in range(3)), deadline=_soon()) or ())
+        assert sorted(self.delivered(sink)) == [0, 1, 2]
+
+    def test_a_deadline_that_is_past_is_answered_for_every_write(self, sink: Sink) -> None:
+        writes = stamp(self.write(sink, n) for n in range(3))
+
+        outcome = _refused_or_raised(lambda: sink.write(writes, deadline=time.monotonic() - 1))
+
+        assert set(outcome.values()) <= {"unavailable"}
+        taken = [n for n, write in enumerate(writes) if id(write) not in outcome]
+        assert set(taken) <= set(self.delivered(sink))
+
+    def test_two_writes_of_one_request_are_told_apart_by_their_ids(self, sink: Sink) -> None:
+        writes = stamp([self.write(sink, 1), self.write(sink, 2)])
+
+        assert len({write.write_id for write in writes}) == 2
+        assert not list(sink.write(writes, deadline=_soon()) or ())
+        assert sorted(self.delivered(sink)) == [1, 2]
+
+
+def _refused_or_raised(write: Callable[[], Iterable[Refusal] | None]) -> dict[int, str]:
+    """The kind by which each write was refused. An exception is the same as every write being unavailable."""
+    try:
+        return {id(refusal.write): refusal.kind for refusal in write() or ()}
+    except Exception:  # noqa: BLE001  # The seam allows any.
+        return _Everything()
+
+
+class _Everything(dict[int, str]):
+    """Equal to any mapping of writes to unavailable: what an exception out of ``write`` means."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and set(other.values()) <= {"unavailable"}
+
+    __hash__ = None
+
+    def __contains__(self, write: object) -> bool:
+        return True
+
+
+def message(n: int, *, group: str = "group", delay: float = 0.0, data: bytes = b"data") -> Message:
+    """The message of an envelope whose event id ends in ``n``."""
+    event_id = f"stream/shardId-000000000000:{n}:0"
+    envelope = Envelope(event_id=event_id, source="kinesis", processor="contract", data=data, partition_key=group)
+    return Message(envelope.encode(), event_id, group, delay)
+
+
+class QueueContract(ABC):
+    """Needs a fixture ``queue``, a fresh and empty one for each test, and the methods below."""
+
+    @abstractmethod
+    def received(self, queue: Any) -> list[str]:
+        """The bodies of all messages that can be received now, in the order of a group where the queue keeps one."""
+
+    @abstractmethod
+    def too_large(self, queue: Any) -> Message:
+        """A message that this queue refuses for good."""
+
+    @abstractmethod
+    def unreachable(self, queue: Any) -> AbstractContextManager[object]:
+        """A context in which the queue can't be reached, and after which it can."""
+
+    def test_nothing_to_send_is_nothing_refused(self, queue: Queue) -> None:
+        assert list(queue.send([], deadline=_soon())) == []
+
+    def test_what_is_not_refused_is_held_when_send_returns(self, queue: Queue) -> None:
+        messages = [message(n, group=f"group-{n}") for n in range(25)]
+
+        assert list(queue.send(messages, deadline=_soon())) == []
+
+        assert Counter(self.received(queue)) == Counter(sent.body for sent in messages)
+
+    def test_the_same_message_sent_twice_is_held_twice(self, queue: Queue) -> None:
+        # A queue that drops the second for five minutes, because it knows the first, loses a retry.
+        for _ in range(2):
+            assert list(queue.send([message(1)], deadline=_soon())) == []
+
+        assert self.received(queue) == [message(1).body] * 2
+
+    def test_any_payload_and_key_come_back_as_they_were(self, queue: Queue) -> None:
+        data = bytes(range(256)) * 4 + "\ufffe\U0001f600".encode()
+        sent = message(1, group="key \x00\x1f\ufffe\U0001f600\n" + "long" * 60, data=data)
+        sent = Message(sent.body, sent.event_id, "group")
+
+        assert list(queue.send([sent], deadline=_soon())) == []
+
+        (body,) = self.received(queue)
+        envelope = open_envelope(body)
+        assert envelope is not None
+        assert envelope.data == data
+        assert envelope.partition_key == "key \x00\x1f\ufffe\U0001f600\n" + "long" * 60
+
+    def test_a_message_that_is_refused_does_not_take_its_neighbours_down(self, queue: Queue) -> None:
+        messages = [message(1, group="a"), self.too_large(queue), message(3, group="b")]
+
+        refusals = list(queue.send(messages, deadline=_soon()))
+
+        assert [refusal.message for refusal in refusals] == [messages[1]]
+        assert Counter(self.received(queue)) == Counter([messages[0].body, messages[2].body])
+
+    def test_a_queue_that_can_not_be_reached_confirms_nothing(self, queue: Queue) -> None:
+        messages = [message(n) for n in range(12)]
+
+        with self.unreachable(queue):
+            confirmed = _confirmed(lambda: queue.send(messages, deadline=_soon(3)), messages)
+
+        assert confirmed == []
+        assert self.received(queue) == []
+
+
+class FifoQueueContract(QueueContract):
+    """For a fixture ``queue`` that keeps the order of a group. ``too_large(queue)`` has the group ``"group"``."""
+
+    def test_a_group_is_received_in_the_order_it_was_sent(self, queue: Queue) -> None:
+        messages = [message(n) for n in range(25)]
+
+        assert list(queue.send(messages, deadline=_soon())) == []
+
+        assert self.received(queue) == [sent.body for sent in messages]
+
+    def test_nothing_of_a_group_is_sent_after_a_refusal(self, queue: Queue) -> None:
+        messages = [message(1), self.too_large(queue), message(3), message(4, group="other")]
+
+        refusals = list(queue.send(messages, deadline=_soon()))
+
+        assert [refusal.message for refusal in refusals] == [messages[1], messages[2]]
+        assert Counter(self.received(queue)) == Counter([messages[0].body, messages[3].body])
+
+    def test_says_that_it_is_fifo(self, queue: Queue) -> None:
+        assert queue.fifo
+
+
+def _confirmed(send: Callable[[], Iterable[MessageRefusal]], messages: list[Message]) -> list[Message]:
+    try:
+        refused = {id(refusal.message) for refusal in send()}
+    except Exception:  # noqa: BLE001  # The seam allows any.
+        return []
+    return [sent for sent in messages if id(sent) not in refused]
