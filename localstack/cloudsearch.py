@@ -1,0 +1,389 @@
+"""A stand-in for an Amazon CloudSearch domain: what boto3's ``cloudsearchdomain`` client speaks, and the service's rules.
+
+    with CloudSearchServer({"name": "text", "iata": "literal"}) as server:
+        boto3.client("cloudsearchdomain", endpoint_url=server.endpoint)
+
+    python localstack/cloudsearch.py --port 0 --fields name=text,iata=literal     # prints its endpoint
+
+Searching is done by osmem, a server with OpenSearch's interface; this module translates, and refuses what the service
+refuses: a batch over 5 MB or with one bad document in it is refused whole, with a message that names the document.
+Where the service leaves open what happens (two operations for one id in a batch), it refuses. Documents are visible as
+soon as they are uploaded; the service takes seconds. Requests are not authenticated.
+
+Not there: XML batches, cursors, expressions, the dismax parser, dynamic fields, analysis options. Each is refused by name.
+
+Besides the service's own paths, for tests and tools of another process:
+``GET /_admin/uploads``, ``POST /_admin/fail`` with ``fail``'s arguments in JSON, ``POST /_admin/reset``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from cloudsearch_query import HITS, Search, number, required, texts
+from cloudsearch_rules import BATCH_BYTES, Refused, check, is_field, operations
+from opensearchpy import OpenSearch, RequestError
+from osmem_server import resolve_binary
+
+__all__ = ["CloudSearchServer", "Upload"]
+
+LOOPBACK = "127.0.0.1"
+INDEX = "domain"
+
+# The engine does not tell an array from a single value.
+_ENGINE_TYPES = {
+    "text": "text",
+    "literal": "keyword",
+    "int": "long",
+    "double": "double",
+    "date": "date",
+    "latlon": "geo_point",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A batch as it arrived: ``operations`` are ("add" or "delete", id), as far as they could be read.
+
+    ``status`` is that of the answer, 0 where the connection was dropped instead.
+    """
+
+    status: int
+    message: str
+    size: int
+    operations: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fault:
+    status: int
+    delay: float
+    drop: bool
+    after: bool
+
+
+class CloudSearchServer:
+    """A domain with the fields given: name → text, literal, int, double, date, latlon, or text-array and so on.
+
+    ``suggesters``: name → the text field that it completes. ``port`` 0 takes a free one. The server runs from the start
+    of a ``with`` block to its end; ``uploads`` lists every batch since then, or since ``reset``.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, str], *, suggesters: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
+        self.fields = dict(fields)
+        self.suggesters = dict(suggesters or {})
+        for name, kind in self.fields.items():
+            if not is_field(name, kind):
+                raise ValueError(f"no such field can be configured: {name!r} of type {kind!r}")
+        for name, field in self.suggesters.items():
+            if self.fields.get(field) not in ("text", "text-array"):
+                raise ValueError(f"suggester {name!r} needs a text field, and {field!r} is none")
+        self.port = port
+        self.uploads: list[Upload] = []
+        self._faults: deque[_Fault] = deque()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._running = contextlib.ExitStack()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as starting:
+            self._engine = starting.enter_context(_engine())
+            self._create_index()
+            self._stopping.clear()
+            server = _Server((LOOPBACK, self.port), _handler(self))
+            self.port = server.server_address[1]
+            starting.callback(server.server_close)
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+            thread.start()
+            starting.callback(thread.join)
+            starting.callback(server.shutdown)
+            starting.callback(self._stopping.set)
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def fail(
+        self, status: int = 0, *, times: int = 1, delay: float = 0.0, drop: bool = False, after: bool = False
+    ) -> None:
+        """Make the next ``times`` uploads fail: with ``status``, or by dropping the connection.
+
+        ``delay`` seconds pass first; with neither status nor drop the batch is then taken as ever. ``after``: the batch
+        is taken, and only its answer fails.
+        """
+        self._faults.extend([_Fault(status, delay, drop, after)] * times)
+
+    def reset(self) -> None:
+        """Forget documents, uploads and failures to come."""
+        with self._lock:
+            self._faults.clear()
+            self.uploads.clear()
+            self._engine.indices.delete(index=INDEX)
+            self._create_index()
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Every document, by id, with its fields as they were uploaded. For tests: at most 10,000."""
+        found = self._engine.search(index=INDEX, body={"query": {"match_all": {}}, "size": HITS})
+        return {hit["_id"]: hit["_source"] for hit in found["hits"]["hits"]}
+
+    def _create_index(self) -> None:
+        properties = {name: {"type": _ENGINE_TYPES[kind.removesuffix("-array")]} for name, kind in self.fields.items()}
+        # Text is sorted by the whole of it; the engine needs a second index for that.
+        for mapping in properties.values():
+            if mapping["type"] == "text":
+                mapping["fields"] = {"whole": {"type": "keyword", "ignore_above": 8191}}  # type: ignore[assignment]
+        self._engine.indices.create(index=INDEX, body={"mappings": {"dynamic": "strict", "properties": properties}})
+
+    # Requests
+
+    def upload(self, body: bytes) -> tuple[int, dict[str, Any] | None]:
+        """A batch's answer: status and body, or None for a connection to be dropped."""
+        with self._lock:
+            fault = self._faults.popleft() if self._faults else _Fault(0, 0.0, False, False)
+        if fault.delay:
+            self._stopping.wait(fault.delay)
+        fails = fault.drop or fault.status
+        status, message, answer = fault.status, "told to fail", {}
+        with self._lock:
+            batch: list[Any] = []
+            if fault.after or not fails:
+                try:
+                    batch = operations(body)
+                    check(batch, self.fields)
+                    answer = self._apply(batch)
+                    status, message = 200, "success"
+                except Refused as refused:
+                    status, message = refused.status, str(refused)
+            else:
+                with contextlib.suppress(Refused):
+                    batch = operations(body)
+            if fails and status in (0, 200):
+                status, message, answer = fault.status, "told to fail", {}
+            log = tuple((str(o.get("type")), str(o.get("id"))) for o in batch if isinstance(o, dict))
+            self.uploads.append(Upload(0 if fault.drop else status, message, len(body), log))
+        if fault.drop:
+            return 0, None
+        return status, answer or {"status": "error", "adds": 0, "deletes": 0, "message": message}
+
+    def _apply(self, batch: list[Any]) -> dict[str, Any]:
+        lines: list[dict[str, Any]] = []
+        for operation in batch:
+            if operation["type"] == "add":
+                lines += {"index": {"_index": INDEX, "_id": operation["id"]}}, operation["fields"]
+            else:
+                lines.append({"delete": {"_index": INDEX, "_id": operation["id"]}})
+        results = [result for item in self._engine.bulk(body=lines, refresh=True)["items"] for result in item.values()]
+        if errors := [result["error"] for result in results if "error" in result]:
+            raise Refused(f"the engine refused what the service would take: {errors[0]}", 500)
+        kinds = Counter(operation["type"] for operation in batch)
+        return {"status": "success", "adds": kinds["add"], "deletes": kinds["delete"]}
+
+    def search(self, parameters: Mapping[str, str]) -> dict[str, Any]:
+        request = Search(parameters, self.fields)
+        try:
+            found = self._engine.search(index=INDEX, body=request.body)
+        except RequestError as error:
+            raise Refused(f"the engine can't run this search: {error.error}") from None
+        return request.answer(found)
+
+    def suggest(self, parameters: Mapping[str, str]) -> dict[str, Any]:
+        query, suggester = required(parameters, "q"), required(parameters, "suggester")
+        field = self.suggesters.get(suggester)
+        if field is None:
+            raise Refused(f"there is no suggester {suggester!r}")
+        body = {"query": {"match_phrase_prefix": {field: query}}, "size": number(parameters, "size", 10, 1, 100)}
+        hits = self._engine.search(index=INDEX, body=body)["hits"]
+        suggestions = [
+            {"suggestion": texts(hit["_source"][field])[0], "score": 0, "id": hit["_id"]} for hit in hits["hits"]
+        ]
+        suggest = {"query": query, "found": hits["total"]["value"], "suggestions": suggestions}
+        return {"status": {"rid": "stand-in", "timems": 0}, "suggest": suggest}
+
+    def admin(self, path: str, body: bytes) -> dict[str, Any]:
+        match path:
+            case "uploads":
+                with self._lock:
+                    return {"uploads": [dataclasses.asdict(upload) for upload in self.uploads]}
+            case "fail":
+                try:
+                    self.fail(**json.loads(body))
+                except (TypeError, ValueError) as error:
+                    raise Refused(str(error)) from None
+                return {}
+            case "reset":
+                self.reset()
+                return {}
+        raise Refused(f"no such path: /_admin/{path}", 404)
+
+
+# HTTP
+
+
+class _Server(ThreadingHTTPServer):
+    # Threads are waited for at the end, so their connections, which clients keep open, have to be closed then.
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def server_close(self) -> None:
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that went away is no error of this server's.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        server: _Server
+
+        def setup(self) -> None:
+            super().setup()
+            self.server.connections.add(self.connection)
+
+        def finish(self) -> None:
+            self.server.connections.discard(self.connection)
+            super().finish()
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
+            url = urlsplit(self.path)
+            error = "DocumentServiceException" if "documents" in url.path else "SearchException"
+            try:
+                status, answer = self._route(url.path, url.query, self._body())
+            except Refused as refused:
+                status, answer = refused.status, {"status": "error", "message": str(refused)}
+            if answer is None:
+                self.close_connection = True
+                return
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            if status >= 400:
+                self.send_header("x-amzn-ErrorType", error)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _body(self) -> bytes:
+            if self.command == "GET":
+                return b""
+            length = self.headers.get("Content-Length")
+            if length is None or not re.fullmatch(r"\d{1,12}", length, re.ASCII):
+                self.close_connection = True
+                raise Refused("the header Content-Length is missing or no number", 411)
+            if int(length) > 20 * BATCH_BYTES:
+                self.close_connection = True
+                raise Refused("the request is too large", 413)
+            # All of it, even if it is too large to be taken: a client reads no answer while it is still sending.
+            return self.rfile.read(int(length))
+
+        def _route(self, path: str, query: str, body: bytes) -> tuple[int, dict[str, Any] | None]:
+            version, _, resource = path.removeprefix("/").partition("/")
+            if version == "_admin":
+                return 200, domain.admin(resource, body)
+            match version, resource:
+                case "2013-01-01", "documents/batch":
+                    if self.command != "POST":
+                        raise Refused("documents are uploaded by POST", 405)
+                    if self.headers.get_content_type() != "application/json":
+                        raise Refused("this stand-in takes batches of application/json only", 415)
+                    return domain.upload(body)
+                case "2013-01-01", "search" | "suggest":
+                    given = query if self.command == "GET" else f"{query}&{body.decode('utf-8', 'replace')}"
+                    parameters = {name: values[-1] for name, values in parse_qs(given).items()}
+                    return 200, domain.search(parameters) if resource == "search" else domain.suggest(parameters)
+            raise Refused("no such path", 404)
+
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (the base's name)
+            """Nothing: what tests need is in ``uploads``."""
+
+    return Handler
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[OpenSearch]:
+    """osmem in a process of its own, which ends with this one."""
+    command = [resolve_binary(), "--addr", f"{LOOPBACK}:0", "--no-ja", "--parent-pid", str(os.getpid())]
+    with subprocess.Popen(
+        [*command, "--no-stdin-watch"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError("the search engine (osmem-server) did not start")
+            client = OpenSearch(hosts=[json.loads(line)["url"]], timeout=60)
+            try:
+                yield client
+            finally:
+                client.close()
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="A stand-in for an Amazon CloudSearch domain, on the loopback interface."
+    )
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (the default)")
+    parser.add_argument(
+        "--fields", required=True, help="name=type,…: text, literal, int, double, date, latlon, text-array …"
+    )
+    parser.add_argument("--suggesters", default="", help="name=field,…")
+    options = parser.parse_args()
+
+    def pairs(text: str) -> dict[str, str]:
+        return {
+            name.strip(): kind.strip() for name, _, kind in (pair.partition("=") for pair in text.split(",") if pair)
+        }
+
+    stopped = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopped.set())
+    with CloudSearchServer(pairs(options.fields), suggesters=pairs(options.suggesters), port=options.port) as server:
+        print(server.endpoint, flush=True)
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

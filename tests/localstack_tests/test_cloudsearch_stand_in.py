@@ -1,0 +1,351 @@
+"""The CloudSearch stand-in, as boto3's own client sees it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
+from cloudsearch import CloudSearchServer
+
+FIELDS = {
+    "name": "text",
+    "iata": "literal",
+    "elevation": "int",
+    "score_of_five": "double",
+    "opened": "date",
+    "place": "latlon",
+    "tags": "literal-array",
+    "notes": "text-array",
+}
+
+
+@pytest.fixture(scope="module")
+def domain() -> Iterator[CloudSearchServer]:
+    with CloudSearchServer(FIELDS, suggesters={"names": "name"}) as server:
+        yield server
+
+
+@pytest.fixture
+def server(domain: CloudSearchServer) -> CloudSearchServer:
+    domain.reset()
+    return domain
+
+
+def connect(endpoint: str) -> Any:
+    return boto3.client(
+        "cloudsearchdomain",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+@pytest.fixture
+def client(server: CloudSearchServer) -> Iterator[Any]:
+    client = connect(server.endpoint)
+    yield client
+    client.close()
+
+
+def add(doc_id: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "add", "id": doc_id, "fields": fields}
+
+
+def delete(doc_id: str) -> dict[str, Any]:
+    return {"type": "delete", "id": doc_id}
+
+
+def upload(client: Any, *operations: Any, body: bytes | None = None) -> Any:
+    if body is None:
+        body = json.dumps(operations).encode()
+    return client.upload_documents(documents=body, contentType="application/json")
+
+
+def refused(client: Any, *operations: Any, body: bytes | None = None) -> tuple[int, str]:
+    with pytest.raises(client.exceptions.DocumentServiceException) as error:
+        upload(client, *operations, body=body)
+    response = error.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["message"]
+
+
+def search(client: Any, query: str, **parameters: Any) -> Any:
+    return client.search(query=query, **parameters)
+
+
+def found(client: Any, query: str, **parameters: Any) -> set[str]:
+    return {hit["id"] for hit in search(client, query, **parameters)["hits"]["hit"]}
+
+
+def structured(client: Any, query: str, **parameters: Any) -> set[str]:
+    return found(client, query, queryParser="structured", **parameters)
+
+
+AIRPORTS = (
+    add("DEN", name="Denver Intl", iata="DEN", elevation=5434, opened="1995-02-28T00:00:00Z", tags=["hub", "west"]),
+    add("APA", name="Centennial, near Denver", iata="APA", elevation=5885, place="39.57,-104.85", tags=["west"]),
+    add("JFK", name="John F Kennedy Intl", iata="JFK", elevation=13, score_of_five=3.5, notes=["big", "by the sea"]),
+)
+
+
+def test_uploads_are_counted_and_visible_at_once(client: Any, server: CloudSearchServer) -> None:
+    answer = upload(client, *AIRPORTS, delete("nowhere"))
+    assert (answer["status"], answer["adds"], answer["deletes"]) == ("success", 3, 1)
+    assert search(client, "matchall", queryParser="structured")["hits"]["found"] == 3
+    assert upload(client, delete("APA"))["deletes"] == 1
+    assert structured(client, "matchall") == {"DEN", "JFK"}
+    assert [upload.operations for upload in server.uploads][1] == (("delete", "APA"),)
+
+
+def test_an_add_replaces_the_whole_document(client: Any, server: CloudSearchServer) -> None:
+    upload(client, *AIRPORTS)
+    upload(client, add("DEN", name="Stapleton"))
+    assert server.documents()["DEN"] == {"name": "Stapleton"}
+
+
+def test_simple_queries_search_the_text_fields(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    assert found(client, "denver") == {"DEN", "APA"}
+    assert found(client, "denver intl") == {"DEN"}
+    assert found(client, "intl -denver") == {"JFK"}
+    assert found(client, '"by the sea"') == {"JFK"}
+    hits = search(client, "denver", **{"return": "name"}, sort="elevation desc", size=1)["hits"]
+    assert (hits["found"], hits["hit"]) == (2, [{"id": "APA", "fields": {"name": ["Centennial, near Denver"]}}])
+
+
+def test_structured_queries(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    assert structured(client, "name:'denver'") == {"DEN", "APA"}
+    assert structured(client, "(and name:'denver' elevation:[5500,})") == {"APA"}
+    assert structured(client, "(or iata:'JFK' iata:'DEN')") == {"DEN", "JFK"}
+    assert structured(client, "(not (term field=tags 'west'))") == {"JFK"}
+    assert structured(client, "(prefix field=name 'Kenn')") == {"JFK"}
+    assert structured(client, "(phrase field=name 'near denver')") == {"APA"}
+    assert structured(client, "(near field=name distance=2 'john kennedy')") == {"JFK"}
+    assert structured(client, "opened:{,'2000-01-01T00:00:00Z']") == {"DEN"}
+    assert structured(client, "matchall", filterQuery="elevation:{13,}") == {"DEN", "APA"}
+    assert found(client, "name:denver AND elevation:[5500 TO *]", queryParser="lucene") == {"APA"}
+
+
+def test_facets_stats_highlights_and_pages(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    answer = search(
+        client,
+        "denver",
+        facet='{"tags": {"size": 1}}',
+        stats='{"elevation": {}}',
+        highlight='{"name": {}}',
+        sort="elevation asc",
+        size=1,
+        start=1,
+    )
+    assert answer["facets"]["tags"]["buckets"] == [{"value": "west", "count": 2}]
+    assert (answer["stats"]["elevation"]["count"], answer["stats"]["elevation"]["sum"]) == (2, 11319.0)
+    assert (answer["hits"]["found"], answer["hits"]["start"]) == (2, 1)
+    assert answer["hits"]["hit"][0]["highlights"] == {"name": "Centennial, near <em>Denver</em>"}
+
+
+def test_suggestions_complete_a_text_field(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    suggest = client.suggest(query="denv", suggester="names")["suggest"]
+    assert suggest["found"] == 2
+    assert {(s["id"], s["suggestion"]) for s in suggest["suggestions"]} >= {("DEN", "Denver Intl")}
+    with pytest.raises(client.exceptions.SearchException):
+        client.suggest(query="denv", suggester="nobody")
+
+
+def test_searches_by_get_are_the_same(client: Any, server: CloudSearchServer) -> None:
+    upload(client, *AIRPORTS)
+    status, answer = get(server, "/2013-01-01/search?q=matchall&q.parser=structured&size=0")
+    assert (status, answer["hits"]["found"]) == (200, 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (add("x", nickname="y"), "'nickname' is not configured"),
+        (add("x", name=None), "'name' is null"),
+        (add("x", tags=["a", None]), "'tags' is null"),
+        (add("x", name=["a", "b"]), "'name' must have array type"),
+        (add("x", name=True), "'name' is neither"),
+        (add("x", name={"a": 1}), "'name' is neither"),
+        (add("x", name="bell \x07"), "'name' has a character"),
+        (add("x", name="half \ud83d"), "'name' has a character"),
+        (add("x", name="\uffff"), "'name' has a character"),
+        (add("x", tags=["ok", "\x00"]), "'tags' has a character"),
+        (add("x", elevation="high"), "Invalid int value 'high'"),
+        (add("x", elevation=2**63), "Invalid int"),
+        (add("x", elevation=1.5), "Invalid int"),
+        (add("x", score_of_five="1e999"), "Invalid double"),
+        (add("x", opened="yesterday"), "Invalid date"),
+        (add("x", opened="1999-02-31T00:00:00Z"), "Invalid date"),
+        (add("x", place="91,0"), "Invalid latlon"),
+        (add("x", place="north"), "Invalid latlon"),
+        (add("x", iata="x" * 4097), "Invalid literal"),
+        (add("x", tags=["t"] * 1001), "more than 1000 values"),
+        (add("x", name="x" * 1024 * 1024), "at most 1048576 bytes"),
+        (add("x", **{f"f{n}": 1 for n in range(201)}), "at most 200 fields"),
+        (add("x"), "at least one field"),
+        ({"type": "add", "id": "x"}, "at least one field"),
+        (add("a b", name="y"), "id is 1 to 128"),
+        (add("é", name="y"), "id is 1 to 128"),
+        (add("x\n", name="y"), "id is 1 to 128"),
+        (add("", name="y"), "id is 1 to 128"),
+        (add("x" * 129, name="y"), "id is 1 to 128"),
+        (add(7, name="y"), "id is 1 to 128"),
+        ({"type": "merge", "id": "x"}, "type is add or delete"),
+        (["add"], "is a JSON object"),
+        (add("good", name="again"), "More than one operation"),
+        (delete("good"), "More than one operation"),
+    ],
+)
+def test_one_bad_document_refuses_the_batch(client: Any, server: CloudSearchServer, bad: Any, reason: str) -> None:
+    status, message = refused(client, add("good", name="fine"), bad)
+    assert status == 400
+    assert reason in message
+    assert "near operation with index 2" in message
+    assert server.documents() == {}
+
+
+def test_ids_may_hold_any_character_that_the_service_allows(client: Any, server: CloudSearchServer) -> None:
+    doc_id = "aZ9_-=#;:/?@&" + "x" * 115
+    upload(client, add(doc_id, name="long"))
+    assert set(server.documents()) == {doc_id}
+    upload(client, delete(doc_id))
+    assert server.documents() == {}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[", b"[]", b"[NaN]", b"\xff\xfe", b"[" * 100_000, b'"text"', b"[" + b"9" * 5000 + b"]"]
+)
+def test_a_body_that_is_no_batch_is_refused(client: Any, body: bytes) -> None:
+    assert refused(client, body=body)[0] == 400
+
+
+def test_a_batch_over_5_mb_is_refused(client: Any, server: CloudSearchServer) -> None:
+    documents = [add(str(n), name="x" * 1_000_000) for n in range(6)]
+    assert refused(client, *documents)[0] == 413
+    assert upload(client, *documents[:5])["adds"] == 5
+    assert len(server.documents()) == 5
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"query": "(and", "queryParser": "structured"},
+        {"query": "(and name:'x'", "queryParser": "structured"},
+        {"query": "matchall matchall", "queryParser": "structured"},
+        {"query": "(frobnicate 'x')", "queryParser": "structured"},
+        {"query": "nickname:'x'", "queryParser": "structured"},
+        {"query": "(not " * 5000, "queryParser": "structured"},
+        {"query": "'", "queryParser": "structured"},
+        {"query": "elevation:[high,low]", "queryParser": "structured"},
+        {"query": "x", "queryParser": "dismax"},
+        {"query": "x", "facet": "[" * 5000},
+        {"query": "x", "facet": '{"nickname": {}}'},
+        {"query": "x", "sort": "name"},
+        {"query": "x", "sort": "nickname asc"},
+        {"query": "x", "size": 10_001},
+        {"query": "x", "start": 10_000},
+        {"query": "x", "start": -1},
+        {"query": "x", "cursor": "initial"},
+        {"query": "x", "queryOptions": '{"fields": ["nickname"]}'},
+    ],
+)
+def test_a_bad_search_is_refused(client: Any, parameters: dict[str, Any]) -> None:
+    upload(client, *AIRPORTS)
+    with pytest.raises(client.exceptions.SearchException) as error:
+        client.search(**parameters)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert error.value.response["Error"]["Code"] == "SearchException"
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 503, 507, 509])
+def test_it_fails_when_told_to_and_recovers(client: Any, server: CloudSearchServer, status: int) -> None:
+    server.fail(status, times=2)
+    assert refused(client, *AIRPORTS)[0] == status
+    assert refused(client, *AIRPORTS)[0] == status
+    assert server.documents() == {}
+    assert upload(client, *AIRPORTS)["adds"] == 3
+    assert [upload.status for upload in server.uploads] == [status, status, 200]
+
+
+def test_it_drops_connections_when_told_to(client: Any, server: CloudSearchServer) -> None:
+    server.fail(drop=True)
+    with pytest.raises(ConnectionClosedError):
+        upload(client, add("lost", name="x"))
+    server.fail(drop=True, after=True)
+    with pytest.raises(ConnectionClosedError):
+        upload(client, add("kept", name="x"))
+    assert set(server.documents()) == {"kept"}
+
+
+def test_another_process_can_tell_it_to_fail_and_read_what_came(client: Any, server: CloudSearchServer) -> None:
+    assert post(server, "/_admin/fail", b'{"status": 507}')[0] == 200
+    assert post(server, "/_admin/fail", b'{"frobnicate": 1}')[0] == 400
+    assert refused(client, delete("x"))[0] == 507
+    status, answer = get(server, "/_admin/uploads")
+    assert (status, answer["uploads"][0]["operations"]) == (200, [["delete", "x"]])
+    assert post(server, "/_admin/reset", b"")[0] == 200
+    assert server.uploads == []
+
+
+def test_requests_that_are_none_of_the_service(server: CloudSearchServer) -> None:
+    path = "/2013-01-01/documents/batch"
+    assert get(server, "/favicon.ico")[0] == 404
+    assert get(server, path)[0] == 405
+    assert post(server, path, b"[]", **{"Content-Type": "application/xml"})[0] == 415
+    assert post(server, path, b"[]", **{"Content-Type": "application/json", "Content-Length": "many"})[0] == 411
+    assert post(server, path, b"[]", **{"Content-Type": "application/json", "Content-Length": "999999999"})[0] == 413
+
+
+def test_a_field_that_the_service_does_not_allow_is_refused() -> None:
+    for name, kind in (("score", "int"), ("Name", "text"), ("name", "string"), ("at", "latlon-array"), ("9", "int")):
+        with pytest.raises(ValueError, match="no such field"):
+            CloudSearchServer({name: kind})
+    with pytest.raises(ValueError, match="needs a text field"):
+        CloudSearchServer({"iata": "literal"}, suggesters={"codes": "iata"})
+
+
+def test_it_runs_as_a_process_of_its_own() -> None:
+    script = Path(__file__).parents[2] / "localstack" / "cloudsearch.py"
+    command = [sys.executable, str(script), "--fields", "name=text,iata=literal"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            client = connect(process.stdout.readline().strip())
+            assert upload(client, add("DEN", name="Denver", iata="DEN"))["adds"] == 1
+            assert found(client, "denver") == {"DEN"}
+            client.close()
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+
+
+def get(server: CloudSearchServer, path: str) -> tuple[int, Any]:
+    return request(server, "GET", path, None, {})
+
+
+def post(server: CloudSearchServer, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
+    return request(server, "POST", path, body, headers)
+
+
+def request(server: CloudSearchServer, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
