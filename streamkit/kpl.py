@@ -1,0 +1,449 @@
+"""The aggregated-record format of the Kinesis Producer Library: many user records in the data of one Kinesis record.
+
+    F3 89 9A C2 │ protobuf AggregatedRecord │ MD5 of the protobuf, 16 bytes
+
+    AggregatedRecord   1 partition_key_table      repeated string
+                       2 explicit_hash_key_table  repeated string
+                       3 records                  repeated Record
+    Record             1 partition_key_index      required uint64   into table 1, from 0
+                       2 explicit_hash_key_index  optional uint64   into table 2, from 0
+                       3 data                     required bytes
+                       4 tags                     repeated Tag
+    Tag                1 key                      required string
+                       2 value                    optional string
+
+Source: ``aggregation-format.md`` of awslabs/amazon-kinesis-producer. Everything here is pure: bytes in, values out.
+
+The Kinesis Client Library also leaves out aggregates with a user record whose hash key lies outside the shard's range.
+That takes the range, which a Lambda event does not carry, so it is not done here: no record is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from streamkit.errors import DecodeError
+
+__all__ = ["BASE64_PREFIX", "MAGIC", "UserRecord", "aggregate", "deaggregate"]
+
+MAGIC = b"\xf3\x89\x9a\xc2"
+"""The four bytes that every aggregate starts with."""
+
+BASE64_PREFIX = "84maw"
+"""What the base64 of every aggregate starts with (the magic's last four bits make the sixth character ``g`` to ``v``).
+
+``text.startswith(BASE64_PREFIX)`` rules plain data out before it is decoded; what passes is for ``deaggregate`` to say.
+"""
+
+_DIGEST_SIZE = 16
+_MAX_PARTITION_KEY = 256
+_MAX_HASH_KEY = 2**128 - 1
+
+# Headers of fields as they stand on the wire: the field's number, and in the low three bits how its value is written.
+_VARINT, _EIGHT_BYTES, _SIZED, _GROUP, _GROUP_END, _FOUR_BYTES = range(6)
+_PARTITION_KEY_TABLE = 1 << 3 | _SIZED
+_HASH_KEY_TABLE = 2 << 3 | _SIZED
+_RECORD = 3 << 3 | _SIZED
+_PARTITION_KEY_INDEX = 1 << 3 | _VARINT
+_HASH_KEY_INDEX = 2 << 3 | _VARINT
+_DATA = 3 << 3 | _SIZED
+_TAG = 4 << 3 | _SIZED
+_TAG_KEY = 1 << 3 | _SIZED
+_TAG_VALUE = 2 << 3 | _SIZED
+
+# No uint64 and no place in a list: looking up an index that was not given fails as looking up a bad one does.
+_ABSENT = 1 << 64
+
+
+class UserRecord(msgspec.Struct, frozen=True):
+    """One user record: what a producer was given before it aggregated.
+
+    ``sub_sequence_number`` is its place in the aggregate, from 0; ``aggregate`` does not read it. ``explicit_hash_key``
+    is None where the record has none. ``tags`` are pairs of a key and a value or None; neither KPL nor KCL offers them
+    to users, so expect none.
+
+    ``error`` is None, or says what is damaged in this record alone. Then ``data``, the keys and ``tags`` are what could
+    be read of them: a key that could not be is None, data that is missing ``b""``.
+    """
+
+    data: bytes
+    partition_key: str | None
+    explicit_hash_key: str | None = None
+    tags: tuple[tuple[str, str | None], ...] = ()
+    sub_sequence_number: int = 0
+    error: DecodeError | None = None
+
+    def __repr__(self) -> str:
+        damage = f", error={str(self.error)!r}" if self.error is not None else ""
+        return f"UserRecord({len(self.data)} bytes, sub_sequence_number={self.sub_sequence_number}{damage})"
+
+
+def aggregate(records: Iterable[UserRecord]) -> bytes:
+    """The aggregate of ``records``, in their order: the data of one Kinesis record.
+
+    Each distinct partition key and explicit hash key is stored once. Put the result with the partition key and explicit
+    hash key of one of its records, and aggregate only what one shard takes: KCL discards any other aggregate whole.
+
+    Raises ``ValueError`` for
+
+      * no records at all (KCL would hand the empty aggregate to its user as data), or one that carries an ``error``;
+      * a partition key that is not 1 to 256 characters, or an explicit hash key that is not a decimal number below
+        2^128 without leading zeros: the limits of Kinesis (PutRecords). Where it is no number, KCL drops the rest.
+
+    The size is the caller's to watch: Kinesis takes 1 MiB of data and partition key in a record, up to 10 MiB where the
+    stream is configured so (PutRecords); KPL stops at 50 KiB (its ``AggregationMaxSize``). A user record of less than
+    16 KiB costs at most 13 bytes beside its data while a table has less than 16,384 keys, and its keys where new.
+    """
+    partition_keys: dict[str, int] = {}
+    hash_keys: dict[str, int] = {}
+    indexes: dict[tuple[str | None, str | None], bytes] = {}
+    parts: list[bytes] = []
+    for record in records:
+        data = record.data
+        keys = (record.partition_key, record.explicit_hash_key)
+        before = indexes.get(keys)
+        if before is None or record.error is not None:
+            before = indexes[keys] = _index_fields(record, partition_keys, hash_keys)
+        before += b"\x1a" + _varint_bytes(len(data))
+        after = b"".join(map(_tag_field, record.tags)) if record.tags else b""
+        parts += (b"\x1a", _varint_bytes(len(before) + len(data) + len(after)), before, data, after)
+    if not parts:
+        raise ValueError("an aggregate holds at least one user record")
+    tables = [_sized_field(_PARTITION_KEY_TABLE, key.encode()) for key in partition_keys]
+    tables += [_sized_field(_HASH_KEY_TABLE, key.encode()) for key in hash_keys]
+    message = b"".join(tables + parts)
+    return b"".join((MAGIC, message, _digest(message)))
+
+
+def deaggregate(data: bytes, *, lenient: bool = False) -> list[UserRecord] | None:
+    """The user records of an aggregate, in their order, or None where ``data`` is not an aggregate but plain data.
+
+    Data without the magic bytes at its start is plain. With them it is an aggregate, and has to be sound:
+
+      * too short, no message, a wrong checksum, or a message that is not protobuf: ``DecodeError`` for the whole, since
+        what its records are can't be known;
+      * a record without its partition key index or data, with an index outside its table, with a key or tag that is not
+        UTF-8, or a tag without its key: that record, at its place and with its number, carries an ``error``. Its
+        neighbours are unharmed.
+
+    ``lenient`` raises nothing: as for KCL's ``AggregatorUtil``, everything above that is an error for the whole means
+    plain data instead, and so does a required field that is missing anywhere (KCL's parser then refuses the message).
+    An index outside its table stays an error of its record, where KCL logs and drops that record and all after it.
+
+    A message without records, its tables alone, is an empty list: there is no record to lose. Unknown fields are passed
+    over, fields come in any order, and of a scalar that occurs twice the last counts, as protobuf has it. There is no
+    limit on sizes or counts; a varint has at most ten bytes. No error's message holds a byte of keys or data.
+    """
+    if not data.startswith(MAGIC):
+        return None
+    try:
+        return _user_records(data, _message_end(data), required_missing_is_fatal=lenient)
+    except DecodeError:
+        if lenient:
+            return None
+        raise
+
+
+def _message_end(data: bytes) -> int:
+    """Where the checksum starts, once it is known to be right."""
+    end = len(data) - _DIGEST_SIZE
+    if end <= len(MAGIC):
+        raise DecodeError(
+            f"damaged KPL aggregate: {len(data)} bytes are too few for magic bytes, message and checksum (truncated?)"
+        )
+    if _digest(memoryview(data)[len(MAGIC) : end]) != data[end:]:
+        raise DecodeError(
+            f"damaged KPL aggregate: its last {_DIGEST_SIZE} bytes are not the MD5 of the message before them, "
+            f"{end - len(MAGIC)} bytes (altered or truncated)"
+        )
+    return end
+
+
+class _Fields(msgspec.Struct):
+    """One Record message as it was written, before its indexes are looked up and its text is decoded."""
+
+    partition_key_index: int = _ABSENT
+    hash_key_index: int | None = None
+    data: bytes | None = None
+    tags: list[tuple[bytes | None, bytes | None]] = []
+
+
+def _user_records(data: bytes, end: int, *, required_missing_is_fatal: bool) -> list[UserRecord]:
+    """One pass over the message, which the 16 bytes of its checksum follow.
+
+    What every known producer writes is read in place, with varints of one and two bytes. A record in any other form
+    goes to ``_fields``, and one whose indexes are not in the tables waits: tables may come after records. They only
+    grow, so an index found in them is final.
+
+    A varint has at most ten bytes, so one that the end of the message cuts off ends within the checksum: reading needs
+    no test for the end of the data, only one afterwards that the position has not passed the end of the message.
+    """
+    partition_keys: list[str | None] = []
+    hash_keys: list[str | None] = []
+    records: list[UserRecord] = []
+    waiting: dict[int, _Fields] = {}
+    append = records.append
+    user_record = UserRecord
+    unresolved = UserRecord(b"", None)
+    number = 0
+    position = len(MAGIC)
+    while position < end:
+        header = data[position]
+        position += 1
+        if header > 127:
+            header, position = _header(data, position - 1, end)
+        if header != _RECORD and header != _PARTITION_KEY_TABLE and header != _HASH_KEY_TABLE:
+            position = _field_end(data, header, position, end)
+            continue
+        size = data[position]
+        position += 1
+        if size > 127:
+            high = data[position]
+            if high < 128:
+                size += (high << 7) - 128
+                position += 1
+            else:
+                size, position = _varint(data, position - 1)
+        start = position
+        stop = start + size
+        if stop > end:
+            raise _malformed("a field runs past the end of the message", start)
+        if header != _RECORD:
+            keys = partition_keys if header == _PARTITION_KEY_TABLE else hash_keys
+            keys.append(_text(data[start:stop]))
+            position = stop
+            continue
+
+        index = _ABSENT
+        hash_key_index: int | None = None
+        content: bytes | None = None
+        while position < stop:
+            header = data[position]
+            value = data[position + 1]
+            position += 2
+            if value > 127:
+                high = data[position]
+                if high > 127:
+                    break
+                value += (high << 7) - 128
+                position += 1
+            if header == _PARTITION_KEY_INDEX:
+                index = value
+            elif header == _DATA:
+                content = data[position : position + value]
+                position += value
+            elif header == _HASH_KEY_INDEX:
+                hash_key_index = value
+            else:
+                break
+        else:  # nothing unusual was met
+            if position == stop and content is not None:
+                try:
+                    partition_key = partition_keys[index]
+                    hash_key = None if hash_key_index is None else hash_keys[hash_key_index]
+                except IndexError:
+                    pass
+                else:
+                    if partition_key is not None and (hash_key_index is None or hash_key is not None):
+                        append(user_record(content, partition_key, hash_key, (), number))
+                        number += 1
+                        continue
+        waiting[number] = _fields(data, start, stop)
+        append(unresolved)
+        number += 1
+        position = stop
+
+    for number, fields in waiting.items():
+        records[number] = _resolved(fields, number, partition_keys, hash_keys, required_missing_is_fatal)
+    return records
+
+
+def _fields(data: bytes, position: int, stop: int) -> _Fields:
+    """A Record message in whatever form protobuf allows."""
+    fields = _Fields()
+    while position < stop:
+        header, start = _header(data, position, stop)
+        position = _field_end(data, header, start, stop)
+        if header == _PARTITION_KEY_INDEX:
+            fields.partition_key_index = _varint(data, start)[0]
+        elif header == _HASH_KEY_INDEX:
+            fields.hash_key_index = _varint(data, start)[0]
+        elif header == _DATA:
+            fields.data = _content(data, start, position)
+        elif header == _TAG:
+            fields.tags.append(_tag(data, _varint(data, start)[1], position))
+    return fields
+
+
+def _tag(data: bytes, position: int, stop: int) -> tuple[bytes | None, bytes | None]:
+    key = value = None
+    while position < stop:
+        header, start = _header(data, position, stop)
+        position = _field_end(data, header, start, stop)
+        if header == _TAG_KEY:
+            key = _content(data, start, position)
+        elif header == _TAG_VALUE:
+            value = _content(data, start, position)
+    return key, value
+
+
+def _resolved(
+    fields: _Fields,
+    number: int,
+    partition_keys: list[str | None],
+    hash_keys: list[str | None],
+    required_missing_is_fatal: bool,
+) -> UserRecord:
+    """The user record, with its keys looked up and everything that is wrong with it in its ``error``."""
+    missing: list[str] = []
+    wrong: list[str] = []
+    partition_key = hash_key = None
+    if fields.partition_key_index == _ABSENT:
+        missing.append("no partition key index")
+    else:
+        partition_key = _looked_up("partition key", fields.partition_key_index, partition_keys, wrong)
+    if fields.hash_key_index is not None:
+        hash_key = _looked_up("explicit hash key", fields.hash_key_index, hash_keys, wrong)
+    if fields.data is None:
+        missing.append("no data")
+    tags: list[tuple[str, str | None]] = []
+    for raw_key, raw_value in fields.tags:
+        key = None if raw_key is None else _text(raw_key)
+        value = None if raw_value is None else _text(raw_value)
+        if raw_key is None:
+            missing.append("a tag without a key")
+        elif key is None or (value is None and raw_value is not None):
+            wrong.append("a tag that is not UTF-8")
+        else:
+            tags.append((key, value))
+    error = None
+    if missing or wrong:
+        error = DecodeError(f"damaged user record {number} of a KPL aggregate: {', '.join(missing + wrong)}")
+        if missing and required_missing_is_fatal:
+            raise error
+    return UserRecord(fields.data or b"", partition_key, hash_key, tuple(tags), number, error)
+
+
+def _looked_up(noun: str, index: int, table: list[str | None], wrong: list[str]) -> str | None:
+    if index >= len(table):
+        wrong.append(f"{noun} index {index} is outside its table of {len(table)}")
+        return None
+    if table[index] is None:
+        wrong.append(f"{noun} {index} is not UTF-8")
+    return table[index]
+
+
+def _text(content: bytes) -> str | None:
+    """None where it is not UTF-8: an error only of the records that refer to it."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _content(data: bytes, start: int, stop: int) -> bytes:
+    """The content of the sized field whose size is at ``start`` and which ends at ``stop``."""
+    return data[_varint(data, start)[1] : stop]
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at ``position`` (of which 64 bits count, as for protobuf's own parsers) and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, position
+    raise _malformed("a number of more than ten bytes", position)
+
+
+def _header(data: bytes, position: int, stop: int) -> tuple[int, int]:
+    header, after = _varint(data, position)
+    if after > stop or header > 0xFFFF_FFFF:
+        raise _malformed("a field header that is cut off or too big", position)
+    return header, after
+
+
+def _field_end(data: bytes, header: int, position: int, stop: int) -> int:
+    """Where the field ends whose ``header`` ends at ``position``. Groups, long out of use but legal, hold fields."""
+    if header >> 3 == 0:
+        raise _malformed("a field with the number zero", position)
+    open_groups: list[int] = []
+    while True:
+        number, kind = header >> 3, header & 7
+        start = position
+        if kind == _VARINT:
+            position = _varint(data, position)[1]
+        elif kind == _SIZED:
+            size, position = _varint(data, position)
+            position += size
+        elif kind == _EIGHT_BYTES:
+            position += 8
+        elif kind == _FOUR_BYTES:
+            position += 4
+        elif kind == _GROUP:
+            open_groups.append(number)
+        elif kind != _GROUP_END or not open_groups or open_groups.pop() != number:
+            raise _malformed("a field header of no known kind, or a group that ends without having begun", start)
+        if position > stop or (open_groups and position == stop):
+            raise _malformed("a field runs past the end of what holds it", start)
+        if not open_groups:
+            return position
+        header, position = _header(data, position, stop)
+
+
+def _malformed(what: str, position: int) -> DecodeError:
+    return DecodeError(f"damaged KPL aggregate: its message is not protobuf: {what}, at byte {position}")
+
+
+def _index_fields(record: UserRecord, partition_keys: dict[str, int], hash_keys: dict[str, int]) -> bytes:
+    """The record's two index fields; its keys join the tables where they are new."""
+    if record.error is not None:
+        raise ValueError("a damaged user record can't be aggregated again: its keys or data are not what was put")
+    partition_key, hash_key = record.partition_key, record.explicit_hash_key
+    if partition_key is None or not 1 <= len(partition_key) <= _MAX_PARTITION_KEY:
+        raise ValueError(f"a partition key has 1 to {_MAX_PARTITION_KEY} characters")
+    fields = b"\x08" + _varint_bytes(partition_keys.setdefault(partition_key, len(partition_keys)))
+    if hash_key is not None:
+        if not _is_hash_key(hash_key):
+            raise ValueError("an explicit hash key is a decimal number from 0 to 2^128 - 1, without leading zeros")
+        fields += b"\x10" + _varint_bytes(hash_keys.setdefault(hash_key, len(hash_keys)))
+    return fields
+
+
+def _is_hash_key(text: str) -> bool:
+    is_number = text.isdecimal() and len(text) <= len(str(_MAX_HASH_KEY))
+    return is_number and str(int(text)) == text and int(text) <= _MAX_HASH_KEY
+
+
+def _tag_field(tag: tuple[str, str | None]) -> bytes:
+    key, value = tag
+    content = _sized_field(_TAG_KEY, key.encode())
+    if value is not None:
+        content += _sized_field(_TAG_VALUE, value.encode())
+    return _sized_field(_TAG, content)
+
+
+def _sized_field(header: int, content: bytes) -> bytes:
+    return _varint_bytes(header) + _varint_bytes(len(content)) + content
+
+
+def _varint_bytes(value: int) -> bytes:
+    if value < 128:
+        return _ONE_BYTE[value]
+    if value < 16384:
+        return bytes((value & 127 | 128, value >> 7))
+    return bytes((value & 127 | 128,)) + _varint_bytes(value >> 7)
+
+
+_ONE_BYTE = [bytes((value,)) for value in range(128)]
+
+
+def _digest(message: bytes | memoryview) -> bytes:
+    # Imported here, as it loads OpenSSL (4 ms): a function whose stream has no aggregates never needs it.
+    from hashlib import md5
+
+    return md5(message, usedforsecurity=False).digest()
