@@ -158,14 +158,14 @@ def _wait(process: subprocess.Popen[bytes], server: Running, ready: Ready, until
 
 
 def _stop(process: subprocess.Popen[bytes], within: float) -> None:
-    for end, limit in ((signal.SIGTERM, within), (signal.SIGKILL, None)):
-        # The group may hold more than the watcher, which ends last; a stopped one has to run to end.
-        for sign in (end, signal.SIGCONT):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(limit)
-            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)  # One that is paused could not end.
+        process.terminate()
+    try:
+        process.wait(within + 5)  # The watcher keeps the time limit, and ends after the server.
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _tail(log: Path, lines: int = 20) -> str:
@@ -173,20 +173,23 @@ def _tail(log: Path, lines: int = 20) -> str:
 
 
 def _watch(parent: int, stop_within: float, folder: str, command: Sequence[str]) -> int:
-    """Run ``command`` until it ends, or until the process that started this one is gone."""
-    # SIGTERM reaches the whole group; this process goes on until the server has ended. A function, since SIG_IGN
-    # would be inherited by the server.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    """Run ``command`` until it ends, or SIGTERM comes, or the process that started this one is gone."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     server = subprocess.Popen(command)
-    while os.getppid() == parent:
+    while not told and os.getppid() == parent:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return server.wait(0.2)
-    os.killpg(0, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
+            return server.wait(0.1)
+    server.terminate()
+    try:
         server.wait(stop_within)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
-    return 1
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    if os.getppid() != parent:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)  # What the server may have left behind, and this process.
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""The servers of the local cloud, each started once, when the first test asks for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# A folder of modules, and not a package: localstack/README.md says why.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "localstack"))
+
+if TYPE_CHECKING:
+    from local_bigquery import BigQueryServer
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """Kinesis, SQS, SNS, S3 and DynamoDB of one account, shared by all tests: use names of your own."""
+    from local_moto import moto_in_process
+
+    with moto_in_process() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[BigQueryServer]:
+    """A BigQuery, shared by all tests: use datasets of your own."""
+    import local_bigquery
+
+    with local_bigquery.bigquery_server() as server:
+        yield server
