@@ -19,16 +19,13 @@ class Deadline:
     """
 
     def __init__(self, context: Any, margin: float) -> None:
-        self._milliseconds: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
+        milliseconds: Callable[[], float] = getattr(context, "get_remaining_time_in_millis", None) or _for_ever
+        #: Seconds until the function is stopped; infinity where the context does not say.
+        self.remaining: Callable[[], float] = lambda: milliseconds() / 1000
         self._margin = margin
         self._longest_request: dict[int, float] = {}
         self.longest_record = 0.0
         self.reserve = margin
-
-    def remaining(self) -> float:
-        """Seconds until the function is stopped; infinity where nobody said."""
-        milliseconds = self._milliseconds
-        return float("inf") if milliseconds is None else milliseconds() / 1000
 
     def allows_another(self) -> bool:
         """Whether one more record, as long as the longest so far, would leave time to flush and answer."""
@@ -48,7 +45,11 @@ class Deadline:
         try:
             return call(self.of_request())
         finally:
-            took = before - self.remaining() if self._milliseconds else 0.0
+            took = before - self.remaining()
             if took > self._longest_request.get(id(to), 0.0):
                 self._longest_request[id(to)] = took
                 self.reserve = self._margin + sum(self._longest_request.values())
+
+
+def _for_ever() -> float:
+    return float("inf")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from .deadline import Deadline
 from .errors import Reject, SinkError
 from .outcome import Failed, Outcome, Unavailable
@@ -30,18 +28,19 @@ class Delivery:
         None where nothing was delivered yet, else the records that have failed by it.
         """
         failures: list[Failure] | None = None
+        processor, requests = self._processor, self._requests
         for n, write in enumerate(writes):
             write._record = record
-            write._processor = self._processor
+            write._processor = processor
             write._n = n
-            sink = write.sink
-            request = self._requests.get(id(sink))
-            if request is None:
-                request = self._requests[id(sink)] = _Request(sink)
-            if request.would_exceed(write):
+            request = requests.get(id(write.sink)) or self._request_to(write.sink)
+            size = write.size
+            if size and request.writes and request.bytes + size > request.most_bytes:
                 failures = [*(failures or ()), *self._deliver(request)]
-            request.hold(index, write)
-            if request.is_full():
+            request.indexes.append(index)
+            request.writes.append(write)
+            request.bytes += size
+            if len(request.writes) >= request.most_writes or request.bytes >= request.most_bytes:
                 failures = [*(failures or ()), *self._deliver(request)]
         return failures
 
@@ -49,68 +48,55 @@ class Delivery:
         """Deliver all that is held, and return the records that have failed by it."""
         return [failure for request in self._requests.values() for failure in self._deliver(request)]
 
+    def _request_to(self, sink: Sink) -> _Request:
+        request = self._requests[id(sink)] = _Request(sink)
+        return request
+
     def _deliver(self, request: _Request) -> list[Failure]:
         indexes, writes = request.take()
         if not writes:
             return []
         sink = request.sink
         try:
-            refusals = self._deadline.request(sink, lambda deadline: _refusals(sink, writes, deadline))
+            # A sink may be a generator, so its answer is read to the end here. None is the same as nothing refused.
+            refusals = self._deadline.request(sink, lambda deadline: list(sink.write(writes, deadline=deadline) or ()))
+            if not refusals:
+                return []
+            return _failures(sink, dict(zip(map(id, writes), indexes, strict=True)), refusals)
         except Exception as error:  # noqa: BLE001  # A sink that can't answer has not refused: its records are not at fault.
-            refusals = [Refusal(write, error, "unavailable") for write in writes]
-        of_write = {id(write): index for index, write in zip(indexes, writes, strict=True)}
-        failures: dict[int, Outcome] = {}
-        for refusal in refusals:
-            index = of_write[id(refusal.write)]
-            outcome = _outcome(sink, refusal)
-            failures[index] = max(failures.get(index, outcome), outcome, key=_gravity)
-        return sorted(failures.items())
+            return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
 
 
 class _Request:
     """What is held for one sink."""
 
+    __slots__ = ("bytes", "indexes", "most_bytes", "most_writes", "sink", "writes")
+
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self._most_writes = sink.request_writes
-        self._most_bytes = sink.request_bytes or float("inf")
-        self._indexes: list[int] = []
-        self._writes: list[Write] = []
-        self._bytes = 0
-
-    def would_exceed(self, write: Write) -> bool:
-        return self._bytes + write.size > self._most_bytes and bool(self._writes)
-
-    def hold(self, index: int, write: Write) -> None:
-        self._indexes.append(index)
-        self._writes.append(write)
-        self._bytes += write.size
-
-    def is_full(self) -> bool:
-        return len(self._writes) >= self._most_writes or self._bytes >= self._most_bytes
+        self.most_writes = sink.request_writes
+        self.most_bytes = sink.request_bytes or float("inf")
+        self.indexes: list[int] = []
+        self.writes: list[Write] = []
+        self.bytes = 0
 
     def take(self) -> tuple[list[int], list[Write]]:
-        taken = self._indexes, self._writes
-        self._indexes, self._writes, self._bytes = [], [], 0
+        taken = self.indexes, self.writes
+        self.indexes, self.writes, self.bytes = [], [], 0
         return taken
 
 
-def _refusals(sink: Sink, writes: list[Write], deadline: float) -> list[Refusal]:
-    """What the sink refused, read to its end: a sink may be a generator. None is the same as nothing refused."""
-    answer: Iterable[Refusal] | None = sink.write(writes, deadline=deadline)
-    refusals = list(answer or ())
-    given = {id(write) for write in writes}
-    for refusal in _not_about(refusals, given):
-        raise SinkError(
-            f"{_name(sink)} answered {type(refusal).__name__} about something that it was not given to write"
-        )
-    return refusals
-
-
-def _not_about(refusals: list[Refusal], given: set[int]) -> Iterator[object]:
+def _failures(sink: Sink, index_of: dict[int, int], refusals: list[Refusal]) -> list[Failure]:
+    """The records that have failed, in order, by the gravest refusal of their writes."""
+    failures: dict[int, Outcome] = {}
     for refusal in refusals:
-        if not isinstance(refusal, Refusal) or id(refusal.write) not in given:
-            yield refusal
+        if not isinstance(refusal, Refusal) or id(refusal.write) not in index_of:
+            raise SinkError(
+                f"{_name(sink)} answered {type(refusal).__name__} about something that it was not given to write"
+            )
+        index, outcome = index_of[id(refusal.write)], _outcome(sink, refusal)
+        failures[index] = max(failures.get(index, outcome), outcome, key=_gravity)
+    return sorted(failures.items(), key=lambda failure: failure[0])
 
 
 def _outcome(sink: Sink, refusal: Refusal) -> Outcome:

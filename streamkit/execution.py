@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -57,7 +58,8 @@ class Execution:
             return
         self._prepare()
         if self._processor.concurrency == 1:
-            self._one_at_a_time()
+            with making.on_this_thread() as made:
+                self._one_at_a_time(made)
         else:
             self._several_at_once(self._processor.concurrency)
 
@@ -84,11 +86,12 @@ class Execution:
             for index in concerned or ready:
                 outcomes[index] = Failed(failure) if concerned else Unavailable(failure)
 
-    def _one_at_a_time(self) -> None:
+    def _one_at_a_time(self, made: list[Write]) -> None:
         outcomes, process = self._batch.outcomes, self._processor.process
         deadline, delivery = self._deadline, self._delivery
+        remaining = deadline.remaining
         has_started = False
-        left = deadline.remaining()
+        left = remaining()
         for index, record in enumerate(self._batch.records):
             if outcomes[index] is not NOT_STARTED:
                 self._take([(index, outcomes[index])])
@@ -98,8 +101,8 @@ class Execution:
                 break
             else:
                 has_started = True
-                result = _attempt(process, record)
-                before, left = left, deadline.remaining()
+                result = _attempt(process, record, made)
+                before, left = left, remaining()
                 if before - left > deadline.longest_record:
                     deadline.longest_record = before - left
                 if isinstance(result, list):
@@ -114,7 +117,7 @@ class Execution:
                     self._take([(index, result)])
             if self._is_stopped:
                 break
-            left = deadline.remaining()
+            left = remaining()
 
     def _several_at_once(self, most: int) -> None:
         """Records start in sequence order, at most ``most`` at once, and one at a time of each key."""
@@ -229,10 +232,10 @@ class Execution:
                 )
 
 
-def _attempt(process: Process, record: Record) -> Result:
-    """Run ``process`` to its end, before any of its writes is delivered."""
-    made: list[Write] = []
-    making.made = made
+def _attempt(process: Process, record: Record, made: list[Write]) -> Result:
+    """Run ``process`` to its end, before any of its writes is delivered. ``made`` fills with the writes it makes."""
+    if made:
+        made.clear()
     try:
         result = process(record)
         if result is None and not made:
@@ -243,21 +246,24 @@ def _attempt(process: Process, record: Record) -> Result:
     except Exception as error:  # noqa: BLE001  # Whatever a record's work raises is that record's failure, and no more.
         return Failed(error)
     finally:
-        making.made = None
         # Thousands of parsed payloads alive at once would cost the collector more than the parsing did.
         record._json = _UNPARSED
 
 
 def _timed_attempt(process: Process, record: Record, deadline: Deadline) -> tuple[Result, float]:
+    """One attempt on a thread of its own, and the seconds it took."""
     before = deadline.remaining()
-    result = _attempt(process, record)
+    with making.on_this_thread() as made:
+        result = _attempt(process, record, made)
     after = deadline.remaining()
     return result, before - after if before > after else 0.0
 
 
 def _writes(result: Any, made: list[Write]) -> list[Write]:
     """The writes that ``process`` returned or yielded, which must be those that it made."""
-    if isinstance(result, Write):
+    if type(result) is GeneratorType:
+        writes = list(result)
+    elif isinstance(result, Write):
         writes = [result]
     elif result is None:
         writes = []

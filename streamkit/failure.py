@@ -111,7 +111,7 @@ class Settlement:
 
     def finish(self) -> None:
         """Send the rest, but in a stream nothing that the next delivery will bring again: it would be sent twice."""
-        if self._batch.source == "kinesis":
+        if self._pending and self._batch.source == "kinesis":
             for index, outcome in enumerate(self._batch.outcomes):
                 if not is_settled(outcome) and index not in self._pending:
                     self._pending = {i: route for i, route in self._pending.items() if i < index}

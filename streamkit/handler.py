@@ -34,8 +34,9 @@ def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answe
     execution.run()
     execution.finish_delivery()
     settlement.finish()
-    hold_followers(batch, processor.ordering, policy)
-    _log_endless_aggregate(processor, batch)
+    if not batch.is_done():
+        hold_followers(batch, processor.ordering, policy)
+        _log_endless_aggregate(processor, batch)
     return events.response(batch)
 
 

@@ -44,15 +44,18 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
 
     def _decode_data(self) -> bytes:
         data = self._data
-        if isinstance(data, str):
+        if type(data) is str:
             try:
-                data = _b64decode(data, validate=True)
+                decoded = _b64decode(data, None, True)
             except ValueError:  # Its message can quote the data.
                 data = DecodeError("the data is not valid base64")
+            else:
+                self._data = decoded
+                return decoded
             self._data = data
         if isinstance(data, DecodeError):
             raise DecodeError(str(data), self.event_id)
-        return data
+        return data  # type: ignore[return-value]  # Text and errors are dealt with above, by type(), which mypy does not follow.
 
     @property
     def damage(self) -> DecodeError | None:
@@ -71,8 +74,11 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         Raises DecodeError, without the payload in it, when the data is not UTF-8 JSON.
         """
         if self._json is _UNPARSED:
+            data = self._data
+            if type(data) is not bytes:
+                data = self._decode_data()
             try:
-                self._json = _parse_json(self.data)
+                self._json = _parse_json(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 reason = "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
                 raise DecodeError(f"the data is not JSON: {reason}", self.event_id) from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -18,9 +19,19 @@ RefusalKind = Literal["invalid", "failed", "unavailable"]
 
 
 class _Making(threading.local):
-    """How many writes this thread has made, so that one made and not yielded can be told."""
+    """The writes that ``process`` has made on this thread, so that one made and not yielded can be told."""
 
-    count = 0
+    made: list[Write] | None = None
+
+    @contextmanager
+    def on_this_thread(self) -> Iterator[list[Write]]:
+        """The list that fills with every write made on this thread, until the context ends."""
+        made: list[Write] = []
+        self.made = made
+        try:
+            yield made
+        finally:
+            self.made = None
 
 
 making = _Making()
@@ -42,14 +53,17 @@ class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
     _n: int = 0
 
     def __post_init__(self) -> None:
-        making.count += 1
+        made = making.made
+        if made is not None:
+            made.append(self)
 
     @property
     def write_id(self) -> str:
         """``<event_id>/<processor name>/<n>``, the same at every repeat: what sinks dedupe by. n counts from 0."""
-        if self._record is None:
+        record = self._record
+        if record is None:
             raise StreamkitError("a write has no id before it is yielded")
-        return f"{self._record.event_id}/{self._processor}/{self._n}"
+        return f"{record.event_id}/{self._processor}/{self._n}"
 
     @property
     def event_id(self) -> str:

@@ -11,6 +11,8 @@ from ..sinks.base import Refusal, RefusalKind, Sink, Write
 
 __all__ = ["MemorySink"]
 
+_NEVER_CHANGE = frozenset((str, bytes, int, float, bool, type(None)))
+
 
 class MemorySink(Sink):
     """Keeps the items that it is written, once for each write id, in order: iterate it, or read ``items``.
@@ -24,17 +26,16 @@ class MemorySink(Sink):
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
-        self._refuses: Callable[[Any], RefusalKind | None] = lambda item: None
+        self._refuses: Callable[[Any], RefusalKind | None] | None = None
         self._error: Exception | None = None
-        #: How often each write id came: what a sink that does not dedupe would hold.
-        self.deliveries: dict[str, int] = {}
+        #: How often each write id came again.
+        self.repeats: dict[str, int] = {}
         #: How many writes each request brought.
         self.requests: list[int] = []
 
     def item(self, value: Any) -> Write:
         """A write of any value, of which a copy is kept."""
-        kept = value if isinstance(value, str | bytes | int | float | None) else copy.deepcopy(value)
-        return Write(self, kept)
+        return Write(self, value if type(value) in _NEVER_CHANGE else copy.deepcopy(value))
 
     @property
     def items(self) -> list[Any]:
@@ -48,7 +49,7 @@ class MemorySink(Sink):
 
     def refuse(self, kind: RefusalKind | Callable[[Any], RefusalKind | None] | None) -> None:
         """Refuse writes from now on, in the way of ``kind``."""
-        self._refuses = kind if callable(kind) else lambda item: kind
+        self._refuses = kind if kind is None or callable(kind) else lambda item: kind
 
     def fail(self, error: Exception | None) -> None:
         """Raise ``error`` out of every ``write`` from now on; None mends it."""
@@ -60,13 +61,14 @@ class MemorySink(Sink):
             raise self._error
         refusals: list[Refusal] = []
         for write in writes:
-            kind = self._refuses(write.payload)
-            if kind is not None:
+            if self._refuses is not None and (kind := self._refuses(write.payload)):
                 refusals.append(Refusal(write, SinkError(f"the sink was told to refuse: {kind}"), kind))
                 continue
             write_id = write.write_id
-            self.deliveries[write_id] = self.deliveries.get(write_id, 0) + 1
-            self._items.setdefault(write_id, write.payload)
+            if write_id in self._items:
+                self.repeats[write_id] = self.repeats.get(write_id, 0) + 1
+            else:
+                self._items[write_id] = write.payload
         return refusals
 
     def __iter__(self) -> Iterator[Any]:
