@@ -13,7 +13,7 @@ soon as they are uploaded; the service takes seconds. Requests are not authentic
 Not there: XML batches, cursors, expressions, the dismax parser, dynamic fields, analysis options. Each is refused by name.
 
 Besides the service's own paths, for tests and tools of another process:
-``GET /_admin/uploads``, ``POST /_admin/fail`` with ``fail``'s arguments in JSON, ``POST /_admin/reset``.
+``GET /_admin/uploads``, ``POST /_admin/fail`` with ``fail``'s arguments in JSON, ``POST /_admin/recover``, ``…/reset``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from cloudsearch_query import HITS, Search, number, required, texts
+from cloudsearch_query import Search, number, required, texts
 from cloudsearch_rules import BATCH_BYTES, Refused, check, is_field, operations
 from opensearchpy import OpenSearch, RequestError
 from osmem_server import resolve_binary
@@ -44,6 +44,7 @@ __all__ = ["CloudSearchServer", "Upload"]
 
 LOOPBACK = "127.0.0.1"
 INDEX = "domain"
+MOST_DOCUMENTS = 1_000_000
 
 # The engine does not tell an array from a single value.
 _ENGINE_TYPES = {
@@ -135,6 +136,10 @@ class CloudSearchServer:
         """
         self._faults.extend([_Fault(status, delay, drop, after)] * times)
 
+    def recover(self) -> None:
+        """No more failures."""
+        self._faults.clear()
+
     def reset(self) -> None:
         """Forget documents, uploads and failures to come."""
         with self._lock:
@@ -144,8 +149,8 @@ class CloudSearchServer:
             self._create_index()
 
     def documents(self) -> dict[str, dict[str, Any]]:
-        """Every document, by id, with its fields as they were uploaded. For tests: at most 10,000."""
-        found = self._engine.search(index=INDEX, body={"query": {"match_all": {}}, "size": HITS})
+        """Every document, by id, with its fields as they were uploaded."""
+        found = self._engine.search(index=INDEX, body={"query": {"match_all": {}}, "size": MOST_DOCUMENTS})
         return {hit["_id"]: hit["_source"] for hit in found["hits"]["hits"]}
 
     def _create_index(self) -> None:
@@ -154,7 +159,9 @@ class CloudSearchServer:
         for mapping in properties.values():
             if mapping["type"] == "text":
                 mapping["fields"] = {"whole": {"type": "keyword", "ignore_above": 8191}}  # type: ignore[assignment]
-        self._engine.indices.create(index=INDEX, body={"mappings": {"dynamic": "strict", "properties": properties}})
+        mappings = {"dynamic": "strict", "properties": properties}
+        settings = {"index.max_result_window": MOST_DOCUMENTS}
+        self._engine.indices.create(index=INDEX, body={"mappings": mappings, "settings": settings})
 
     # Requests
 
@@ -232,6 +239,9 @@ class CloudSearchServer:
                 except (TypeError, ValueError) as error:
                     raise Refused(str(error)) from None
                 return {}
+            case "recover":
+                self.recover()
+                return {}
             case "reset":
                 self.reset()
                 return {}
@@ -265,6 +275,7 @@ class _Server(ThreadingHTTPServer):
 def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # One packet for an answer's head and body: apart, the second waits 40 ms for an acknowledgement.
         server: _Server
 
         def setup(self) -> None:

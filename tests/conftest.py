@@ -32,3 +32,14 @@ def bigquery_server() -> Iterator[BigQueryServer]:
 
     with local_bigquery.bigquery_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cloudsearch_endpoint() -> Iterator[str]:
+    """A CloudSearch domain of airports, shared by all tests: use document ids of your own."""
+    from cloudsearch import CloudSearchServer
+
+    texts = dict.fromkeys(("name", "city"), "text")
+    literals = dict.fromkeys(("iata", "state", "country"), "literal")
+    with CloudSearchServer({**texts, **literals, "latitude": "double", "longitude": "double"}) as server:
+        yield server.endpoint

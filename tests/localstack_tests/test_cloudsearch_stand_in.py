@@ -295,6 +295,9 @@ def test_another_process_can_tell_it_to_fail_and_read_what_came(client: Any, ser
     assert post(server, "/_admin/fail", b'{"status": 507}')[0] == 200
     assert post(server, "/_admin/fail", b'{"frobnicate": 1}')[0] == 400
     assert refused(client, delete("x"))[0] == 507
+    server.fail(507, times=100)
+    assert post(server, "/_admin/recover", b"")[0] == 200
+    assert upload(client, delete("x"))["deletes"] == 1
     status, answer = get(server, "/_admin/uploads")
     assert (status, answer["uploads"][0]["operations"]) == (200, [["delete", "x"]])
     assert post(server, "/_admin/reset", b"")[0] == 200
@@ -333,6 +336,13 @@ def test_it_runs_as_a_process_of_its_own() -> None:
     assert process.returncode == 0
 
 
+def test_the_domain_that_tests_share_is_one_of_airports(cloudsearch_endpoint: str) -> None:
+    client = connect(cloudsearch_endpoint)
+    upload(client, add("of-this-test", name="Nowhere Field", iata="ZZZ", latitude=39.5, longitude=-104))
+    assert structured(client, "(and iata:'ZZZ' latitude:[39,40])") == {"of-this-test"}
+    client.close()
+
+
 def get(server: CloudSearchServer, path: str) -> tuple[int, Any]:
     return request(server, "GET", path, None, {})
 
@@ -341,7 +351,9 @@ def post(server: CloudSearchServer, path: str, body: bytes, **headers: str) -> t
     return request(server, "POST", path, body, headers)
 
 
-def request(server: CloudSearchServer, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+def request(
+    server: CloudSearchServer, method: str, path: str, body: bytes | None, headers: dict[str, str]
+) -> tuple[int, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     try:
         connection.request(method, path, body, headers)
