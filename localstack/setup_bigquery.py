@@ -85,6 +85,7 @@ def _lock() -> Iterator[None]:
     _PLACE.parent.mkdir(exist_ok=True)
     with _PLACE.with_name("bigquery.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)  # Held until the last child ends, should this process be killed.
         yield
 
 
@@ -132,7 +133,6 @@ def _fetch_python() -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
             uv = next(_uvs(), None) or _install_uv(folder)
-            # From here no run of this script can see what uv makes until it is whole: uv renames it into place.
             _run(uv, "python", "install", "3.13", UV_PYTHON_INSTALL_DIR=str(_PYTHONS), UV_PYTHON_INSTALL_BIN="0")
         except SetupError as error:
             raise SetupError(_MISSING.format(reason=error)) from None
@@ -158,7 +158,7 @@ def _answer(*command: str) -> str | None:
 
 
 def _run(*command: str, **env: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, close_fds=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
         raise SetupError(f"{' '.join(command[:4])} … failed: " + "\n    ".join(lines[-5:]))
