@@ -72,10 +72,15 @@ class Upload:
 
 @dataclasses.dataclass(frozen=True)
 class _Fault:
-    status: int
-    delay: float
-    drop: bool
-    after: bool
+    status: int = 0
+    error: str = "DocumentServiceException"
+    delay: float = 0.0
+    drop: bool = False
+    after: bool = False
+
+    @property
+    def fails(self) -> bool:
+        return self.drop or self.status != 0
 
 
 class CloudSearchServer:
@@ -127,14 +132,21 @@ class CloudSearchServer:
         self._running.close()
 
     def fail(
-        self, status: int = 0, *, times: int = 1, delay: float = 0.0, drop: bool = False, after: bool = False
+        self,
+        status: int = 0,
+        *,
+        error: str = "DocumentServiceException",
+        times: int = 1,
+        delay: float = 0.0,
+        drop: bool = False,
+        after: bool = False,
     ) -> None:
-        """Make the next ``times`` uploads fail: with ``status``, or by dropping the connection.
+        """Make the next ``times`` uploads fail: with ``status`` and the type ``error``, or by dropping the connection.
 
         ``delay`` seconds pass first; with neither status nor drop the batch is then taken as ever. ``after``: the batch
         is taken, and only its answer fails.
         """
-        self._faults.extend([_Fault(status, delay, drop, after)] * times)
+        self._faults.extend([_Fault(0 if drop else status, error, delay, drop, after)] * times)
 
     def recover(self) -> None:
         """No more failures."""
@@ -165,34 +177,30 @@ class CloudSearchServer:
 
     # Requests
 
-    def upload(self, body: bytes) -> tuple[int, dict[str, Any] | None]:
-        """A batch's answer: status and body, or None for a connection to be dropped."""
+    def upload(self, body: bytes) -> dict[str, Any] | None:
+        """A batch's answer; None for a connection to be dropped."""
         with self._lock:
-            fault = self._faults.popleft() if self._faults else _Fault(0, 0.0, False, False)
-        if fault.delay:
-            self._stopping.wait(fault.delay)
-        fails = fault.drop or fault.status
-        status, message, answer = fault.status, "told to fail", {}
+            fault = self._faults.popleft() if self._faults else _Fault()
+        self._stopping.wait(fault.delay)
         with self._lock:
             batch: list[Any] = []
-            if fault.after or not fails:
-                try:
-                    batch = operations(body)
+            status, message = 200, "success"
+            try:
+                batch = operations(body)
+                if fault.after or not fault.fails:
                     check(batch, self.fields)
                     answer = self._apply(batch)
-                    status, message = 200, "success"
-                except Refused as refused:
-                    status, message = refused.status, str(refused)
-            else:
-                with contextlib.suppress(Refused):
-                    batch = operations(body)
-            if fails and status in (0, 200):
-                status, message, answer = fault.status, "told to fail", {}
-            log = tuple((str(o.get("type")), str(o.get("id"))) for o in batch if isinstance(o, dict))
-            self.uploads.append(Upload(0 if fault.drop else status, message, len(body), log))
-        if fault.drop:
-            return 0, None
-        return status, answer or {"status": "error", "adds": 0, "deletes": 0, "message": message}
+                if fault.fails:
+                    raise Refused("told to fail", fault.status, fault.error)
+                return answer
+            except Refused as refused:
+                status, message = refused.status, str(refused)
+                if status:
+                    raise
+                return None
+            finally:
+                log = tuple((str(one.get("type")), str(one.get("id"))) for one in batch if isinstance(one, dict))
+                self.uploads.append(Upload(status, message, len(body), log))
 
     def _apply(self, batch: list[Any]) -> dict[str, Any]:
         lines: list[dict[str, Any]] = []
@@ -294,17 +302,18 @@ def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             url = urlsplit(self.path)
-            error = "DocumentServiceException" if "documents" in url.path else "SearchException"
+            status, error = 200, ""
             try:
-                status, answer = self._route(url.path, url.query, self._body())
+                answer = self._route(url.path, url.query, self._body())
             except Refused as refused:
                 status, answer = refused.status, {"status": "error", "message": str(refused)}
+                error = refused.error or ("DocumentService" if "documents" in url.path else "Search") + "Exception"
             if answer is None:
                 self.close_connection = True
                 return
             body = json.dumps(answer).encode()
             self.send_response(status)
-            if status >= 400:
+            if error:
                 self.send_header("x-amzn-ErrorType", error)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -324,10 +333,10 @@ def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
             # All of it, even if it is too large to be taken: a client reads no answer while it is still sending.
             return self.rfile.read(int(length))
 
-        def _route(self, path: str, query: str, body: bytes) -> tuple[int, dict[str, Any] | None]:
+        def _route(self, path: str, query: str, body: bytes) -> dict[str, Any] | None:
             version, _, resource = path.removeprefix("/").partition("/")
             if version == "_admin":
-                return 200, domain.admin(resource, body)
+                return domain.admin(resource, body)
             match version, resource:
                 case "2013-01-01", "documents/batch":
                     if self.command != "POST":
@@ -338,7 +347,7 @@ def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
                 case "2013-01-01", "search" | "suggest":
                     given = query if self.command == "GET" else f"{query}&{body.decode('utf-8', 'replace')}"
                     parameters = {name: values[-1] for name, values in parse_qs(given).items()}
-                    return 200, domain.search(parameters) if resource == "search" else domain.suggest(parameters)
+                    return domain.search(parameters) if resource == "search" else domain.suggest(parameters)
             raise Refused("no such path", 404)
 
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (the base's name)

@@ -35,11 +35,12 @@ def is_field(name: str, kind: str) -> bool:
 
 
 class Refused(Exception):
-    """The service's answer to a request that it does not take."""
+    """The service's answer to a request that it does not take; ``error`` is its type, by default that of the request."""
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400, error: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.error = error
 
 
 def operations(body: bytes) -> list[Any]:

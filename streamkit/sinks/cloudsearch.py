@@ -181,10 +181,8 @@ class CloudSearchSink(Sink):
         try:
             answer = retrying(self._post, boto3, body, deadline)
         except ClientError as error:
-            if _refuses_the_batch(error):
-                # Without the cause, whose message may quote a document: it must not come into a log's traceback.
-                raise _BatchRefused(error) from None
-            raise SinkError(_what_to_do(error)) from error
+            # Without the cause: its message may quote a document, and a traceback would show it.
+            raise (_BatchRefused(error) if _refuses_the_batch(error) else SinkError(_what_to_do(error))) from None
         except BotoCoreError as error:
             raise SinkError(f"CloudSearch can't be asked: {error}") from error
         if answer.get("status") != "success" or answer.get("adds", 0) + answer.get("deletes", 0) != len(batch):
