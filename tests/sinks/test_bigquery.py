@@ -266,6 +266,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         script.requests.append({**json.loads(body), "bytes": len(body)})
         answer = script.answers.pop(0) if script.answers else {}
+        if answer == "late":
+            time.sleep(0.02)
+            answer = {}
         if answer == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -386,6 +389,8 @@ def test_past_the_deadline_there_is_one_try(script: Script, scripted: BigQuerySi
 
 
 def test_past_the_deadline_a_row_can_still_land(script: Script, scripted: BigQuerySink) -> None:
+    script.answers += ["late"]
+
     assert scripted.write(rows(scripted, 1), deadline=time.monotonic() - 1) == []
 
 
@@ -397,6 +402,7 @@ def test_stopped_rows_are_sent_again_without_the_invalid_ones(script: Script, sc
 
     assert kinds(refusals, writes) == [(1, "invalid")]
     assert script.ids() == [[0, 1, 2, 3], [0, 2]]
+    assert script.requests[0]["skipInvalidRows"] is True
     assert [row["insertId"] for row in script.requests[1]["rows"]] == [writes[0].write_id, writes[2].write_id]
 
 
