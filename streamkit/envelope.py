@@ -127,7 +127,13 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self) -> str:
         import json  # Only where a record failed: a good batch does not pay for it.
 
-        return json.dumps(msgspec.to_builtins(self), ensure_ascii=True, separators=(",", ":"))
+        fields = msgspec.to_builtins(self)
+        body = json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
+        if "\\ud" in body:
+            # Perhaps a lone surrogate, which nobody can read back: better a "?" in a text than the record lost.
+            readable = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+            body = json.dumps(json.loads(readable), ensure_ascii=True, separators=(",", ":"))
+        return body
 
 
 _read_mark = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

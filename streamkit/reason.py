@@ -19,9 +19,14 @@ def reason(error: BaseException, record: Record | None = None) -> str:
     Where the message quotes the record's whole payload, that is cut out. It can't know what else a message quotes: an
     exception of yours should name fields, not values.
     """
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # An error that can't print itself is no reason to fail the whole batch.
+        message = ""
     if record is not None and message:
         message = _without_payload(message, record)
+    # A lone surrogate (of a file name, for instance) can't be written to a log or read back from an envelope.
+    message = message.encode("utf-8", "backslashreplace").decode()
     message = " ".join(message.strip().partition("\n")[0].split())
     if len(message) > _LONGEST:
         message = message[: _LONGEST - 1] + "…"
