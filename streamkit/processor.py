@@ -51,16 +51,17 @@ class RecordProcessor:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if "name" in cls.__dict__:
-            cls._name_was_given = True
-        elif not cls._name_was_given:
+        namer = next(base for base in cls.__mro__ if "name" in vars(base))
+        cls._name_was_given = namer is cls or not issubclass(namer, RecordProcessor) or namer._name_was_given
+        if not cls._name_was_given:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
-        code = getattr(cls.process, "__code__", None)
-        if code is not None and code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
-            raise TypeError(
-                f"{cls.__name__}.process is async, which streamkit does not support yet: write `def process`, "
-                "and set `concurrency` to overlap waiting"
-            )
+        for method in (cls.process, cls.prepare):
+            code = getattr(method, "__code__", None)
+            if code is not None and code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
+                raise TypeError(
+                    f"{cls.__name__}.{method.__name__} is async, which streamkit does not support yet: "
+                    f"write `def {method.__name__}`, and set `concurrency` to overlap waiting"
+                )
         check_options(cls)
 
     def process(self, record: Record) -> Iterable[Write] | Write | None:
