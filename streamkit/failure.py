@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 
@@ -177,6 +176,8 @@ def _refusals(queue: Queue, messages: list[Message], deadline: float) -> dict[in
 
 def _group(processor: str, record: Record) -> str:
     """The FIFO group: a digest, because a key can be long, empty, not ASCII, or personal data."""
+    import hashlib  # It loads OpenSSL, 4 ms: a good batch does not pay for it.
+
     key = record.partition_key
     text = f"{len(processor)}:{processor}:" + (f"id:{record.event_id}" if key is None else f"key:{key}")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
