@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamkit import Block, Divert, Park, RecordProcessor
+from streamkit.errors import ConfigurationError
+from streamkit.queues.sqs import SqsQueue
+from streamkit.testing import MemoryQueue
+
+
+class TestBlock:
+    def test_needs_nothing(self) -> None:
+        policy = Block()
+
+        assert (policy.queue, policy.dead_letters) == (None, None)
+
+    def test_takes_dead_letters(self) -> None:
+        dead_letters = MemoryQueue()
+
+        assert Block(dead_letters).dead_letters is dead_letters
+        assert Block(dead_letters=dead_letters).queue is None
+
+
+class TestDivert:
+    def test_tries_three_times_unless_told_otherwise(self) -> None:
+        queue, dead_letters = MemoryQueue(), MemoryQueue()
+
+        policy = Divert(queue, dead_letters=dead_letters)
+
+        assert (policy.queue, policy.dead_letters, policy.attempts) == (queue, dead_letters, 3)
+        assert Divert(queue, attempts=1).attempts == 1
+
+    def test_an_empty_queue_is_a_queue(self) -> None:
+        queue = MemoryQueue()
+
+        assert len(queue) == 0
+        assert Divert(queue, queue).dead_letters is queue
+
+    @pytest.mark.parametrize("attempts", [0, -1, 1.5, True, "3", None])
+    def test_refuses_attempts_that_are_no_count(self, attempts: Any) -> None:
+        with pytest.raises(ConfigurationError, match="whole number"):
+            Divert(MemoryQueue(), attempts=attempts)
+
+    def test_refuses_to_be_without_a_queue(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"Divert\(SqsQueue"):
+            Divert(None)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            Divert()  # type: ignore[call-arg]
+
+
+class TestPark:
+    def test_says_that_it_is_not_built_yet_and_what_to_use(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"not built yet: use Block\(\).*Divert\(queue\)"):
+            Park(MemoryQueue(), ledger=object())
+
+
+class TestQueues:
+    @pytest.mark.parametrize("queue", ["https://sqs/q", MemoryQueue, object()])
+    def test_that_are_none_are_refused(self, queue: Any) -> None:
+        for make in (lambda: Block(queue), lambda: Divert(queue), lambda: Divert(MemoryQueue(), queue)):
+            with pytest.raises(ConfigurationError, match="takes a queue"):
+                make()
+
+    def test_know_who_holds_them(self) -> None:
+        retries, dead_letters = SqsQueue.from_env("RETRIES"), SqsQueue.from_env("DEAD_LETTERS")
+
+        class Orders(RecordProcessor):
+            on_failure = Divert(retries, dead_letters)
+
+        assert retries.owner == "Orders.on_failure's queue"
+        assert dead_letters.owner == "Orders.on_failure's dead_letters"
+
+    def test_are_not_in_what_a_policy_prints(self) -> None:
+        assert repr(Divert(SqsQueue("https://sqs/secret"))) == "Divert()"
