@@ -1,0 +1,1 @@
+"""Benchmarks of streamkit side by side with its peers: ``python -m bench``, or ``make bench``. See docs/benchmarks.md."""

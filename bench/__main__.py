@@ -1,0 +1,41 @@
+"""Runs every benchmark and prints a table of ratios. Ends well where a target is missed, not where results differ."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+from . import aggregates, batches, cold_start, main_path
+from .harness import Difference, print_rows, print_table, progress
+
+_PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf")
+
+
+def main() -> int:
+    """Run the benchmarks; the exit code."""
+    try:
+        rows = batches.run(45)
+        rows += aggregates.run(20)
+        size_rows, sizes = batches.run_sizes(25)
+        rows += size_rows
+        rows += cold_start.run(40)
+        profile = main_path.profile(15)
+    except Difference as error:
+        progress(f"the sides differ, so there is nothing to compare: {error}")
+        return 1
+    print(f"\nPython {sys.version.split()[0]}, {', '.join(f'{name} {version(name)}' for name in _PEERS)}\n")
+    print_rows(rows)
+    print("\nBy the size of the batch, per record:\n")
+    print_table(["records in a batch", "ours", "floor", "ratio"], sizes)
+    print("\nWhere the time of a record goes:\n")
+    print_table(["part", "ns"], profile)
+    missed = [row.benchmark for row in rows if row.is_met is False]
+    print(
+        f"\n{len(missed)} of {sum(row.is_met is not None for row in rows)} targets missed"
+        + "".join(f"\n  {name}" for name in missed)
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The same orders in KPL aggregates, against aws-kinesis-agg: a Lambda batch of them, and the format by itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import pybase64
+from aws_kinesis_agg.aggregator import AggRecord
+from aws_kinesis_agg.deaggregator import iter_deaggregate_records
+
+from streamkit import Record, RecordProcessor, kpl, lambda_handler
+
+from .batches import ReadOrders
+from .harness import Row, Side, check_equal, compare, progress, take_turns
+from .orders import NOTHING_FAILED, Context, event_of, key_of, orders, payload_of
+
+__all__ = ["run"]
+
+_RECORDS = 4_900
+# As many as fill the 50 KiB at which the Kinesis Producer Library stops by default.
+_IN_AN_AGGREGATE = 98
+
+Event = dict[str, Any]
+
+
+def run(seconds: float) -> list[Row]:
+    """The benchmarks of aggregates."""
+    placed = orders(_RECORDS)
+    put = [(key_of(order), payload_of(order)) for order in placed]
+    groups = [put[start : start + _IN_AN_AGGREGATE] for start in range(0, _RECORDS, _IN_AN_AGGREGATE)]
+    aggregates = [_theirs(group) for group in groups]
+    check_equal("aggregating", {"aws-kinesis-agg": aggregates, "streamkit.kpl": [_ours(group) for group in groups]})
+    event = event_of(aggregates, [group[0][0] for group in groups])
+    check_equal("opening", {"what was put": put, "aws-kinesis-agg": _open_theirs(event), "ours": _open_ours(event)})
+    _check(event, placed)
+
+    progress(f"{_RECORDS:,} records in {len(groups)} aggregates, and aws-kinesis-agg, for {seconds:.0f} s")
+    took = take_turns(
+        {
+            "ours": Side(partial(lambda_handler(ReadOrders), event, Context()), NOTHING_FAILED),
+            "peer": Side(partial(_parse_theirs, event)),
+            "our opening": Side(partial(_open_ours, event), put),
+            "their opening": Side(partial(_open_theirs, event), put),
+            "our making": Side(partial(_each, _ours, groups), aggregates),
+            "their making": Side(partial(_each, _theirs, groups), aggregates),
+        },
+        seconds,
+    )
+    faster = partial(compare, per=_RECORDS)
+    return [
+        faster(
+            "aggregates, record.json() / aws-kinesis-agg + b64decode + msgspec",
+            took["ours"],
+            took["peer"],
+            times_faster=2.5,
+        ),
+        faster(
+            "kpl.deaggregate / aws-kinesis-agg + b64decode", took["our opening"], took["their opening"], times_faster=0
+        ),
+        faster("kpl.aggregate / aws-kinesis-agg", took["our making"], took["their making"], times_faster=0),
+    ]
+
+
+def _parse_theirs(event: Event) -> None:
+    """The loop of aws-kinesis-agg's own example, with the JSON call that streamkit makes."""
+    parse = msgspec.json.Decoder().decode
+    for record in iter_deaggregate_records(event["Records"]):
+        parse(base64.b64decode(record["kinesis"]["data"]))
+
+
+def _open_ours(event: Event) -> list[tuple[str | None, bytes]]:
+    return [
+        (user.partition_key, user.data)
+        for record in event["Records"]
+        for user in kpl.deaggregate(pybase64.b64decode(record["kinesis"]["data"], validate=True)) or ()
+    ]
+
+
+def _open_theirs(event: Event) -> list[tuple[str | None, bytes]]:
+    return [
+        (record["kinesis"]["partitionKey"], base64.b64decode(record["kinesis"]["data"]))
+        for record in iter_deaggregate_records(event["Records"])
+    ]
+
+
+def _ours(group: Sequence[tuple[str, bytes]]) -> bytes:
+    return kpl.aggregate(kpl.UserRecord(payload, key) for key, payload in group)
+
+
+def _theirs(group: Sequence[tuple[str, bytes]]) -> bytes:
+    record = AggRecord()
+    for key, payload in group:
+        record.add_user_record(key, payload)
+    aggregate: bytes = record.get_contents()[2]
+    return aggregate
+
+
+def _each(make: Callable[[Sequence[tuple[str, bytes]]], bytes], groups: Sequence[Any]) -> list[bytes]:
+    return [make(group) for group in groups]
+
+
+def _check(event: Event, placed: list[Event]) -> None:
+    ours: list[Any] = []
+
+    class Keep(RecordProcessor):
+        def process(self, record: Record) -> None:
+            ours.append(record.json())
+
+    lambda_handler(Keep)(event, Context())
+    parse = msgspec.json.Decoder().decode
+    theirs = [
+        parse(base64.b64decode(record["kinesis"]["data"])) for record in iter_deaggregate_records(event["Records"])
+    ]
+    check_equal("aggregates", {"the orders": placed, "lambda_handler": ours, "aws-kinesis-agg": theirs})
