@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types check bench clean
+.PHONY: help setup run test mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +18,20 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-setup: $(INSTALLED)  ## make .venv with everything the other targets need
+setup: $(INSTALLED)  ## make .venv, and the local BigQuery beside it: all that the other targets need
+	@$(BIN)/python localstack/setup_bigquery.py
+
+run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery and CloudSearch (EVENTS=file for others)
+	$(BIN)/python -m demo $(EVENTS)
 
 test: setup  ## run all the tests
 	$(BIN)/python -m pytest
+
+mutants: setup  ## break the core in one line at a time, and see each breakage caught
+	$(BIN)/python -m tests.mutants
+
+bench: setup  ## every benchmark beside its peer, as ratios
+	$(BIN)/python -m bench
 
 lint: setup  ## ruff: style and likely mistakes
 	$(BIN)/ruff check .
