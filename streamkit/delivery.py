@@ -33,14 +33,16 @@ class Delivery:
             write._record = record
             write._processor = processor
             write._n = n
-            request = requests.get(id(write.sink)) or self._request_to(write.sink)
+            sink = write.sink
+            request = requests.get(id(sink)) or self._request_to(sink)
             size = write.size
-            if size and request.writes and request.bytes + size > request.most_bytes:
+            if size and request.bytes + size > request.most_bytes and request.writes:
                 failures = [*(failures or ()), *self._deliver(request)]
+            held = request.writes
+            held.append(write)
             request.indexes.append(index)
-            request.writes.append(write)
             request.bytes += size
-            if len(request.writes) >= request.most_writes or request.bytes >= request.most_bytes:
+            if len(held) >= request.most_writes or (size and request.bytes >= request.most_bytes):
                 failures = [*(failures or ()), *self._deliver(request)]
         return failures
 
@@ -107,7 +109,9 @@ def _outcome(sink: Sink, refusal: Refusal) -> Outcome:
         reject = Reject(f"{_name(sink)} can't take it: {error}")
         reject.__cause__ = error
         return Failed(reject)
-    return Failed(error)
+    if refusal.kind == "failed":
+        return Failed(error)
+    raise SinkError(f"{_name(sink)} refused a write in a way that is not known: {refusal.kind!r}")
 
 
 def _gravity(outcome: Outcome) -> int:
