@@ -8,7 +8,7 @@ from .outcome import Failed, Outcome, Unavailable
 from .record import Record
 from .sinks.base import Refusal, Sink, Write
 
-__all__ = ["Delivery", "Failure"]
+__all__ = ["Delivery", "Failure", "gravity"]
 
 #: A record, by its index in the batch, and what became of it.
 Failure = tuple[int, Outcome]
@@ -33,16 +33,16 @@ class Delivery:
             write._record = record
             write._processor = processor
             write._n = n
-            sink = write.sink
-            request = requests.get(id(sink)) or self._request_to(sink)
+            request = requests.get(id(write.sink)) or self._request_to(write.sink)
             size = write.size
-            if size and request.bytes + size > request.most_bytes and request.writes:
-                failures = [*(failures or ()), *self._deliver(request)]
+            if size:
+                if request.bytes + size > request.most_bytes and request.writes:
+                    failures = [*(failures or ()), *self._deliver(request)]
+                request.bytes += size
             held = request.writes
             held.append(write)
             request.indexes.append(index)
-            request.bytes += size
-            if len(held) >= request.most_writes or (size and request.bytes >= request.most_bytes):
+            if len(held) >= request.most_writes or request.bytes >= request.most_bytes:
                 failures = [*(failures or ()), *self._deliver(request)]
         return failures
 
@@ -97,7 +97,7 @@ def _failures(sink: Sink, index_of: dict[int, int], refusals: list[Refusal]) -> 
                 f"{_name(sink)} answered {type(refusal).__name__} about something that it was not given to write"
             )
         index, outcome = index_of[id(refusal.write)], _outcome(sink, refusal)
-        failures[index] = max(failures.get(index, outcome), outcome, key=_gravity)
+        failures[index] = max(failures.get(index, outcome), outcome, key=gravity)
     return sorted(failures.items(), key=lambda failure: failure[0])
 
 
@@ -114,7 +114,7 @@ def _outcome(sink: Sink, refusal: Refusal) -> Outcome:
     raise SinkError(f"{_name(sink)} refused a write in a way that is not known: {refusal.kind!r}")
 
 
-def _gravity(outcome: Outcome) -> int:
+def gravity(outcome: Outcome) -> int:
     """Of several refusals of one record: what has no answer yet, then what a retry may mend, then what it can't."""
     if isinstance(outcome, Unavailable):
         return 2

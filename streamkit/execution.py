@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .deadline import Deadline
-from .delivery import Delivery, Failure
+from .delivery import Delivery, Failure, gravity
 from .envelope import Early
 from .errors import DecodeError, StreamkitError
 from .event import Batch
@@ -93,10 +93,10 @@ class Execution:
         has_started = False
         left = remaining()
         for index, record in enumerate(self._batch.records):
+            if self._stopped_groups and self._is_held(index):
+                continue
             if outcomes[index] is not NOT_STARTED:
                 self._take([(index, outcomes[index])])
-            elif self._stopped_groups and self._is_held(index):
-                continue
             elif has_started and left < deadline.reserve + deadline.longest_record:
                 break
             else:
@@ -128,13 +128,14 @@ class Execution:
         with ThreadPoolExecutor(most, "streamkit") as pool:
             for index, record in enumerate(batch.records):
                 self._collect(wait_for_one=False)
-                if batch.outcomes[index] is not NOT_STARTED:
-                    self._take([(index, batch.outcomes[index])])
                 while running and not self._is_stopped and (len(running) >= most or self._is_busy(index)):
                     self._collect(wait_for_one=True)
                 if self._is_stopped:
                     break
-                if batch.outcomes[index] is not NOT_STARTED or self._is_held(index):
+                if self._is_held(index):
+                    continue
+                if batch.outcomes[index] is not NOT_STARTED:
+                    self._take([(index, batch.outcomes[index])])
                     continue
                 if has_started and not self._deadline.allows_another():
                     break
@@ -194,8 +195,10 @@ class Execution:
 
     def _decide(self, index: int, outcome: Outcome) -> None:
         current = self._batch.outcomes[index]
-        if current is not outcome and not isinstance(current, Done | NotStarted):
-            return  # An earlier refusal of one of its writes has decided.
+        is_decided = current is not outcome and not isinstance(current, Done | NotStarted)
+        # By an earlier refusal of one of its writes; but a graver one counts while the record was not sent aside.
+        if is_decided and (gravity(outcome) <= gravity(current) or not self._settlement.withdraw(index)):
+            return
         self._batch.outcomes[index] = outcome
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
         self._log(index, outcome, where)

@@ -11,7 +11,7 @@ from .deadline import Deadline
 from .envelope import Early, Envelope
 from .errors import DecodeError, QueueError, Reject, Retry
 from .event import Batch, QueuedRecord
-from .outcome import Failed, Held, Settled, is_settled
+from .outcome import Done, Failed, Held, Settled, is_settled
 from .policy import Policy
 from .queues.base import Message, MessageRefusal, Queue
 from .reason import reason
@@ -63,8 +63,8 @@ def _route(policy: Policy, record: Record, error: Exception) -> _Route | None:
 class Settlement:
     """The failed records of one invocation that a queue is to take responsibility for.
 
-    The first is sent at once, so that a queue that refuses is known before more is started; then a request at a time. A
-    record is settled when its queue has confirmed it, and not before.
+    The first is sent at once and alone, so that a queue that refuses is known before more is started or sent; then a
+    request at a time. A record is settled when its queue has confirmed it, and not before.
     """
 
     def __init__(self, policy: Policy, processor: str, batch: Batch, deadline: Deadline) -> None:
@@ -83,9 +83,9 @@ class Settlement:
         self._pending[index] = route
         return route.where
 
-    def has(self, index: int) -> bool:
-        """Whether the record is waiting to be sent."""
-        return index in self._pending
+    def withdraw(self, index: int) -> bool:
+        """Take back a record that has not been sent. Whether there was one."""
+        return self._pending.pop(index, None) is not None
 
     def is_due(self) -> bool:
         """Whether what is waiting should be sent now."""
@@ -99,14 +99,22 @@ class Settlement:
         return max(self._pending)
 
     def send(self) -> bool:
-        """Send all that is waiting. Whether all of it was confirmed."""
-        self._has_sent = True
-        pending, self._pending = self._pending, {}
-        by_queue: dict[int, list[tuple[int, _Route]]] = {}
-        for index, route in pending.items():
-            by_queue.setdefault(id(route.queue), []).append((index, route))
-        confirmed = [self._send(routed[0][1].queue, routed) for routed in by_queue.values()]
-        return all(confirmed)
+        """Send what is waiting, to the queue of the first record first. Whether all of it was confirmed.
+
+        In a stream nothing follows a refusal: it will come again with the refused record, and would be sent again each time.
+        """
+        is_stream = self._batch.source == "kinesis"
+        confirmed = True
+        while self._pending and (confirmed or not is_stream):
+            first = min(self._pending)
+            queue = self._pending[first].queue
+            if self._has_sent or not is_stream:
+                indexes = sorted(index for index, route in self._pending.items() if route.queue is queue)
+            else:
+                indexes = [first]
+            self._has_sent = True
+            confirmed &= self._send(queue, [(index, self._pending.pop(index)) for index in indexes])
+        return confirmed
 
     def finish(self) -> None:
         """Send the rest, but in a stream nothing that the next delivery will bring again: it would be sent twice."""
@@ -159,10 +167,10 @@ def hold_followers(batch: Batch, ordering: str, policy: Policy) -> None:
         return
     waiting: dict[str, str] = {}
     for index, outcome in enumerate(batch.outcomes):
-        if is_settled(outcome):
+        if isinstance(outcome, Done):
             if waiting and (key := batch.key(index, ordering)) in waiting and key is not None:
                 batch.outcomes[index] = Held(waiting[key])
-        elif (key := batch.key(index, ordering)) is not None:
+        elif not is_settled(outcome) and (key := batch.key(index, ordering)) is not None:
             waiting.setdefault(key, batch.records[index].event_id)
 
 

@@ -56,7 +56,9 @@ class SqsQueue(Queue):
 
     @property
     def fifo(self) -> bool:
-        return self.url.endswith(".fifo")
+        # Asked before there is anything to send; that the variable is missing is an error of the sending.
+        url = os.environ.get(self._variable, "") if self._url is None else self._url
+        return url.endswith(".fifo")
 
     def send(self, messages: Sequence[Message], *, deadline: float) -> list[MessageRefusal]:
         """See ``Queue.send``. What SQS does not take for a passing reason is sent again until the deadline."""
