@@ -1,0 +1,51 @@
+"""What the deployable processors share: their settings from the environment, and events that are JSON objects."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from streamkit import Block, Divert, Record, RecordProcessor, Reject
+from streamkit.policy import Policy
+from streamkit.queues.sqs import SqsQueue
+
+__all__ = ["EventProcessor"]
+
+
+class EventProcessor(RecordProcessor):
+    """A processor of JSON objects, which reads these environment variables when it is made, at the first invocation:
+
+    ==========================  =========================================================================================
+    ``PROCESSOR_NAME``          the processor's name, in place of the class's; persistent, as docs/semantics.md has it
+    ``RETRY_QUEUE_URL``         an SQS queue that failed events go to, for three tries of their own (``Divert``)
+    ``DEAD_LETTER_QUEUE_URL``   an SQS queue for events that can never succeed, and those that have failed three times
+    ==========================  =========================================================================================
+
+    Without a retry queue a failed event holds its shard (``Block``). Where neither queue is set, ``on_failure`` is the class's.
+    A subclass with an ``__init__`` of its own calls ``super().__init__()``.
+    """
+
+    def __init__(self) -> None:
+        self.name = os.environ.get("PROCESSOR_NAME") or self.name
+        self.on_failure = _policy() or self.on_failure
+
+    def event(self, record: Record) -> dict[str, Any]:
+        """The record's event. Reject where its JSON is no object: no mapping can make that right."""
+        event = record.json()
+        if not isinstance(event, dict):
+            raise Reject(f"an event is a JSON object; this one is a JSON {_KINDS.get(type(event), 'number')}")
+        return event
+
+
+_KINDS = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+
+def _policy() -> Policy | None:
+    retries, dead_letters = _queue("RETRY_QUEUE_URL"), _queue("DEAD_LETTER_QUEUE_URL")
+    if retries is not None:
+        return Divert(retries, dead_letters=dead_letters)
+    return Block(dead_letters) if dead_letters is not None else None
+
+
+def _queue(variable: str) -> SqsQueue | None:
+    return SqsQueue.from_env(variable) if os.environ.get(variable) else None

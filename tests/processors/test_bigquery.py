@@ -1,0 +1,196 @@
+"""processors.bigquery: events become rows, and what has no row goes where its settings say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+
+from processors.bigquery import BigQueryProcessor
+from streamkit import Block, Divert, Record, lambda_handler
+from streamkit.errors import ConfigurationError
+from streamkit.sinks.bigquery import BigQuerySink
+from streamkit.testing.events import kinesis_event
+from streamkit.testing.queue import MemoryQueue
+
+if TYPE_CHECKING:
+    from local_bigquery import BigQueryServer
+
+SETTINGS = ("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def table(bigquery_server: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+    """A client, and a table that the environment names."""
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery_server.endpoint)
+    client: Any = bigquery.Client(
+        project=bigquery_server.project,
+        credentials=cast(Any, AnonymousCredentials)(),
+        client_options={"api_endpoint": bigquery_server.endpoint},
+    )
+    dataset = f"processor_{uuid.uuid4().hex}"
+    client.create_dataset(dataset)
+    name = f"{client.project}.{dataset}.flights"
+    schema = [bigquery.SchemaField("origin", "STRING", mode="REQUIRED"), bigquery.SchemaField("delay", "INTEGER")]
+    client.create_table(bigquery.Table(name, schema=schema))
+    monkeypatch.setenv("BIGQUERY_TABLE", name)
+    yield client, name
+    client.close()
+
+
+def row(processor: BigQueryProcessor, event: Any) -> Any:
+    """The row that an event becomes."""
+    rows: list[Any] = []
+
+    class Probe(type(processor)):  # type: ignore[misc]  # A class that is only known here.
+        def process(self, record: Record) -> None:
+            rows.append(self.row(record))
+
+    lambda_handler(Probe)(kinesis_event([event]))
+    return rows[0] if rows else None
+
+
+def test_nothing_is_read_and_nothing_heavy_imported_when_the_module_is() -> None:
+    program = (
+        "import sys, processors.bigquery, processors.cloudsearch as c\n"
+        "assert not {'boto3', 'google.cloud.bigquery', 'tenacity', 'asyncio'} & set(sys.modules)\n"
+        "assert callable(processors.bigquery.handler) and callable(c.handler)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"ROW": "no JSON"}
+
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_rows_reach_the_table_that_the_environment_names(
+    table: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = table
+    monkeypatch.setenv("ROW", '{"origin": "from.airport", "delay": "delay"}')
+    # The module's own sink keeps the table's name once it has read it.
+    flights = type("Flights", (BigQueryProcessor,), {"warehouse": BigQuerySink.from_env("BIGQUERY_TABLE")})
+    handler = lambda_handler(flights)
+    events = [{"from": {"airport": "DEN"}, "delay": 5, "ignored": 1}, {"from": {"airport": "ORD"}, "delay": None}]
+
+    try:
+        assert handler(kinesis_event(events)) == {"batchItemFailures": []}
+        assert handler(kinesis_event(events)) == {"batchItemFailures": []}
+    finally:
+        handler.close()
+
+    landed = [tuple(row.values()) for row in client.query_and_wait(f"SELECT origin, delay FROM {name} ORDER BY origin")]
+    assert landed == [("DEN", 5), ("ORD", None)]
+
+
+def test_a_row_that_bigquery_finds_invalid_goes_to_dead_letters_at_once(
+    table: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = table
+    dead_letters = MemoryQueue()
+
+    class Flights(BigQueryProcessor):
+        warehouse = BigQuerySink.from_env("BIGQUERY_TABLE")
+        on_failure = Block(dead_letters)
+
+    handler = lambda_handler(Flights)
+    events = [{"origin": "DEN", "delay": 1}, {"origin": "DEN", "delay": "late"}, {"origin": "DEN", "delay": 3}]
+
+    try:
+        assert handler(kinesis_event(events)) == {"batchItemFailures": []}
+    finally:
+        handler.close()
+
+    assert [row.delay for row in client.query_and_wait(f"SELECT delay FROM {name} ORDER BY delay")] == [1, 3]
+    (envelope,) = dead_letters
+    assert json.loads(envelope.data or b"") == events[1]
+    assert "invalid delay" in envelope.failures[-1].message
+
+
+def test_the_default_row_is_the_event() -> None:
+    assert row(BigQueryProcessor(), {"a": 1, "b": [2]}) == {"a": 1, "b": [2]}
+
+
+@pytest.mark.parametrize("event", [[1], "text", 5, 1.5, True, None])
+def test_what_is_no_json_object_is_rejected(event: Any) -> None:
+    dead_letters = MemoryQueue()
+
+    class Rows(BigQueryProcessor):
+        on_failure = Divert(MemoryQueue(), dead_letters)
+
+    assert lambda_handler(Rows)(kinesis_event([json.dumps(event)])) == {"batchItemFailures": []}
+
+    (envelope,) = dead_letters
+    assert envelope.failures[-1].type == "Reject"
+    assert "an event is a JSON object" in envelope.failures[-1].message
+
+
+def test_a_missing_field_is_tried_three_times_again_and_then_dead_lettered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    retries, dead_letters = MemoryQueue(), MemoryQueue()
+    monkeypatch.setenv("ROW", '{"origin": "origin"}')
+
+    class Rows(BigQueryProcessor):
+        on_failure = Divert(retries, dead_letters)
+
+    handler = lambda_handler(Rows)
+
+    assert handler(kinesis_event([{"secret": "payload"}])) == {"batchItemFailures": []}
+    tries = 0
+    while retries.deliver(handler) is not None:
+        tries += 1
+
+    assert tries == 3
+    (envelope,) = dead_letters
+    assert envelope.attempts == 3
+    assert envelope.failures[-1].message.startswith("MissingField: the event has no field 'origin'")
+    assert "secret" not in caplog.text
+
+
+def test_the_environment_names_the_processor_and_its_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BigQueryProcessor().name == "bigquery"
+    assert type(BigQueryProcessor().on_failure) is Block
+
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", "http://127.0.0.1/1/dead")
+    blocks = BigQueryProcessor().on_failure
+    monkeypatch.setenv("RETRY_QUEUE_URL", "http://127.0.0.1/1/retries")
+    monkeypatch.setenv("PROCESSOR_NAME", "flights")
+    diverts = BigQueryProcessor()
+
+    assert type(blocks) is Block
+    assert getattr(blocks.dead_letters, "url", None) == "http://127.0.0.1/1/dead"
+    assert type(diverts.on_failure) is Divert
+    assert diverts.name == "flights"
+    assert getattr(diverts.on_failure.queue, "url", None) == "http://127.0.0.1/1/retries"
+    assert getattr(diverts.on_failure.dead_letters, "url", None) == "http://127.0.0.1/1/dead"
+
+
+def test_a_setting_that_is_wrong_fails_the_invocation_and_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROW", "no JSON")
+
+    with pytest.raises(ConfigurationError, match="ROW"):
+        lambda_handler(BigQueryProcessor)(kinesis_event([{}]))
+
+
+def test_a_subclass_makes_rows_of_its_own() -> None:
+    class Doubled(BigQueryProcessor):
+        def row(self, record: Record) -> dict[str, Any]:
+            return {"twice": 2 * self.event(record)["n"]}
+
+    assert row(Doubled(), {"n": 21}) == {"twice": 42}
+    assert Doubled().name == "bigquery"
