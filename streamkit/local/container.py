@@ -1,0 +1,40 @@
+"""One container of a function on this machine, which a stream's shards and a queue may share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .runner import RealContext
+
+__all__ = ["LONGEST_TIMEOUT", "Container"]
+
+#: Lambda's limit for a function, in seconds.
+LONGEST_TIMEOUT = 900.0
+
+
+class Container:
+    """Runs one invocation at a time, whoever calls, as a container of Lambda's does: a processor's sinks belong to its class
+    and are called by one thread at a time.
+
+    The time-out, in seconds, begins with the invocation and not while it waits for its turn, so callers give it
+    ``LONGEST_TIMEOUT``. An answer that comes later raises TimeoutError. ``announce(event)`` is called before each invocation.
+    """
+
+    def __init__(
+        self, function: Callable[[Any, Any], Any], timeout: float, announce: Callable[[Any], None] = lambda event: None
+    ) -> None:
+        self._function = function
+        self._timeout = timeout
+        self._announce = announce
+        self._turn = threading.Lock()
+
+    def __call__(self, event: Any, context: Any = None) -> Any:
+        with self._turn:
+            self._announce(event)
+            context = RealContext(self._timeout)
+            answer = self._function(event, context)
+            if context.get_remaining_time_in_millis() == 0:
+                raise TimeoutError(f"the function answered after its time-out of {self._timeout:g} s")
+            return answer

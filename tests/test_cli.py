@@ -1,0 +1,291 @@
+"""``streamkit run``: a real process against moto."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from streamkit import cli
+from streamkit.checkpoints.sqlite import SqliteCheckpoints
+from streamkit.envelope import open_envelope
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "NO_PROXY": "127.0.0.1",
+}
+
+# What was processed goes into a file, a line for each record; "bad" ones fail, as often as they come.
+PROGRAM = """
+import os
+from streamkit import Divert, RecordProcessor, lambda_handler
+from streamkit.queues.sqs import SqsQueue
+
+class Orders(RecordProcessor):
+    name = "orders"
+    on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"))
+
+    def process(self, record):
+        with open("done", "a") as done:
+            done.write(f"{record.attempt} {record.data.decode()}\\n")
+        if record.data.startswith(b"bad"):
+            raise ValueError("not this one")
+
+handler = lambda_handler(Orders)
+"""
+
+
+@pytest.fixture(scope="module")
+def kinesis(moto_endpoint: str) -> Iterator[Any]:
+    client = connect("kinesis", moto_endpoint)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def sqs(moto_endpoint: str) -> Iterator[Any]:
+    client = connect("sqs", moto_endpoint)
+    yield client
+    client.close()
+
+
+def connect(service: str, endpoint: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+    )
+
+
+@pytest.fixture
+def stream(kinesis: Any) -> str:
+    name = f"cli-{uuid.uuid4().hex}"
+    kinesis.create_stream(StreamName=name, ShardCount=2)
+    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "orders.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def put(kinesis: Any, stream: str, *data: str) -> None:
+    kinesis.put_records(StreamName=stream, Records=[{"Data": one, "PartitionKey": one} for one in data])
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "streamkit.cli", *arguments]
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """``streamkit run`` in ``folder``; ended for certain when the block ends."""
+    process = subprocess.Popen(
+        command("run", *arguments),
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def done(folder: Path, lines: int) -> list[str]:
+    """What was processed, once there are so many lines."""
+    file = folder / "done"
+    until = time.monotonic() + 60
+    while not file.exists() or len(file.read_text().splitlines()) < lines:
+        assert time.monotonic() < until, file.read_text() if file.exists() else "nothing was processed"
+        time.sleep(0.05)
+    return sorted(file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_processes_a_stream_until_it_is_told_to_stop(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str, number: signal.Signals
+) -> None:
+    put(kinesis, stream, *map(str, range(20)))
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint]
+
+    with running(folder, *arguments, "--checkpoints", "positions.sqlite", "--batch-size", "5") as process:
+        done(folder, 20)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+
+    assert process.returncode == 0, log
+    assert f"{stream}/shardId-000000000000: 5 records, " in log
+    assert f"{stream}/shardId-000000000001: stopped after " in log
+    positions = SqliteCheckpoints(folder / "positions.sqlite")
+    assert all(positions.get("orders", stream, f"shardId-00000000000{n}") is not None for n in range(2))
+    positions.close()
+
+
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    put(kinesis, stream, *map(str, range(10)))
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--name", "mine"]
+    positions = SqliteCheckpoints(folder / "streamkit.sqlite")
+
+    with running(folder, *arguments):
+        done(folder, 10)
+        while not all(positions.get("mine", stream, f"shardId-00000000000{n}") for n in range(2)):
+            time.sleep(0.05)
+    positions.close()
+    put(kinesis, stream, "10", "11")
+    with running(folder, *arguments):
+        lines = done(folder, 12)
+
+    assert lines == sorted(f"1 {n}" for n in range(12))
+
+
+def test_a_retry_queue_triggers_the_function_too(
+    kinesis: Any, sqs: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    retries, dead_letters = (sqs.create_queue(QueueName=f"cli-{uuid.uuid4().hex}")["QueueUrl"] for _ in range(2))
+    put(kinesis, stream, "good", "bad")
+    arguments = ["orders:handler", "--stream", stream, "--retry-queue", retries, "--checkpoints", ":memory:"]
+    environment = {"AWS_ENDPOINT_URL": moto_endpoint, "RETRIES": retries, "DEAD_LETTERS": dead_letters}
+
+    with running(folder, *arguments, **environment) as process:
+        lines = done(folder, 5)
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+
+    assert process.returncode == 0, log
+    assert lines == ["1 bad", "1 good", "2 bad", "3 bad", "4 bad"]
+    assert log.count(f"{retries.rpartition('/')[2]}: 1 messages") == 3
+    (message,) = sqs.receive_message(QueueUrl=dead_letters)["Messages"]
+    envelope = open_envelope(message["Body"])
+    assert envelope is not None
+    assert envelope.data == b"bad"
+    assert not (folder / "streamkit.sqlite").exists()
+
+
+def test_the_settings_of_the_mapping_are_options(kinesis: Any, stream: str, folder: Path, moto_endpoint: str) -> None:
+    put(kinesis, stream, "old")
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--checkpoints", ":memory:"]
+
+    with running(folder, *arguments, "--starting-position", "LATEST") as process:
+        # Read from the latest record on, which is known only once a later one has come.
+        for n in range(600):
+            put(kinesis, stream, f"new {n}")
+            if (folder / "done").exists():
+                break
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 0
+
+    assert "1 old" not in (folder / "done").read_text().splitlines()
+
+
+def error_of(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """The exit code and the last line of a command that ends by itself."""
+    ended = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+    )
+    return ended.returncode, ended.stderr.splitlines()[-1]
+
+
+def test_a_stream_that_is_not_there_is_named(folder: Path, moto_endpoint: str) -> None:
+    code, line = error_of(folder, "run", "orders:handler", "--stream", "nowhere", "--endpoint-url", moto_endpoint)
+
+    assert code == 1
+    assert line.startswith("streamkit: stream nowhere: ")
+    assert "ResourceNotFoundException" in line
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        ("nothing:handler", "streamkit: there is no module nothing here or among what is installed"),
+        ("orders:function", "streamkit: orders has no function 'function': `function = lambda_handler(…)`"),
+    ],
+)
+def test_a_handler_that_is_not_there_is_named(folder: Path, handler: str, error: str) -> None:
+    assert error_of(folder, "run", handler, "--stream", "orders") == (1, error)
+
+
+@pytest.mark.parametrize("option", ["--parallelization-factor", "--tumbling-window-in-seconds"])
+def test_a_setting_that_is_not_built_yet_is_named(folder: Path, option: str) -> None:
+    code, line = error_of(folder, "run", "orders:handler", "--stream", "orders", option, "2")
+
+    assert code == 1
+    assert f"{option.removeprefix('--').replace('-', '_')} is not built yet" in line
+
+
+def test_without_boto3_it_says_what_to_install(folder: Path) -> None:
+    (folder / "boto3.py").write_text("raise ImportError('not installed')\n")
+
+    # `python -m` finds what is in the current folder first.
+    assert error_of(folder, "run", "orders:handler", "--stream", "orders") == (
+        1,
+        "streamkit: streamkit run needs boto3: pip install 'kinesis-streamkit[aws]'",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tail"], [], ["run", "orders", "--stream", "orders"], ["run", "orders:handler"]]
+)
+def test_what_is_typed_wrong_is_an_error_of_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+
+    assert ended.value.code == 2
+    assert "usage: streamkit" in capsys.readouterr().err
+
+
+def test_the_command_is_installed_and_its_import_is_light() -> None:
+    program = (
+        "import sys; from importlib.metadata import entry_points\n"
+        "(command,) = entry_points(group='console_scripts', name='streamkit')\n"
+        "assert callable(command.load())\n"
+        "assert not {'boto3', 'sqlite3', 'streamkit.local.runner'} & set(sys.modules)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_log_of_a_run_never_holds_a_payload(
+    kinesis: Any, sqs: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    queue = sqs.create_queue(QueueName=f"cli-{uuid.uuid4().hex}")["QueueUrl"]
+    put(kinesis, stream, "bad and secret")
+    arguments = ["orders:handler", "--stream", stream, "--checkpoints", ":memory:", "--endpoint-url", moto_endpoint]
+
+    with running(folder, *arguments, AWS_ENDPOINT_URL=moto_endpoint, RETRIES=queue, DEAD_LETTERS=queue) as process:
+        done(folder, 1)
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+
+    assert "ValueError: not this one" in log
+    assert "secret" not in log
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    assert json.loads(message["Body"])["attempts"] == 0
