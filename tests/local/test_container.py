@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamkit.local.container import Container
+from streamkit.local.runner import RealContext
 
 
 def test_invocations_wait_for_each_other() -> None:
@@ -58,26 +59,30 @@ def test_each_invocation_is_announced_before_it_begins() -> None:
     assert happened == ["an event", "run"]
 
 
-def test_an_invocation_has_its_whole_time_however_long_it_waited() -> None:
+def test_the_time_of_an_invocation_begins_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
     is_running, may_end = threading.Event(), threading.Event()
-    remaining: list[int] = []
+
+    class Clock(RealContext):
+        def __init__(self, timeout: float) -> None:
+            happened.append("time begins")
+            super().__init__(timeout)
 
     def function(event: Any, context: Any) -> None:
-        remaining.append(context.get_remaining_time_in_millis())
-        if event == "first":
-            is_running.set()
-            may_end.wait(30)
+        is_running.set()
+        may_end.wait(30)
+        happened.append("ends")
 
+    monkeypatch.setattr("streamkit.local.container.RealContext", Clock)
     container = Container(function, timeout=30)
-    first = threading.Thread(target=container, args=("first",))
-    first.start()
+    threads = [threading.Thread(target=container, args=({},)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
     is_running.wait(30)
-    second = threading.Thread(target=container, args=("second",))
-    second.start()
-    second.join(0.3)
-
+    threads[1].join(0.1)
     may_end.set()
-    first.join(30)
-    second.join(30)
+    for thread in threads:
+        thread.join(30)
 
-    assert remaining[1] > 29_800
+    assert happened == ["time begins", "ends", "time begins", "ends"]
