@@ -83,8 +83,10 @@ class Handler:
         if processor is None:
             return
         processor.close()
-        held = [getattr(processor, name, None) for name in dir(processor) if not name.startswith("__")]
-        held += [processor.on_failure.queue, processor.on_failure.dead_letters]
+        attributes: dict[str, Any] = {}
+        for scope in (*reversed(type(processor).__mro__), processor):
+            attributes |= vars(scope)  # As they stand: asking for a property may run anything.
+        held = [*attributes.values(), processor.on_failure.queue, processor.on_failure.dead_letters]
         for part in {id(part): part for part in held if isinstance(part, Sink | Queue)}.values():
             part.close()
 
