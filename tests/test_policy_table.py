@@ -161,6 +161,16 @@ class TestStreamDivert:
         assert letters.started == ["a", "b"]
         assert len(queue) == 0
 
+    def test_nothing_behind_an_unsettled_record_is_sent_aside_for_it_would_be_sent_again(self) -> None:
+        queue = MemoryQueue()
+        letters = Letters(Divert(queue), {"a": ValueError("bad"), "c": ValueError("bad")})
+        letters.sink.refuse("unavailable")
+
+        answer = lambda_handler(letters)(event := kinesis_event(list("abc")), None)
+
+        assert named(answer) == [number(event, 1)]
+        assert [envelope.data for envelope in queue] == [b"a"]
+
     def test_the_envelope_carries_the_record_and_what_happened(self) -> None:
         queue = MemoryQueue()
         letters = Letters(Divert(queue), {"b": ValueError("total is missing")})
@@ -294,7 +304,9 @@ class TestStandardQueue:
                 letters.seen.clear()
 
         assert runs == [2000, 4000]
-        assert [envelope.attempts for envelope in queue] == [2]
+        (envelope,) = queue
+        assert envelope.attempts == 2
+        assert [failure.type for failure in envelope.failures] == ["Retry"] * 3
 
     def test_without_dead_letters_the_message_is_returned_so_that_the_queues_own_redrive_ends_it(self) -> None:
         queue = MemoryQueue()

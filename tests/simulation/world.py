@@ -46,8 +46,8 @@ KINDS_WITH_DEAD_LETTERS = [GOOD] * 12 + [POISON, DAMAGED]
 NO_FAULT_OF_THE_RECORD = {"Unavailable", "ConnectionError"}
 
 
-class Violation(AssertionError):
-    """A guarantee did not hold."""
+class Violation(BaseException):
+    """A guarantee did not hold. The framework takes any Exception for the failure of a record, so this is none."""
 
 
 class Fact:
@@ -322,6 +322,12 @@ class SimulatedSink(Sink):
         self.name = name
         self.request_writes = request_writes  # type: ignore[misc]  # A class variable, which each schedule chooses.
         self.texts: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+
+    def take(self, write: Write) -> None:
+        text, write_id = write.payload, write.write_id
+        if self.texts.setdefault(text, write_id) != write_id or self.ids.setdefault(write_id, text) != text:
+            raise Violation(f"{text} came with the write id {write_id}, and one of the two had another partner before")
 
     def text(self, text: str) -> Write:
         return Write(self, text)
