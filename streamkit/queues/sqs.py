@@ -19,6 +19,8 @@ from .base import Message, MessageRefusal, Queue
 __all__ = ["SqsQueue"]
 
 _REQUEST_BYTES = 1_048_576
+# Seconds of tries for one request. Who waits longer pays for a function that does nothing, and the stream waits for free.
+_RETRY_TIME = 60.0
 
 
 class SqsQueue(Queue):
@@ -62,6 +64,7 @@ class SqsQueue(Queue):
 
     def send(self, messages: Sequence[Message], *, deadline: float) -> list[MessageRefusal]:
         """See ``Queue.send``. What SQS does not take for a passing reason is sent again until the deadline."""
+        deadline = min(deadline, time.monotonic() + _RETRY_TIME)
         errors: dict[int, Exception] = {}
         stopped: set[str] = set()
         waiting = list(messages)

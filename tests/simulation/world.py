@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from streamkit import (
     Block,
@@ -84,7 +84,8 @@ class World:
         #: The sink that is down for an hour, or "process".
         self.outage = ""
         self.is_divert = choice([True, False])
-        self.ordering = choice(["key", "key", "shard", "none"])
+        orderings: list[Literal["key", "shard", "none"]] = ["key", "key", "shard", "none"]
+        self.ordering = choice(orderings)
         self.dead_letters = SimulatedQueue(self, "dead letters") if choice([True, True, False]) else None
         self.retries = SimulatedQueue(self, "retry queue", fifo=choice([False] * 7 + [True]))
         self.sinks = [SimulatedSink(self, "left", choice([1, 3, 500])), SimulatedSink(self, "right", choice([2, 500]))]
