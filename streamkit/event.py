@@ -41,7 +41,8 @@ class StreamRecord(Record):
     @property
     def event_id(self) -> str:
         raw, user = self._raw, self._user
-        stream = _stream_name(raw.get("eventSourceARN", ""))
+        arn = raw.get("eventSourceARN")
+        stream = _stream_name(arn) if type(arn) is str else ""
         return f"{stream}/{raw['eventID']}:{0 if user is None else user.sub_sequence_number}"
 
     @property
