@@ -30,7 +30,7 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
     The class is a msgspec struct because a batch makes thousands of them: it costs a third of a class with slots.
     """
 
-    # Bytes; or base64 text, decoded when first asked for; or why there are none.
+    # Bytes; or base64 text, decoded when asked for; or why there are none.
     _data: bytes | str | DecodeError
     _json: Any = _UNPARSED
 
@@ -40,19 +40,16 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         data = self._data
         if type(data) is bytes:
             return data
-        return self._decode_data()
+        data = self._data = self._decode_data()
+        return data
 
     def _decode_data(self) -> bytes:
         data = self._data
         if type(data) is str:
             try:
-                decoded = _b64decode(data, None, True)
+                return _b64decode(data, None, True)
             except ValueError:  # Its message can quote the data.
-                data = DecodeError("the data is not valid base64")
-            else:
-                self._data = decoded
-                return decoded
-            self._data = data
+                data = self._data = DecodeError("the data is not valid base64")
         if isinstance(data, DecodeError):
             raise DecodeError(str(data), self.event_id)
         return data  # type: ignore[return-value]  # Text and errors are dealt with above, by type(), which mypy does not follow.
@@ -76,6 +73,7 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         if self._json is _UNPARSED:
             data = self._data
             if type(data) is not bytes:
+                # Not kept: a batch's payloads alive at once would take fresh memory for each, where one buffer is used again.
                 data = self._decode_data()
             try:
                 self._json = _parse_json(data)
