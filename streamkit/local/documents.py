@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pybase64
 
-from .mapping import Discard
+from .mapping import Discard, Item
 
-__all__ = ["failure_document", "kinesis_record", "size_in_event"]
-
-# What is around the data and the partition key in a record's JSON, measured on one with names of common length.
-_AROUND = 650
+__all__ = ["event_of", "failure_document", "item_of", "kinesis_record", "read_back"]
 
 
 def kinesis_record(
@@ -47,23 +47,46 @@ def kinesis_record(
     }
 
 
-def size_in_event(data: bytes, partition_key: str | None) -> int:
-    """The bytes that a record takes in the event, near enough to keep it under Lambda's limit."""
-    return _AROUND + 4 * ((len(data) + 2) // 3) + 6 * len(partition_key or "")
+def item_of(record: dict[str, Any], arrived_at: float) -> Item:
+    """One of ``Records`` for the engine. It is made JSON once, however often it is delivered, so its size is exact."""
+    encoded = msgspec.json.encode(record)
+    return Item(int(record["kinesis"]["sequenceNumber"]), arrived_at, len(encoded) + len(","), encoded)
+
+
+def event_of(items: Iterable[Item]) -> Any:
+    """The event of a batch, made anew from its JSON: what a function does to its event changes no later delivery."""
+    return msgspec.json.decode(b'{"Records":[' + b",".join([item.record for item in items]) + b"]}")
+
+
+def read_back(answer: Any) -> Any:
+    """A function's answer as Lambda gets it, through JSON: a tuple is a list. What is not JSON raises, and so has failed."""
+    return json.loads(json.dumps(answer))
 
 
 def failure_document(
-    discard: Discard, *, stream_arn: str, shard_id: str, function_arn: str, now: float
+    discard: Discard, *, stream_arn: str, shard_id: str, function_arn: str, now: float, request_id: str | None = None
 ) -> dict[str, Any]:
-    """What the on-failure destination gets. It has no data: the records have to be fetched while the stream holds them."""
+    """What the on-failure destination gets. It has no data: the records have to be fetched while the stream holds them.
+
+    ``request_id``: that of the last invocation with these records; without one, as for records too old to be tried, a new one.
+    """
     items = discard.items
     document: dict[str, Any] = {
         "requestContext": {
-            "requestId": str(uuid.uuid4()),
+            "requestId": request_id or str(uuid.uuid4()),
             "functionArn": function_arn,
             "condition": discard.condition,
             "approximateInvokeCount": discard.invocations,
-        },
+        }
+    }
+    if discard.condition == "RetryAttemptsExhausted":
+        document["responseContext"] = {
+            "statusCode": 200,
+            "executedVersion": "$LATEST",
+            # An answer that names what failed is no error of the function.
+            "functionError": "Unhandled" if discard.has_raised else None,
+        }
+    document |= {
         "version": "1.0",
         "timestamp": _time(now),
         "KinesisBatchInfo": {
@@ -76,10 +99,10 @@ def failure_document(
             "streamArn": stream_arn,
         },
     }
-    if discard.condition == "RetryAttemptsExhausted":
-        document["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"}
     return document
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # To the nearest millisecond: cut off, a tenth of a second could read as 0.099.
+    moment = datetime.fromtimestamp(round(seconds, 3), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

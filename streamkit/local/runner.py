@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ..checkpoints.base import CheckpointStore
-from .documents import failure_document, kinesis_record, size_in_event
+from .documents import event_of, failure_document, item_of, kinesis_record, read_back
 from .mapping import Discard, Invoke, Item, ShardMapping, Wait
 from .settings import Settings
 
@@ -247,8 +247,8 @@ class _ShardReader:
                 "StartingSequenceNumber": str(self._last_read),
             }
         position["ShardIteratorType"] = self._settings.starting_position
-        if self._settings.starting_position_timestamp is not None:
-            position["Timestamp"] = self._settings.starting_position_timestamp
+        if self._settings.starting_time is not None:
+            position["Timestamp"] = self._settings.starting_time
         return position
 
     def _item(self, record: Any) -> Item:
@@ -263,7 +263,7 @@ class _ShardReader:
             partition_key=key or None,
             arrived_at=arrived_at,
         )
-        return Item(int(number), arrived_at, size_in_event(data, key), event_record)
+        return item_of(event_record, arrived_at)
 
     def _invoke(self, function: Function, action: Invoke) -> None:
         numbers = [item.sequence_number for item in action.items]
@@ -275,8 +275,7 @@ class _ShardReader:
         context = RealContext(timeout)
         started = time.monotonic()
         try:
-            # Through JSON, as Lambda does: what the function does to its event changes nothing here.
-            answer = function(json.loads(json.dumps({"Records": [item.record for item in action.items]})), context)
+            answer = read_back(function(event_of(action.items), context))
         except (Exception, SystemExit) as error:
             self._progress.failures += 1
             log.error("%s: the function failed: %s", self._runner._name, type(error).__name__, exc_info=error)

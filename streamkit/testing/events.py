@@ -45,6 +45,6 @@ def kinesis_event(
 
 
 def _bytes(payload: Any) -> bytes:
-    if isinstance(payload, bytes):
-        return payload
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
     return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from ..local.documents import failure_document, kinesis_record, size_in_event
-from ..local.mapping import Discard, Invoke, Item, ShardMapping, Wait
+from ..local.documents import event_of, failure_document, item_of, kinesis_record, read_back
+from ..local.mapping import Action, Discard, Invoke, Item, ShardMapping, Wait
 from ..local.settings import Settings
 
-__all__ = ["Crash", "EventSourceMapping", "InvocationTimedOut", "VirtualContext"]
+__all__ = ["Crash", "EventSourceMapping", "InvocationTimedOut", "Throttled", "VirtualContext"]
 
 _START = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 _FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898
@@ -30,6 +29,12 @@ class Crash(BaseException):
     """Raise it in a function, a sink or a queue to end the invocation there, as if its process had been killed."""
 
 
+class Throttled(BaseException):
+    """Raise it in a function instead of doing anything, as if Lambda had not let the invocation through: no attempt is used up,
+    and ``invocations`` has nothing of it.
+    """
+
+
 class VirtualContext:
     """Lambda's context, on the mapping's clock."""
 
@@ -40,22 +45,26 @@ class VirtualContext:
     log_group_name = "/aws/lambda/function"
     log_stream_name = "2026/01/01/[$LATEST]virtual"
 
-    def __init__(self, now: Callable[[], float], ends_at: float) -> None:
-        self.aws_request_id = str(uuid.uuid4())
+    def __init__(self, request_id: str, now: Callable[[], float], ends_at: float) -> None:
+        self.aws_request_id = request_id
         self._now = now
         self._ends_at = ends_at
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function is stopped."""
-        return max(0, int((self._ends_at - self._now()) * 1000))
+        return max(0, round((self._ends_at - self._now()) * 1000))
 
 
 class _Shard(msgspec.Struct, eq=False):
     id: str
     mapping: ShardMapping
-    records: list[Item]
+    records: list[Item] = msgspec.field(default_factory=list)
+    # By sequence number, each record as it stands in an event.
+    shown: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
     # How many of the records the mapping has read.
     read: int = 0
+    # Of its last invocation.
+    request_id: str | None = None
 
 
 class EventSourceMapping:
@@ -65,9 +74,20 @@ class EventSourceMapping:
         mapping.put(b'{"id": 1}', "customer-7")
         mapping.run_until_idle()
 
-    ``settings`` are those of ``streamkit.local.settings.Settings``: AWS's names in snake case with AWS's defaults, and
-    ``on_failure``, called with each failure document. A setting that is wrong or not built yet is a ConfigurationError (a
-    ValueError), an unknown one a TypeError. The shards' invocations run one after another.
+    ``settings`` are those of ``streamkit.local.settings.Settings``: AWS's names in snake case with AWS's defaults. A setting
+    that is wrong or not built yet is a ConfigurationError (a ValueError), an unknown one a TypeError. What AWS leaves open is
+    said there and in ``streamkit.local.mapping``.
+
+    A record can be delivered as soon as it is put: nothing stands for the second that Lambda's poller may take to see it. The
+    shards' invocations run one after another on the one clock, in turn. Disabled, a mapping keeps its place and its count of
+    attempts; its records go on ageing.
+
+    ``on_failure`` is called with each failure document before anything else happens. What it raises comes out of ``advance``
+    and ``run_until_idle``; the document is in ``discarded``, and the records are passed, as Lambda passes them when it can't
+    reach the destination.
+
+    An invocation fails where the function raises an Exception, ``Crash`` or SystemExit (in Lambda the process ends), where its
+    time is up, and where its answer is no JSON. Any other BaseException, as KeyboardInterrupt or a failed test's, comes out too.
     """
 
     def __init__(
@@ -83,15 +103,16 @@ class EventSourceMapping:
         self._on_failure = on_failure
         self._stream_arn = _STREAM_ARN.format(stream)
         self._now = _START
+        self._requests = 0
+        self._is_running = False
         self._ends_at: float | None = None
         self._lock = threading.Lock()
         self._puts = 0
-        self._shards = [
-            _Shard(f"shardId-{n:012}", ShardMapping(self.settings), []) for n in range(self.settings.shards)
-        ]
+        self._shards = [_Shard(f"shardId-{n:012}", ShardMapping(self.settings)) for n in range(self.settings.shards)]
         self._is_enabled = False
         self._has_started = False
-        #: Each invocation: the event, and the response or the exception.
+        self._reads_since = 0.0
+        #: Each invocation: the event, and the response (as it is after JSON) or the exception.
         self.invocations: list[tuple[dict[str, Any], Any]] = []
         #: The failure documents of what was given up.
         self.discarded: list[dict[str, Any]] = []
@@ -114,11 +135,20 @@ class EventSourceMapping:
             shard.id: str(shard.mapping.checkpoint) for shard in self._shards if shard.mapping.checkpoint is not None
         }
 
-    def put(self, data: bytes, partition_key: str | None, shard: int = 0) -> str:
-        """Put a record into a shard, now. Its sequence number."""
-        self._puts += 1
-        number = _FIRST_SEQUENCE_NUMBER + shard * 10**40 + self._puts
+    def put(
+        self, data: bytes, partition_key: str | None, shard: int = 0, *, explicit_hash_key: str | None = None
+    ) -> str:
+        """Put a record into a shard, now; a function can do it too. Its sequence number.
+
+        The shard is named, not found by the key; ``explicit_hash_key`` is taken as Kinesis takes it, and Lambda's event does not
+        tell it.
+        """
+        if not 0 <= shard < len(self._shards):
+            raise ValueError(f"shard = {shard!r}: 0 to {len(self._shards) - 1}")
         target = self._shards[shard]
+        with self._lock:
+            self._puts += 1
+            number = _FIRST_SEQUENCE_NUMBER + shard * 10**40 + self._puts
         record = kinesis_record(
             stream_arn=self._stream_arn,
             shard_id=target.id,
@@ -127,15 +157,20 @@ class EventSourceMapping:
             partition_key=partition_key,
             arrived_at=self._now,
         )
-        target.records.append(Item(number, self._now, size_in_event(data, partition_key), record))
+        target.shown[number] = record
+        target.records.append(item_of(record, self._now))
         return str(number)
 
     def enable(self) -> None:
         """Start or go on delivering: the first time from the starting position, later from where it stopped."""
         if not self._has_started:
             self._has_started = True
-            for shard in self._shards:
-                shard.read = self._starting_index(shard)
+            # What is past the stream's retention is no longer there to begin with.
+            oldest = self._now - self.settings.retention_in_seconds
+            self._reads_since = max(oldest, self.settings.starting_time or oldest)
+            if self.settings.starting_position == "LATEST":
+                for shard in self._shards:
+                    shard.read = len(shard.records)
         self._is_enabled = True
 
     def disable(self) -> None:
@@ -143,76 +178,101 @@ class EventSourceMapping:
         self._is_enabled = False
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and run all that falls due, in the order in which it does."""
-        if seconds < 0:
+        """Let time pass, and run what falls due till then, in the order in which it does.
+
+        A function that sleeps can make it later than that; what falls due after the end is left for the next time.
+        """
+        if not seconds >= 0:
             raise ValueError(f"time goes forward: advance({seconds!r})")
-        until = self._now + seconds
-        while (due := self._run_what_is_due()) is not None and due <= until:
-            self._now = due
+        until = _to_the_microsecond(self._now + seconds)
+        self._run(until)
         self._now = max(self._now, until)
 
     def run_until_idle(self) -> None:
         """Run through all waits until nothing is left to deliver. A record that always fails ends by expiry."""
-        while (due := self._run_what_is_due()) is not None:
-            self._now = due
+        self._run(float("inf"))
 
     def sleep(self, seconds: float) -> None:
-        """Within the function: let that much time pass. Past the function's time-out the invocation ends here.
+        """Within the function: let that much time pass. When the function's time is up the invocation ends here.
 
-        Sleeps of several threads add up.
+        Sleeps of several threads add up, as if one core did all the work: a function with threads is never told that it has
+        more time than it would have. In a thread of its own InvocationTimedOut ends that thread, and the invocation has failed
+        whatever the function makes of that.
         """
+        if not seconds >= 0:
+            raise ValueError(f"time goes forward: sleep({seconds!r})")
         with self._lock:
             if self._ends_at is None:
                 raise RuntimeError("sleep is for within the function; from outside, use advance")
-            self._now += seconds
-            if self._now > self._ends_at:
-                self._now = self._ends_at
+            self._now = min(_to_the_microsecond(self._now + seconds), self._ends_at)
+            if self._now == self._ends_at:
                 raise InvocationTimedOut(f"the function's {self.settings.function_timeout_in_seconds:g} s were up")
 
-    def _starting_index(self, shard: _Shard) -> int:
-        if self.settings.starting_position == "LATEST":
-            return len(shard.records)
-        timestamp = self.settings.starting_position_timestamp
-        if timestamp is None:
-            return 0
-        return next((n for n, item in enumerate(shard.records) if item.arrived_at >= timestamp), len(shard.records))
+    def close(self) -> None:
+        """Call the function's own ``close``, where it has one, as at the end of a container. Nothing else ever calls it."""
+        close = getattr(self._function, "close", None)
+        if close is not None:
+            close()
 
-    def _run_what_is_due(self) -> float | None:
-        """Do all that is to be done at this time. When there is more to do, or None where there is nothing."""
-        if not self._is_enabled:
-            return None
+    def _run(self, until: float) -> None:
+        """Do all that begins by then. The shards take turns, so that none waits until another one has nothing left to do."""
+        if self._is_running:
+            raise RuntimeError("the clock is running already: within the function, use sleep")
+        self._is_running = True
+        try:
+            while (due := self._run_what_is_due(until)) is not None and due <= until:
+                # An invocation of another shard can have moved the clock past what this one waited for.
+                self._now = max(self._now, due)
+        finally:
+            self._is_running = False
+
+    def _run_what_is_due(self, until: float) -> float | None:
+        """One step of each shard. When to go on; None where nothing is left to do by then."""
         due: list[float] = []
         for shard in self._shards:
-            while self._is_enabled:
-                shard.mapping.add(shard.records[shard.read :], self._now)
-                shard.read = len(shard.records)
-                action = shard.mapping.next(self._now)
-                if isinstance(action, Invoke):
-                    self._invoke(shard, action)
-                elif isinstance(action, Discard):
-                    self._discard(shard, action)
-                else:
-                    if isinstance(action, Wait):
-                        due.append(action.until)
-                    break
-        # An invocation of a later shard can have moved the clock past what an earlier one waited for.
-        return max(self._now, min(due)) if due else None
+            if not self._is_enabled or self._now > until:
+                return None
+            action = self._next(shard)
+            if isinstance(action, Invoke):
+                self._invoke(shard, action)
+                due.append(self._now)
+            elif isinstance(action, Discard):
+                self._discard(shard, action)
+                due.append(self._now)
+            elif isinstance(action, Wait):
+                due.append(action.until)
+        return min(due, default=None)
+
+    def _next(self, shard: _Shard) -> Action:
+        if shard.read < len(shard.records):
+            arrived = shard.records[shard.read :]
+            shard.read = len(shard.records)
+            shard.mapping.add([item for item in arrived if item.arrived_at >= self._reads_since], self._now)
+        return shard.mapping.next(self._now)
 
     def _invoke(self, shard: _Shard, action: Invoke) -> None:
-        body = json.dumps({"Records": [item.record for item in action.items]})
-        self._ends_at = self._now + self.settings.function_timeout_in_seconds
-        context = VirtualContext(lambda: self._now, self._ends_at)
+        shard.request_id = self._new_request_id()
+        ends_at = _to_the_microsecond(self._now + self.settings.function_timeout_in_seconds)
+        context = VirtualContext(shard.request_id, lambda: self._now, ends_at)
         response: Any
+        self._ends_at = ends_at
         try:
-            response = self._function(json.loads(body), context)
-            if self._now > self._ends_at:
-                raise InvocationTimedOut("the function answered after its time-out")
-            json.dumps(response)
+            response = read_back(self._function(event_of(action.items), context))
+            if self._now >= ends_at:
+                raise InvocationTimedOut("the function went on after its time was up")
         except (Exception, InvocationTimedOut, Crash, SystemExit) as error:  # noqa: BLE001  # Lambda survives any function.
-            response = error
+            # It was too late, whatever the function made of that.
+            response = error if self._now < ends_at else InvocationTimedOut(str(error))
+        except Throttled:
+            shard.mapping.throttled(self._now)
+            return
+        except BaseException:
+            shard.mapping.failed(self._now)
+            raise
         finally:
             self._ends_at = None
-        self.invocations.append((json.loads(body), response))
+        # All deliveries share what is shown of a record: a day of redeliveries has to fit into memory.
+        self.invocations.append(({"Records": [shard.shown[item.sequence_number] for item in action.items]}, response))
         if isinstance(response, BaseException):
             shard.mapping.failed(self._now)
         else:
@@ -220,8 +280,23 @@ class EventSourceMapping:
 
     def _discard(self, shard: _Shard, action: Discard) -> None:
         document = failure_document(
-            action, stream_arn=self._stream_arn, shard_id=shard.id, function_arn=_FUNCTION_ARN, now=self._now
+            action,
+            stream_arn=self._stream_arn,
+            shard_id=shard.id,
+            function_arn=_FUNCTION_ARN,
+            now=self._now,
+            request_id=shard.request_id if action.invocations else self._new_request_id(),
         )
         self.discarded.append(document)
         if self._on_failure is not None:
             self._on_failure(document)
+
+    def _new_request_id(self) -> str:
+        # No randomness: a schedule that is played again is the same in every character.
+        self._requests += 1
+        return str(uuid.UUID(int=self._requests, version=4))
+
+
+def _to_the_microsecond(time: float) -> float:
+    # So that ten steps of 0.1 s end where one of 1 s does.
+    return round(time, 6)
