@@ -15,8 +15,8 @@ LONGEST_TIMEOUT = 900.0
 
 
 class Container:
-    """Runs one invocation at a time, whoever calls, as a container of Lambda's does: a processor's sinks belong to its class
-    and are called by one thread at a time.
+    """Runs one invocation at a time, in the order of the calls, as a container of Lambda's does: a processor's sinks belong to
+    its class and are called by one thread at a time.
 
     The time-out, in seconds, begins with the invocation and not while it waits for its turn, so callers give it
     ``LONGEST_TIMEOUT``. An answer that comes later raises TimeoutError. ``announce(event)`` is called before each invocation.
@@ -28,13 +28,23 @@ class Container:
         self._function = function
         self._timeout = timeout
         self._announce = announce
-        self._turn = threading.Lock()
+        # In turn, for a lock is not fair: four busy shards would keep a retry queue waiting.
+        self._turn = threading.Condition()
+        self._calls = self._ended = 0
 
     def __call__(self, event: Any, context: Any = None) -> Any:
         with self._turn:
+            place = self._calls
+            self._calls += 1
+            self._turn.wait_for(lambda: self._ended == place)
+        try:
             self._announce(event)
             context = RealContext(self._timeout)
             answer = self._function(event, context)
-            if context.get_remaining_time_in_millis() == 0:
-                raise TimeoutError(f"the function answered after its time-out of {self._timeout:g} s")
-            return answer
+        finally:
+            with self._turn:
+                self._ended += 1
+                self._turn.notify_all()
+        if context.get_remaining_time_in_millis() == 0:
+            raise TimeoutError(f"the function answered after its time-out of {self._timeout:g} s")
+        return answer

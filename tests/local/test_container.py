@@ -40,6 +40,40 @@ def test_invocations_wait_for_each_other() -> None:
     assert most == [1, 1, 1, 1]
 
 
+def test_calls_have_their_turn_in_their_order() -> None:
+    happened: list[str] = []
+    may_end = threading.Event()
+
+    def function(event: Any, context: Any) -> None:
+        happened.append(event)
+        may_end.wait(30)
+
+    container = Container(function, timeout=60)
+    threads = []
+    for n in range(5):
+        threads.append(threading.Thread(target=container, args=(str(n),)))
+        threads[-1].start()
+        while container._calls <= n:
+            threading.Event().wait(0.001)
+
+    may_end.set()
+    for thread in threads:
+        thread.join(30)
+
+    assert happened == ["0", "1", "2", "3", "4"]
+
+
+def test_an_invocation_that_raises_gives_its_turn_away() -> None:
+    def function(event: Any, context: Any) -> None:
+        raise ValueError(event)
+
+    container = Container(function, timeout=60)
+
+    for event in ("first", "second"):
+        with pytest.raises(ValueError, match=event):
+            container(event)
+
+
 def test_an_answer_after_the_time_out_is_none() -> None:
     def slow(event: Any, context: Any) -> str:
         while context.get_remaining_time_in_millis() > 0:
