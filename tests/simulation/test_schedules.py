@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from .world import World
+from .world import Violation, World
 
 SCHEDULES = 2000
 _CHUNK = 100
@@ -21,9 +21,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("first", range(0, SCHEDULES, _CHUNK))
 def test_no_schedule_breaks_a_guarantee(first: int) -> None:
     for seed in range(first, first + _CHUNK):
-        world = World(seed)
         try:
-            world.run()
-        except BaseException as error:
-            error.add_note(f"seed {seed}; replay it with: python -m tests.simulation {seed}")
-            raise
+            World(seed).run()
+        except Violation as violation:
+            raise AssertionError(f"{violation}; replay it: python -m tests.simulation {seed}") from violation

@@ -5,7 +5,8 @@ Only the clock and the edges of I/O are simulated. While it runs and at its end,
   - no answer and no checkpoint passes a record that nobody has settled;
   - no record starts again once an answer has passed it, so that what repeats lies between the answered position and the
     furthest record started;
-  - records of a shard start in sequence order; with ``Block``, nothing starts once a failure is known;
+  - records of a batch start in sequence order; with ``Block``, nothing starts once a failure is known, and a record starts
+    only after ``process`` has come through with every earlier one of its key, redelivered or not;
   - what failed because something was unavailable is nowhere but in the stream, and no attempt was counted for it;
   - when the faults are over, no record is lost: each is written in full, or in the dead letters, for a reason of its own.
 """
@@ -53,10 +54,11 @@ class Violation(BaseException):
 class Fact:
     """What the schedule knows of one user record."""
 
-    def __init__(self, text: str, kind: str, shard: int, order: int) -> None:
+    def __init__(self, text: str, kind: str, shard: int, key: str, order: int) -> None:
         self.text = text
         self.kind = kind
         self.shard = shard
+        self.key = key
         self.order = order
         self.position = 0
 
@@ -105,6 +107,8 @@ class World:
         self.passed: dict[str, int] = {}
         self.known_failure = ""
         self.started_in_batch: list[str] = []
+        #: The texts that process has come through with, or rejected.
+        self.processed: set[str] = set()
         self.new_container()
 
     # The schedule.
@@ -142,7 +146,7 @@ class World:
         shard = self.random.randrange(self.shards)
         count = self.random.choice([1, 1, 1, 2, 6])
         facts = [self.new_fact(shard, alone=count == 1) for _ in range(count)]
-        users = [UserRecord(fact.text.encode(), self.random.choice("abc")) for fact in facts]
+        users = [UserRecord(fact.text.encode(), fact.key) for fact in facts]
         if count > 1:
             data, key = aggregate(users), "aggregate"
         elif facts[0].kind == DAMAGED:
@@ -159,7 +163,7 @@ class World:
         kind = self.random.choice(KINDS_WITH_DEAD_LETTERS) if self.dead_letters is not None else GOOD
         if kind == DAMAGED and not alone:
             kind = POISON
-        fact = Fact(f"{order}-{kind}", kind, shard, order)
+        fact = Fact(f"{order}-{kind}", kind, shard, self.random.choice("abc"), order)
         self.facts[fact.text] = fact
         return fact
 
@@ -248,6 +252,14 @@ class World:
         if self.started_in_batch and self.facts[text].order < self.facts[self.started_in_batch[-1]].order:
             raise Violation(f"{text} started after {self.started_in_batch[-1]}")
         self.started_in_batch.append(text)
+        if not self.is_divert:
+            fact = self.facts[text]
+            for earlier in self.facts.values():
+                is_before = earlier.order < fact.order and (earlier.shard, earlier.key) == (fact.shard, fact.key)
+                if is_before and earlier.kind != DAMAGED and earlier.text not in self.processed:
+                    raise Violation(
+                        f"{text} started before {earlier.text}, an earlier record of its key, was processed"
+                    )
 
     def check_settled(self, shard_id: str, number: int) -> None:
         for fact in self.facts.values():
@@ -304,6 +316,7 @@ class Simulated(RecordProcessor):
         if record.source == "kinesis" and world.happens("slow record"):
             world.mapping.sleep(world.random.choice([1.0, 20.0, 50.0]))
         if fact.kind == POISON:
+            world.processed.add(text)
             raise Reject("poison")
         if world.outage == "process" or world.happens("process finds nothing"):
             world.failed("unavailable")
@@ -312,6 +325,7 @@ class Simulated(RecordProcessor):
             world.failed("process")
             raise world.random.choice([ValueError("bad"), KeyError("total"), Retry(0)])
         yield world.sinks[1].text(text)
+        world.processed.add(text)
         world.step("after process")
 
 

@@ -1,0 +1,37 @@
+"""What the README shows, run as a reader would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_program_is_a_handler() -> None:
+    names: dict[str, Any] = {"__name__": "orders"}
+
+    exec(BLOCKS[0], names)
+
+    assert len(BLOCKS[0].splitlines()) <= 14
+    assert names["handler"]({"Records": []}, None) == {"batchItemFailures": []}
+
+
+def test_the_example_of_a_test_passes() -> None:
+    names: dict[str, Any] = {"__name__": "orders"}
+    exec(BLOCKS[0], names)
+    exec("from streamkit import Divert", names)
+    (example,) = [block for block in BLOCKS if "def test_" in block]
+    exec(example, names)
+
+    names["test_a_negative_total_is_dead_lettered"]()
+
+
+def test_every_page_it_names_is_there() -> None:
+    root = Path(__file__).resolve().parent.parent
+    links = re.findall(r"\]\(([\w./-]+)\)", README)
+
+    assert links
+    assert [link for link in links if not (root / link).exists()] == []
