@@ -313,7 +313,9 @@ def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: 
 
 def _sqs_record(raw: Any) -> QueuedRecord:
     body: str = raw["body"]
-    group = raw.get("attributes", {}).get("MessageGroupId")
+    # On a standard queue the group is for its fairness only, and promises no order.
+    is_fifo = raw.get("eventSourceARN", "").endswith(".fifo")
+    group = raw.get("attributes", {}).get("MessageGroupId") if is_fifo else None
     return QueuedRecord(_bytes(body), _source="sqs", _message_id=raw["messageId"], _group=group, _body=body)
 
 

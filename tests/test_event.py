@@ -21,9 +21,14 @@ def aggregate(*data: bytes, key: str = "inner") -> bytes:
     return kpl.aggregate(kpl.UserRecord(content, key) for content in data)
 
 
-def sqs_message(message_id: str, body: str, group: str | None = None) -> dict[str, Any]:
-    attributes = {"ApproximateReceiveCount": "1"} | ({} if group is None else {"MessageGroupId": group})
-    return {"messageId": message_id, "body": body, "attributes": attributes, "eventSource": "aws:sqs"}
+def sqs_message(message_id: str, body: str, group: str | None = None, queue: str = "retries.fifo") -> dict[str, Any]:
+    return {
+        "messageId": message_id,
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1"} | ({} if group is None else {"MessageGroupId": group}),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:us-east-1:000000000000:{queue}",
+    }
 
 
 def sns_event(body: str, message_id: str = "n-1") -> dict[str, Any]:
@@ -154,6 +159,12 @@ class TestAnSqsEvent:
         assert [record.event_id for record in batch.records] == ["m-1", "m-2"]
         assert [record.partition_key for record in batch.records] == [None, "g"]
         assert [batch.key(index, "key") for index in range(2)] == [None, "g"]
+
+    def test_a_group_on_a_standard_queue_is_for_fairness_and_keeps_no_order(self) -> None:
+        batch = decode({"Records": [sqs_message("m-1", "a", group="tenant", queue="retries")]})
+
+        assert batch.key(0, "key") is None
+        assert batch.records[0].partition_key is None
 
     def test_an_envelope_is_the_record_that_it_holds(self) -> None:
         event = kinesis_event([b"a"], partition_keys=["k"], start=7)

@@ -446,6 +446,22 @@ class TestConcurrency:
         assert sorted(processor.started) == ["a", "b", "c"]
         assert sorted(processor.sink.items) == ["a", "c"]
 
+    def test_with_block_nothing_waits_in_line_that_would_start_after_the_failure(self) -> None:
+        release = threading.Event()
+
+        def work(self: Processor, text: str) -> None:
+            assert release.wait(60)
+            raise ValueError
+
+        processor = Processor(work, concurrency=2)
+        soon = threading.Timer(0.2, release.set)  # Time enough for more to be put in line, if it were.
+        soon.start()
+
+        assert run(processor, stream("abcdef")) == 0
+
+        soon.join()
+        assert sorted(processor.started) == ["a", "b"]
+
     def test_with_divert_failures_are_sent_aside_in_order(self) -> None:
         def work(self: Processor, text: str) -> Write:
             if text in "bdfhj":

@@ -92,14 +92,13 @@ def run(letters: Letters, event: dict[str, Any]) -> int | None:
 
 
 def queue_event(*messages: tuple[str, str], group: str | None = None) -> dict[str, Any]:
-    """An SQS event of messages, each an id and a body."""
-    attributes = {} if group is None else {"MessageGroupId": group}
-    return {
-        "Records": [
-            {"messageId": name, "body": body, "attributes": attributes, "eventSource": "aws:sqs"}
-            for name, body in messages
-        ]
+    """An SQS event of messages, each an id and a body; of a FIFO queue where there is a group."""
+    facts = {
+        "attributes": {} if group is None else {"MessageGroupId": group},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:retries" + ("" if group is None else ".fifo"),
     }
+    return {"Records": [{"messageId": name, "body": body, **facts} for name, body in messages]}
 
 
 def envelope_of(letter: str, *, attempts: int = 0) -> str:
