@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
@@ -13,7 +14,8 @@ __all__ = ["SqliteCheckpoints"]
 
 # "stkc", so that another program's database is known as such before anything is written to it.
 _APPLICATION_ID = 0x73746B63
-_BUSY_SECONDS = 10.0
+# SQLite's lock goes to whoever asks at the right moment, so one of several busy writers can wait for long.
+_BUSY_SECONDS = 30.0
 # A sequence number has up to 128 digits, more than SQLite's integers: as texts of one length they compare as numbers do.
 _DIGITS = 128
 
@@ -57,29 +59,40 @@ class SqliteCheckpoints(CheckpointStore):
                 self._connection = None
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            connection = None
+        give_up_at = time.monotonic() + _BUSY_SECONDS
+        while self._connection is None:
             try:
-                connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
-                self._prepare(connection)
+                self._connection = self._open()
             except (sqlite3.DatabaseError, ConfigurationError) as error:
-                if connection is not None:
-                    connection.close()
+                # SQLite does not wait by itself where two processes make one file at once and both want its log.
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY and time.monotonic() < give_up_at:
+                    time.sleep(0.01)
+                    continue
                 raise ConfigurationError(f"{self._path} can't keep checkpoints: {error}; name another file") from error
-            self._connection = connection
         return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != _APPLICATION_ID and tables:
             raise ConfigurationError("it is another program's database")
-        # A write-ahead log lets readers in while one process writes; a commit is on the disk before `save` returns.
-        connection.execute("PRAGMA journal_mode = WAL")
+        # A commit is on the disk before `save` returns.
         connection.execute("PRAGMA synchronous = FULL")
-        with connection:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS checkpoints (reader TEXT, stream TEXT, shard_id TEXT, "
-                "sequence_number TEXT NOT NULL, PRIMARY KEY (reader, stream, shard_id)) WITHOUT ROWID"
-            )
+        if tables:
+            return
+        # A write-ahead log lets readers in while one process writes.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS checkpoints (reader TEXT, stream TEXT, shard_id TEXT, "
+            "sequence_number TEXT NOT NULL, PRIMARY KEY (reader, stream, shard_id)) WITHOUT ROWID"
+        )
