@@ -5,6 +5,9 @@ A checkpoint is saved after each answer and before the next invocation, so a rea
 
 A running Python function can't be stopped from outside, so the time-out is what the context tells the function, and an answer
 that comes later than that counts as none. Shards are listed once, at the start: following splits and merges is not built yet.
+
+Started at LATEST, a reader that ends before its first checkpoint starts at LATEST again: only TRIM_HORIZON and AT_TIMESTAMP
+lose nothing then.
 """
 
 from __future__ import annotations
@@ -18,8 +21,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError
+from botocore.exceptions import ConnectionError as EndpointError
+from botocore.parsers import ResponseParserError
 
 from ..checkpoints.base import CheckpointStore
+from ..reason import reason
 from .documents import event_of, failure_document, item_of, kinesis_record, read_back
 from .mapping import Discard, Invoke, Item, ShardMapping, Wait
 from .settings import Settings
@@ -35,13 +42,17 @@ _BETWEEN_READS = 0.2
 _BETWEEN_IDLE_READS = 1.0
 _LONGEST_BACKOFF = 10.0
 _READ_RECORDS = 10_000
+# What is held of a shard: so many records or bytes of event, and what one GetRecords brings (10 MiB) on top.
+_ENOUGH_RECORDS = 1000
+_ENOUGH_BYTES = 16 * 1024 * 1024
 _FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:function"
-_PASSING = (
+# Errors that time mends, beside those of status 5xx and 429.
+_PASSING_CODES = (
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
-    "InternalFailure",
     "KMSThrottlingException",
 )
+_PASSING_ERRORS = (HTTPClientError, EndpointError, ResponseParserError, CredentialRetrievalError, OSError)
 
 
 class RealContext:
@@ -82,7 +93,8 @@ class Runner:
     """Reads all shards of ``stream`` with a function for each, made by ``make_function``: a handler is not shared by threads.
 
     ``client`` is boto3's Kinesis client. ``name`` keys the checkpoints. ``on_failure`` is called with each failure document;
-    by default it is logged, since the records in it are lost to this reader.
+    by default it is logged, since the records in it are lost to this reader. While it raises, it is called again, the shard
+    waits, and no checkpoint passes the records.
     """
 
     def __init__(
@@ -119,8 +131,14 @@ class Runner:
             threads.append(threading.Thread(target=self._guarded, args=(reader.run,), name=f"streamkit {shard_id}"))
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            # Interrupted, as by Ctrl-C: the shards end as they do after stop().
+            self._stopping.set()
+            for thread in threads:
+                thread.join()
         if self._errors:
             raise self._errors[0]
 
@@ -136,14 +154,19 @@ class Runner:
             self._stopping.set()
 
     def _shard_ids(self) -> list[str]:
-        ids: list[str] = []
+        parent_of: dict[str, str | None] = {}
         arguments: dict[str, Any] = {"StreamName": self._stream}
-        while True:
+        while arguments:
             answer = self._client.list_shards(**arguments)
-            ids += [shard["ShardId"] for shard in answer["Shards"]]
-            if not answer.get("NextToken"):
-                return ids
-            arguments = {"NextToken": answer["NextToken"]}
+            parent_of |= {shard["ShardId"]: shard.get("ParentShardId") for shard in answer["Shards"]}
+            arguments = {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
+        if any(parent in parent_of for parent in parent_of.values()):
+            log.warning(
+                "%s: %s was resharded; records of a key may come before older ones of a parent shard",
+                self._name,
+                self._stream,
+            )
+        return list(parent_of)
 
 
 class _ShardReader:
@@ -162,7 +185,9 @@ class _ShardReader:
         progress.checkpoint = checkpoint
         self._last_read = checkpoint
         self._highest_delivered = -1
+        self._request_id: str | None = None
         self._iterator: str | None = None
+        self._started_at: float | None = None
         self._has_ended = False
         self._next_read = 0.0
         self._read_failures = 0
@@ -174,6 +199,7 @@ class _ShardReader:
                 if not self._has_ended and time.monotonic() >= self._next_read:
                     self._read()
                 action = self._mapping.next(time.time())
+                self._progress.backlog = self._mapping.backlog
                 if isinstance(action, Invoke):
                     self._invoke(function, action)
                 elif isinstance(action, Discard):
@@ -196,11 +222,14 @@ class _ShardReader:
     def _read(self) -> None:
         """One GetRecords, unless enough for the next batches is held already."""
         self._next_read = time.monotonic() + _BETWEEN_READS
-        if self._mapping.backlog >= max(2 * self._settings.batch_size, 1000):
+        enough = max(2 * self._settings.batch_size, _ENOUGH_RECORDS)
+        if self._mapping.backlog >= enough or self._mapping.backlog_bytes >= _ENOUGH_BYTES:
             return
         try:
             if self._iterator is None:
+                asked_at = time.time()
                 self._iterator = self._client.get_shard_iterator(**self._position())["ShardIterator"]
+                self._started_at = self._started_at or asked_at
             answer = self._client.get_records(ShardIterator=self._iterator, Limit=_READ_RECORDS)
         except Exception as error:  # noqa: BLE001  # Sorted by what it is; what can't pass is raised again.
             self._read_failed(error)
@@ -215,18 +244,15 @@ class _ShardReader:
         elif not answer.get("MillisBehindLatest"):
             self._next_read = time.monotonic() + _BETWEEN_IDLE_READS
         self._progress.behind = answer.get("MillisBehindLatest", 0) / 1000
-        self._progress.backlog = self._mapping.backlog
 
     def _read_failed(self, error: Exception) -> None:
         """Go on from the same place later; raise what waiting can't mend."""
-        answer = getattr(error, "response", None)
-        code = answer.get("Error", {}).get("Code", "") if isinstance(answer, dict) else ""
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) if isinstance(answer, dict) else 500
+        code = _code(error)
         if code == "ExpiredIteratorException":
+            # It lives for five minutes: the backlog was full, or nothing could be read, for that long.
             self._iterator = None
-            self._next_read = 0.0
             return
-        if not (status >= 500 or status == 429 or code in _PASSING or "Throttl" in code):
+        if not _may_pass(error):
             raise error
         self._read_failures += 1
         backoff = min(_LONGEST_BACKOFF, _BETWEEN_READS * 2.0 ** min(self._read_failures, 20))
@@ -246,6 +272,9 @@ class _ShardReader:
                 "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
                 "StartingSequenceNumber": str(self._last_read),
             }
+        if self._settings.starting_position == "LATEST" and self._started_at is not None:
+            # An iterator has expired before anything was read: what has come since the start is still to be delivered.
+            return position | {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": self._started_at}
         position["ShardIteratorType"] = self._settings.starting_position
         if self._settings.starting_time is not None:
             position["Timestamp"] = self._settings.starting_time
@@ -273,39 +302,77 @@ class _ShardReader:
         self._highest_delivered = max(self._highest_delivered, numbers[-1])
         timeout = self._settings.function_timeout_in_seconds
         context = RealContext(timeout)
-        started = time.monotonic()
+        self._request_id = context.aws_request_id
         try:
             answer = read_back(function(event_of(action.items), context))
-        except (Exception, SystemExit) as error:
+            if context.get_remaining_time_in_millis() == 0:
+                raise TimeoutError(f"the function answered after its time-out of {timeout:g} s")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # Lambda survives any function.
             self._progress.failures += 1
-            log.error("%s: the function failed: %s", self._runner._name, type(error).__name__, exc_info=error)
+            # No traceback: its message can quote a payload at any length.
+            log.error(
+                "%s: %d records of shard %s from %d on have failed: %s",
+                self._runner._name,
+                len(numbers),
+                self._shard_id,
+                numbers[0],
+                reason(error),
+            )
             self._mapping.failed(time.time())
             return
-        if time.monotonic() - started > timeout:
-            self._progress.failures += 1
-            log.error("%s: the function answered after its time-out of %g s", self._runner._name, timeout)
-            self._mapping.failed(time.time())
-            return
-        before = self._mapping.checkpoint
         self._mapping.answered(answer, time.time())
         self._progress.failures += self._mapping.checkpoint != numbers[-1]
-        if self._mapping.checkpoint != before:
-            self._save()
+        self._save()
 
     def _discard(self, action: Discard) -> None:
         """Tell the destination first, then pass the records: a crash between the two tells it twice, and loses nothing."""
-        self._progress.discarded += len(action.items)
         document = failure_document(
-            action, stream_arn=self._stream_arn, shard_id=self._shard_id, function_arn=_FUNCTION_ARN, now=time.time()
+            action,
+            stream_arn=self._stream_arn,
+            shard_id=self._shard_id,
+            function_arn=_FUNCTION_ARN,
+            now=time.time(),
+            request_id=self._request_id if action.invocations else None,
         )
-        if self._runner._on_failure is not None:
-            self._runner._on_failure(document)
-        else:
-            log.error("%s: records were given up: %s", self._runner._name, json.dumps(document))
+        failures = 0
+        while not self._tell(document):
+            failures += 1
+            if self._runner._stopping.wait(min(_LONGEST_BACKOFF, _BETWEEN_READS * 2.0 ** min(failures, 20))):
+                # Not saved: they are delivered again after the next start.
+                return
+        self._progress.discarded += len(action.items)
         self._save()
+
+    def _tell(self, document: dict[str, Any]) -> bool:
+        if self._runner._on_failure is None:
+            log.error("%s: records were given up: %s", self._runner._name, json.dumps(document))
+            return True
+        try:
+            self._runner._on_failure(document)
+        except Exception as error:  # noqa: BLE001  # Whatever it is, nobody has taken the records.
+            log.error(
+                "%s: the on-failure destination did not take records of shard %s, which waits: %s",
+                self._runner._name,
+                self._shard_id,
+                reason(error),
+            )
+            return False
+        return True
 
     def _save(self) -> None:
         checkpoint = self._mapping.checkpoint
         if checkpoint is not None and checkpoint != self._saved:
             self._runner._checkpoints.save(self._runner._name, self._runner._stream, self._shard_id, checkpoint)
             self._saved = self._progress.checkpoint = checkpoint
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether reading again later can help: not where the stream is gone, access denied, or the call itself wrong."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, _PASSING_ERRORS)
+    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return status >= 500 or status == 429 or code in _PASSING_CODES or "Throttl" in code
