@@ -161,7 +161,8 @@ class TestAnswers:
     def test_an_unknown_identifier_can_be_told_not_to_count_beside_a_known_one(self) -> None:
         assert read_answer(named(12, 10), self.NUMBERS, "ignored") == 2
         assert read_answer(named(12), self.NUMBERS, "ignored") is None
-        assert read_answer({"batchItemFailures": [{"itemIdentifier": ""}]}, self.NUMBERS, "ignored") is None
+        empty_and_known = {"batchItemFailures": [{"itemIdentifier": ""}, {"itemIdentifier": "10"}]}
+        assert read_answer(empty_and_known, self.NUMBERS, "ignored") is None
 
     def test_without_reporting_the_answer_is_ignored(self) -> None:
         mapping = filled(1, 2, reports=False)
@@ -315,6 +316,16 @@ class TestBisect:
             mapping.answered(named(1), 0)
 
             assert invoked(mapping, 10) == expected
+
+    @pytest.mark.parametrize(("setting", "tries"), [("afresh", 3), ("carried", 2)])
+    def test_each_half_has_its_attempts_afresh_or_goes_on_counting_as_set(self, setting: str, tries: int) -> None:
+        mapping = filled(1, 2, maximum_retry_attempts=2, bisected_attempts=setting, **self.SETTINGS)
+        invoked(mapping, 0)
+        mapping.answered(named(1), 0)
+        invoked(mapping, 10)
+        mapping.failed(10)
+
+        assert self.play(mapping, {1}) == [[1]] * tries + [[2]]
 
     def test_a_malformed_answer_halves_like_an_exception(self) -> None:
         mapping = filled(1, 2, **self.SETTINGS)

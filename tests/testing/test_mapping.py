@@ -123,6 +123,20 @@ class TestDelivery:
         assert [len(event["Records"]) for event, _ in mapping.invocations] == [4, 4, 1]
         assert max(sizes) <= 6_000_000
 
+    def test_a_batch_is_filled_up_to_the_last_record_that_fits(self) -> None:
+        mapping = EventSourceMapping(lambda event, context: None, batch_size=10_000, maximum_payload_in_bytes=100_000)
+        for number in range(500):
+            mapping.put(b"x" * number, "größe")
+        mapping.run_until_idle()
+
+        def size(records: list[Any]) -> int:
+            return len(json.dumps({"Records": records}, separators=(",", ":"), ensure_ascii=False).encode())
+
+        batches = [event["Records"] for event, _ in mapping.invocations]
+        assert len(batches) > 3
+        for batch, following in pairwise(batches):
+            assert size(batch) <= 100_000 < size([*batch, following[0]])
+
     def test_a_record_of_ten_mebibytes_is_delivered_alone(self) -> None:
         function = Function(lambda texts, context: None)
         mapping = function.mapped()
@@ -222,6 +236,15 @@ class TestClock:
         assert function.batches == [["a"], ["b"]]
         mapping.advance(5)
         assert function.times == [0, 10, 20]
+
+    def test_what_a_sleeping_function_made_late_is_left_in_other_shards_too(self) -> None:
+        function = Function(lambda texts, context: mapping.sleep(10))
+        mapping = function.mapped(shards=2)
+        put(mapping, "a")
+        put(mapping, "b", shard=1)
+        mapping.advance(5)
+
+        assert function.batches == [["a"]]
 
     def test_the_clock_runs_once(self) -> None:
         function = Function(lambda texts, context: mapping.run_until_idle())
