@@ -43,6 +43,8 @@ class StreamRecord(Record):
         raw, user = self._raw, self._user
         arn = raw.get("eventSourceARN")
         stream = _stream_name(arn) if type(arn) is str else ""
+        if "eventID" not in raw:
+            raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's")
         return f"{stream}/{raw['eventID']}:{0 if user is None else user.sub_sequence_number}"
 
     @property

@@ -149,6 +149,13 @@ class TestAKinesisEvent:
         with pytest.raises(StreamkitError, match="record 1 of the event"):
             decode(event)
 
+    def test_a_damaged_aggregate_without_an_event_id_is_an_error_of_the_event(self) -> None:
+        event = kinesis_event([kpl.MAGIC])
+        del event["Records"][0]["eventID"]
+
+        with pytest.raises(StreamkitError, match="no event id"):
+            decode(event)
+
 
 class TestAnSqsEvent:
     def test_a_message_without_the_mark_is_a_record_itself(self) -> None:
