@@ -432,16 +432,26 @@ class TestConcurrency:
 
     def test_with_block_what_runs_is_finished_and_nothing_more_starts(self) -> None:
         all_three = threading.Barrier(3, timeout=60)
+        known = threading.Event()
+
+        class Telling(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                known.set()
 
         def work(self: Processor, text: str) -> Write:
             all_three.wait()
             if text == "b":
                 raise ValueError
+            assert known.wait(60)
             return self.sink.item(text)
 
         processor = Processor(work, concurrency=3)
-
-        assert run(processor, stream("abcdef")) == 1
+        telling = Telling()
+        logging.getLogger("streamkit").addHandler(telling)
+        try:
+            assert run(processor, stream("abcdef")) == 1
+        finally:
+            logging.getLogger("streamkit").removeHandler(telling)
 
         assert sorted(processor.started) == ["a", "b", "c"]
         assert sorted(processor.sink.items) == ["a", "c"]
