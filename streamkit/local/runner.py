@@ -123,6 +123,10 @@ class Runner:
     def run(self) -> None:
         """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised."""
         summary = self._client.describe_stream_summary(StreamName=self._stream)["StreamDescriptionSummary"]
+        # What the stream keeps is what can be delivered, for longer than a day too. It is asked once: start again after a change.
+        self._settings = msgspec.structs.replace(
+            self._settings, retention_in_seconds=summary["RetentionPeriodHours"] * 3600
+        )
         threads = []
         for shard_id in self._shard_ids():
             progress = Progress(shard_id)
