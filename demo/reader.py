@@ -35,7 +35,7 @@ _HANDLERS = {"flights": "processors.bigquery:handler", "airports": "processors.c
 
 # What `streamkit run` says before each invocation, and a function's log of a failure.
 _BATCH = re.compile(r"(\S+)/(shardId-\d+): \d+ records, (\d+) to (\d+)")
-_RETRY = re.compile(r".*: record (\S+) failed and goes to the retry queue: ")
+_RETRY = re.compile(r".*: record (\S+) failed and is to go to the retry queue: ")
 
 
 class ReaderEnded(RuntimeError):

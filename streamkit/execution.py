@@ -223,7 +223,7 @@ class Execution:
                 text,
                 name,
                 record.event_id,
-                f"goes to {where}" if where else "stays where it is",
+                f"is to go to {where}" if where else "stays where it is",
                 reason(outcome.error, record),
             )
             if is_poison(outcome.error) and self._processor.on_failure.dead_letters is None and not self._has_advised:

@@ -54,6 +54,10 @@ class Divert(Policy):
             raise ConfigurationError('Divert(queue) needs a retry queue, e.g. Divert(SqsQueue.from_env("RETRIES"))')
         self.queue = _queue("Divert", "queue", queue)
         self.dead_letters = _queue("Divert", "dead_letters", dead_letters)
+        if dead_letters is not None and dead_letters is queue:
+            raise ConfigurationError(
+                "Divert's queue and dead_letters are the same queue: what is given up would be tried again for ever"
+            )
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ConfigurationError(f"Divert(attempts) takes a whole number, 1 or more; got {attempts!r}")
         self.attempts = attempts

@@ -36,7 +36,7 @@ class TestDivert:
         queue = MemoryQueue()
 
         assert len(queue) == 0
-        assert Divert(queue, queue).dead_letters is queue
+        assert Divert(MemoryQueue(), queue).dead_letters is queue
 
     @pytest.mark.parametrize("attempts", [0, -1, 1.5, True, "3", None])
     def test_refuses_attempts_that_are_no_count(self, attempts: Any) -> None:
@@ -62,6 +62,12 @@ class TestQueues:
         for make in (lambda: Block(queue), lambda: Divert(queue), lambda: Divert(MemoryQueue(), queue)):
             with pytest.raises(ConfigurationError, match="takes a queue"):
                 make()
+
+    def test_given_up_records_can_not_go_back_to_the_queue_they_come_from(self) -> None:
+        queue = MemoryQueue()
+
+        with pytest.raises(ConfigurationError, match="same queue"):
+            Divert(queue, queue)
 
     def test_know_who_holds_them(self) -> None:
         retries, dead_letters = SqsQueue.from_env("RETRIES"), SqsQueue.from_env("DEAD_LETTERS")

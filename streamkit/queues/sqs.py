@@ -21,6 +21,8 @@ __all__ = ["SqsQueue"]
 _REQUEST_BYTES = 1_048_576
 # Seconds of tries for one request. Who waits longer pays for a function that does nothing, and the stream waits for free.
 _RETRY_TIME = 60.0
+# Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
+_TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
 
 
 class SqsQueue(Queue):
@@ -34,7 +36,8 @@ class SqsQueue(Queue):
     def __init__(self, url: str, *, client: Any = None) -> None:
         self._url: str | None = url
         self._variable = ""
-        self._client = client
+        self._given_client = client
+        self._clients: dict[float, Any] = {}
 
     @classmethod
     def from_env(cls, name: str, *, client: Any = None) -> SqsQueue:
@@ -82,9 +85,10 @@ class SqsQueue(Queue):
         return [MessageRefusal(message, errors[id(message)]) for message in messages if id(message) in errors]
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the clients that were made here, and not one that was given."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
 
     def _send(self, request: list[Message], deadline: float) -> dict[int, Exception]:
         """Send one request's messages until each is held or refused for good, or the time is up: why not, by message."""
@@ -95,7 +99,7 @@ class SqsQueue(Queue):
         errors: dict[str, Exception] = {}
 
         def send_the_rest() -> bool:
-            answer = self._try(entries)
+            answer = self._try(entries, deadline)
             errors.update(answer)
             entries[:] = [e for e in entries if e["Id"] in answer and not isinstance(answer[e["Id"]], _RefusedForGood)]
             for name in set(errors) - set(answer):
@@ -121,10 +125,10 @@ class SqsQueue(Queue):
             entry["DelaySeconds"] = min(math.ceil(message.delay), int(self.max_delay))
         return entry
 
-    def _try(self, entries: list[dict[str, Any]]) -> dict[str, Exception]:
+    def _try(self, entries: list[dict[str, Any]], deadline: float) -> dict[str, Exception]:
         """One call: why each message that was not confirmed was not."""
         url = self.url
-        client = self._client or self._make_client()
+        client = self._given_client or self._client_for(deadline - time.monotonic())
         try:
             answer = client.send_message_batch(QueueUrl=url, Entries=entries)
         except Exception as error:  # noqa: BLE001  # Whatever the client raises, nothing was confirmed.
@@ -140,18 +144,19 @@ class SqsQueue(Queue):
             del errors[success["Id"]]
         return errors
 
-    def _make_client(self) -> Any:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise ConfigurationError("SqsQueue needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-        # Retried here, where the deadline is known, and not by the client as well.
-        config = Config(
-            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, parameter_validation=False
-        )
-        self._client = boto3.client("sqs", config=config)
-        return self._client
+    def _client_for(self, seconds: float) -> Any:
+        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
+        timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
+        if timeout not in self._clients:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as error:
+                raise ConfigurationError("SqsQueue needs boto3: pip install 'kinesis-streamkit[aws]'") from error
+            # Retried here, where the deadline is known, and not by the client as well.
+            config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
+            self._clients[timeout] = boto3.client("sqs", config=config)
+        return self._clients[timeout]
 
 
 class _RefusedForGood(QueueError):

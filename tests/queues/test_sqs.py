@@ -395,7 +395,7 @@ class TestTheClient:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queue = SqsQueue(f"{server.endpoint}/000000000000/retries")
-        assert queue._client is None
+        assert queue._clients == {}
         for name, value in (
             ("AWS_DEFAULT_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -409,7 +409,7 @@ class TestTheClient:
 
         assert len(server.requests) == 1
         queue.close()
-        assert queue._client is None
+        assert queue._clients == {}
 
     def test_that_can_not_reach_the_queue_confirms_nothing(self, client: Any, server: Server) -> None:
         server.close()
