@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -549,15 +551,16 @@ class TestReadingThatFails:
     def test_the_wait_grows_with_each_failure_up_to_a_limit_and_starts_anew_after_a_success(
         self, client: Any, stream: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # A clock that is always past the next read, so that no wait is waited out.
-        ticks = itertools.count(0, 1000)
-        monkeypatch.setattr("streamkit.local.runner.time.monotonic", lambda: float(next(ticks)))
+        # A clock that is past the next read at each look, so that no wait is waited out.
+        ticks = itertools.count(0, 20)
+        clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), time=time.time)
+        monkeypatch.setattr("streamkit.local.runner.time", clock)
         throttled = [refusal("ProvisionedThroughputExceededException") for _ in range(8)]
         proxy = Proxy(client, *throttled)
         seen = Function()
         put(client, stream, "a")
 
-        with running(make_runner(seen, proxy, stream)):
+        with running(make_runner(seen, proxy, stream, function_timeout_in_seconds=900)):
             seen.wait_for(lambda: len(seen.batches) == 1)
             proxy.errors.append(refusal("ProvisionedThroughputExceededException"))
             put(client, stream, "b")
@@ -920,7 +923,7 @@ class TestMemory:
         runner = make_runner(
             Function(fails), client, "s", batch_size=1, backoff_in_seconds=3600, maximum_backoff_in_seconds=3600
         )
-        monkeypatch.setattr("streamkit.local.runner.time.monotonic", monotonic)
+        monkeypatch.setattr("streamkit.local.runner.time", SimpleNamespace(monotonic=monotonic, time=time.time))
 
         runner.run()
 
