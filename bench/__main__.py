@@ -14,12 +14,12 @@ _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "pr
 def main() -> int:
     """Run the benchmarks; the exit code."""
     try:
-        rows = batches.run(45)
+        rows = batches.run(40)
         rows += aggregates.run(20)
         size_rows, sizes = batches.run_sizes(25)
         rows += size_rows
         rows += cold_start.run(40)
-        profile = main_path.profile(15)
+        profile = main_path.profile(12) + aggregates.profile(6)
     except Difference as error:
         progress(f"the sides differ, so there is nothing to compare: {error}")
         return 1

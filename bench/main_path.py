@@ -13,7 +13,7 @@ from streamkit.event import Batch, decode
 from streamkit.execution import _attempt
 from streamkit.record import _UNPARSED
 from streamkit.sinks.base import making
-from streamkit.testing.sink import MemorySink
+from streamkit.testing import MemorySink
 
 from .batches import ReadOrders, WriteIds, floor
 from .harness import Side, progress, take_turns
