@@ -27,7 +27,7 @@ from typing import Any
 from ..envelope import Envelope, open_envelope
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
-from ..sinks.base import Refusal, Sink, Write
+from ..sinks.base import Sink, Write
 
 __all__ = ["FifoQueueContract", "QueueContract", "SinkContract", "message", "stamp"]
 
