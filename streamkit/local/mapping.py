@@ -214,7 +214,7 @@ class ShardMapping:
             # Splitting uses up no attempts, nor does the try that led to it.
             tried = batch.invocations - 1 if self._settings.bisected_attempts == "carried" else 0
             for half in (items[middle:], items[:middle]):
-                self._batches.appendleft(_Batch(deque(half), tried, 0, batch.not_before, batch.has_raised))
+                self._batches.appendleft(_Batch(deque(half), tried, not_before=batch.not_before))
 
     def _end_batch(self, now: float) -> None:
         """Done with the first batch. The next window starts when the last invocation ends, whether records wait or not."""

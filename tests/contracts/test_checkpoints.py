@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -173,6 +174,30 @@ class TestSqliteFile:
             store = SqliteCheckpoints(path)
             assert [store.get("reader", "stream", f"shard-{n}") for n in range(4)] == [5] * 4
             store.close()
+
+    def test_is_asked_again_while_another_process_has_it_to_itself(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = sqlite3.connect(tmp_path / "file", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        connect = sqlite3.connect
+        attempts = []
+
+        def impatient(path: Path, **arguments: Any) -> sqlite3.Connection:
+            attempts.append(path)
+            if len(attempts) == 3:
+                other.execute("COMMIT")
+            # Where SQLite sees that waiting could end in a deadlock it does not wait, whatever the time-out.
+            return connect(path, **{**arguments, "timeout": 0})
+
+        monkeypatch.setattr("streamkit.checkpoints.sqlite.sqlite3.connect", impatient)
+        store = SqliteCheckpoints(tmp_path / "file")
+
+        store.save("reader", "stream", SHARD, 1)
+
+        assert len(attempts) == 3
+        store.close()
+        other.close()
 
     def test_is_not_moved_back_by_a_process_that_was_overtaken(self, tmp_path: Path) -> None:
         path = tmp_path / "file"

@@ -267,6 +267,15 @@ class TestRetries:
         assert discarded(raising, 0).has_raised
         assert not discarded(answering, 0).has_raised
 
+    def test_of_several_attempts_the_last_says_whether_the_function_raised(self) -> None:
+        mapping = filled(1, maximum_retry_attempts=1)
+        invoked(mapping, 0)
+        mapping.failed(0)
+        invoked(mapping, 1)
+        mapping.answered(named(1), 1)
+
+        assert not discarded(mapping, 1).has_raised
+
     def test_an_end_without_an_invocation_is_an_error_of_the_driver(self) -> None:
         with pytest.raises(RuntimeError):
             filled(1).answered(None, 0)
@@ -376,6 +385,20 @@ class TestAge:
 
         assert [len(discarded(mapping, 1000).items) for _ in range(3)] == [3, 3, 1]
         assert mapping.next(1000) == Idle()
+
+
+class TestBacklog:
+    def test_it_is_what_waits_for_its_first_delivery_in_records_and_in_bytes(self) -> None:
+        mapping = shard(batch_size=2, maximum_record_age_in_seconds=60)
+        mapping.add(items(1, at=0) + items(2, 3, 4, 5, at=30), 30)
+        assert (mapping.backlog, mapping.backlog_bytes) == (5, 500)
+
+        assert numbers_of(discarded(mapping, 70)) == [1]
+        assert (mapping.backlog, mapping.backlog_bytes) == (4, 400)
+
+        assert invoked(mapping, 70) == [2, 3]
+        mapping.failed(70)
+        assert (mapping.backlog, mapping.backlog_bytes) == (2, 200)
 
 
 class TestCheckpoint:

@@ -206,6 +206,7 @@ class Scripted:
     ) -> None:
         self._reads_of = reads_of
         self._age = timedelta(hours=age_in_hours)
+        self.timestamp_of: Callable[[datetime], Any] = lambda moment: moment
         self._parents = parents or {}
         self.reads = 0
 
@@ -236,7 +237,7 @@ class Scripted:
                 "SequenceNumber": str(1 + sum(map(len, reads[:read])) + n),
                 "Data": data,
                 "PartitionKey": "key",
-                "ApproximateArrivalTimestamp": datetime.now(UTC) - self._age,
+                "ApproximateArrivalTimestamp": self.timestamp_of(datetime.now(UTC) - self._age),
             }
             for n, data in enumerate(reads[read])
         ]
@@ -353,6 +354,18 @@ class TestDelivery:
         run_until(make_runner(seen, client, stream), seen, 4)
 
         assert seen.batches == [["a", "b"], ["a", "b"]]
+
+    def test_a_client_that_leaves_timestamps_as_numbers_does_as_well(self) -> None:
+        # Parsing them takes most of a read: botocore's timestamp_parser=float leaves it out.
+        client = Scripted({FIRST: [[b"a"]]})
+        now = round(time.time()) + 0.1239
+        client.timestamp_of = lambda moment: now
+        seen = Function()
+
+        make_runner(seen, client, "s").run()
+
+        (record,) = seen.events[0]["Records"]
+        assert record["kinesis"]["approximateArrivalTimestamp"] == round(now, 3)
 
     def test_a_window_gathers_what_comes_in_several_reads(self) -> None:
         client = Scripted({FIRST: [[b"a"], [b"b"], [b"c"]]})

@@ -34,10 +34,13 @@ def test_the_defaults_are_those_of_aws() -> None:
         ("maximum_retry_attempts", -1, 10_000),
         ("maximum_record_age_in_seconds", 60, 604_800),
         ("function_timeout_in_seconds", 1, 900),
+        # With no wait at all, a record that always fails would be tried for ever at one instant of a virtual clock.
+        ("backoff_in_seconds", 0.001, 3600),
+        ("maximum_backoff_in_seconds", 0.001, 3600),
     ],
 )
 def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_them_is_refused_by_name(
-    name: str, lowest: int, highest: int
+    name: str, lowest: float, highest: int
 ) -> None:
     for value in (lowest, highest):
         given: dict[str, Any] = {name: value}

@@ -159,6 +159,14 @@ class TestDelivery:
 
         assert function.batches == [["a"], ["b"]]
 
+    def test_a_function_can_put_records_into_a_shard_that_had_its_turn(self) -> None:
+        function = Function(lambda texts, context: put(mapping, "to the first") if texts == ["a"] else None)
+        mapping = function.mapped(shards=2)
+        put(mapping, "a", shard=1)
+        mapping.run_until_idle()
+
+        assert function.batches == [["a"], ["to the first"]]
+
     def test_an_unknown_shard_is_refused(self) -> None:
         mapping = EventSourceMapping(lambda event, context: None, shards=2)
 
@@ -554,6 +562,28 @@ class TestPositions:
         mapping.enable()
         mapping.run_until_idle()
         assert function.batches == [["a"]]
+
+    def test_from_the_trim_horizon_it_does_not_read_what_the_stream_no_longer_keeps(self) -> None:
+        function = Function()
+        mapping = function.mapped(enabled=False, retention_in_seconds=3600)
+        put(mapping, "gone")
+        mapping.advance(1800)
+        put(mapping, "kept")
+        mapping.advance(2000)
+        mapping.enable()
+        mapping.run_until_idle()
+
+        assert function.batches == [["kept"]]
+        assert mapping.discarded == []
+
+    def test_at_a_timestamp_that_is_still_to_come_it_reads_what_arrives_then_or_later(self) -> None:
+        function = Function()
+        mapping = function.mapped(starting_position="AT_TIMESTAMP", starting_position_timestamp=1_767_225_610)
+        for text in "abc":
+            put(mapping, text)
+            mapping.advance(10)
+
+        assert function.batches == [["b"], ["c"]]
 
     def test_from_the_latest_it_reads_what_comes_after_it_was_enabled_first(self) -> None:
         function = Function()
