@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ class TestSqliteFile:
     ) -> None:
         other = sqlite3.connect(tmp_path / "file", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
-        connect = sqlite3.connect
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect
         attempts = []
 
         def impatient(path: Path, **arguments: Any) -> sqlite3.Connection:
