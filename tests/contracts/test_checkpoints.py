@@ -188,7 +188,8 @@ class TestSqliteFile:
             if len(attempts) == 3:
                 other.execute("COMMIT")
             # Where SQLite sees that waiting could end in a deadlock it does not wait, whatever the time-out.
-            return connect(path, **{**arguments, "timeout": 0})
+            connection: sqlite3.Connection = connect(path, **{**arguments, "timeout": 0})
+            return connection
 
         monkeypatch.setattr("streamkit.checkpoints.sqlite.sqlite3.connect", impatient)
         store = SqliteCheckpoints(tmp_path / "file")
