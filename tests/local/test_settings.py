@@ -77,6 +77,8 @@ def test_an_age_under_a_minute_is_refused_but_for_no_limit(age: float) -> None:
         ("starting_position", "trim_horizon"),
         ("unknown_identifier", "success"),
         ("maximum_payload_in_bytes", 6 * 1024 * 1024 + 1),
+        ("backoff_in_seconds", 0),
+        ("maximum_backoff_in_seconds", 0),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_name(name: str, value: Any) -> None:
