@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pybase64
 
-from .mapping import Discard, Item
+from .lane import Discard, Item, WindowCall
 
-__all__ = ["event_of", "failure_document", "item_of", "kinesis_record", "read_back"]
+__all__ = ["event_of", "failure_document", "item_of", "kinesis_record", "read_back", "window_fields"]
 
 
 def kinesis_record(
@@ -47,15 +47,36 @@ def kinesis_record(
     }
 
 
-def item_of(record: dict[str, Any], arrived_at: float) -> Item:
+def item_of(record: dict[str, Any], arrived_at: float, *, lane: int = 0, is_wanted: bool = True) -> Item:
     """One of ``Records`` for the engine. It is made JSON once, however often it is delivered, so its size is exact."""
     encoded = msgspec.json.encode(record)
-    return Item(int(record["kinesis"]["sequenceNumber"]), arrived_at, len(encoded) + len(","), encoded)
+    number = int(record["kinesis"]["sequenceNumber"])
+    return Item(number, arrived_at, len(encoded) + len(","), encoded, lane, is_wanted)
 
 
-def event_of(items: Iterable[Item]) -> Any:
-    """The event of a batch, made anew from its JSON: what a function does to its event changes no later delivery."""
-    return msgspec.json.decode(b'{"Records":[' + b",".join([item.record for item in items]) + b"]}")
+def event_of(
+    items: Iterable[Item], window: WindowCall | None = None, *, shard_id: str = "", event_source_arn: str = ""
+) -> Any:
+    """The event of a batch, made anew from its JSON: what a function does to its event changes no later delivery.
+
+    In a tumbling window it says so, with the shard and what it reads.
+    """
+    event = msgspec.json.decode(b'{"Records":[' + b",".join([item.record for item in items]) + b"]}")
+    if window is not None:
+        event |= window_fields(window, shard_id, event_source_arn)
+    return event
+
+
+def window_fields(window: WindowCall, shard_id: str, event_source_arn: str) -> dict[str, Any]:
+    """What the event of a tumbling window has beside its records."""
+    return {
+        "window": {"start": _to_the_second(window.start), "end": _to_the_second(window.end)},
+        "state": msgspec.json.decode(window.state),
+        "shardId": shard_id,
+        "eventSourceARN": event_source_arn,
+        "isFinalInvokeForWindow": window.is_final,
+        "isWindowTerminatedEarly": window.is_terminated_early,
+    }
 
 
 def read_back(answer: Any) -> Any:
@@ -86,20 +107,24 @@ def failure_document(
             # An answer that names what failed is no error of the function.
             "functionError": "Unhandled" if discard.has_raised else None,
         }
-    document |= {
-        "version": "1.0",
-        "timestamp": _time(now),
-        "KinesisBatchInfo": {
-            "shardId": shard_id,
+    positions = {}
+    if items:  # The final call of a window can be given up without any.
+        positions = {
             "startSequenceNumber": str(items[0].sequence_number),
             "endSequenceNumber": str(items[-1].sequence_number),
             "approximateArrivalOfFirstRecord": _time(items[0].arrived_at),
             "approximateArrivalOfLastRecord": _time(items[-1].arrived_at),
-            "batchSize": len(items),
-            "streamArn": stream_arn,
-        },
+        }
+    document |= {
+        "version": "1.0",
+        "timestamp": _time(now),
+        "KinesisBatchInfo": {"shardId": shard_id, **positions, "batchSize": len(items), "streamArn": stream_arn},
     }
     return document
+
+
+def _to_the_second(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _time(seconds: float) -> str:
