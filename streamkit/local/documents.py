@@ -13,7 +13,19 @@ import pybase64
 
 from .lane import Discard, Item, WindowCall
 
-__all__ = ["event_of", "failure_document", "item_of", "kinesis_record", "read_back", "window_fields"]
+__all__ = [
+    "EventRecords",
+    "event_of",
+    "failure_document",
+    "item_of",
+    "kinesis_record",
+    "raw_record",
+    "read_back",
+    "window_fields",
+]
+
+_ROLE_ARN = "arn:aws:iam::000000000000:role/function"
+_json = msgspec.json.encode
 
 
 def kinesis_record(
@@ -41,9 +53,57 @@ def kinesis_record(
         "eventVersion": "1.0",
         "eventID": f"{shard_id}:{sequence_number}",
         "eventName": "aws:kinesis:record",
-        "invokeIdentityArn": "arn:aws:iam::000000000000:role/function",
+        "invokeIdentityArn": _ROLE_ARN,
         "awsRegion": stream_arn.split(":")[3],
         "eventSourceARN": stream_arn,
+    }
+
+
+class EventRecords:
+    """The JSON of a shard's records in events, the same as of ``kinesis_record``: what all of them have is encoded once."""
+
+    def __init__(self, event_source_arn: str, shard_id: str) -> None:
+        region = event_source_arn.split(":")[3]
+        before_key = b'{"kinesis":{"kinesisSchemaVersion":"1.0",'
+        self._parts = (
+            before_key + b'"partitionKey":',
+            b',"sequenceNumber":"',
+            b'","data":"',
+            b'","approximateArrivalTimestamp":',
+            b'},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":' + _json(f"{shard_id}:").removesuffix(b'"'),
+            b'","eventName":"aws:kinesis:record","invokeIdentityArn":%b,"awsRegion":%b,"eventSourceARN":%b}'
+            % (_json(_ROLE_ARN), _json(region), _json(event_source_arn)),
+        )
+        self._before_number_without_key = before_key + b'"sequenceNumber":"'
+
+    def encoded(self, raw: dict[str, Any]) -> bytes:
+        """The JSON of one of ``Page.records``. Its number and its base64 have to be that: they are taken as they are."""
+        before_key, before_number, before_data, before_time, before_id, end = self._parts
+        key = raw.get("PartitionKey")
+        if key:
+            key = _json(key)
+        else:
+            before_key, key, before_number = self._before_number_without_key, b"", b""
+        number = raw["SequenceNumber"].encode()
+        seconds = raw["ApproximateArrivalTimestamp"]
+        time = _json(seconds)
+        if seconds < 1_000_000_000 or len(time) > 14:
+            # More than ten digits, the point and three more. Rounding is slow, and Kinesis's times are whole milliseconds.
+            time = _json(round(seconds, 3))
+        data = raw["Data"].encode()
+        return b"".join(
+            (before_key, key, before_number, number, before_data, data, before_time, time, before_id, number, end)
+        )
+
+
+def raw_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as boto3 gives it, as Kinesis's JSON has it (see ``Page``)."""
+    arrived_at = record["ApproximateArrivalTimestamp"]
+    return {
+        "SequenceNumber": record["SequenceNumber"],
+        "Data": pybase64.b64encode_as_string(record["Data"]),
+        "ApproximateArrivalTimestamp": arrived_at if isinstance(arrived_at, int | float) else arrived_at.timestamp(),
+        "PartitionKey": record.get("PartitionKey"),
     }
 
 
