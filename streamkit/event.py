@@ -25,7 +25,8 @@ from .record import _UNPARSED, Record, Source
 
 __all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "response"]
 
-Answer = dict[str, list[dict[str, str]]]
+#: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
+Answer = dict[str, Any]
 
 # What warmers send, by the field or the source that they send it with.
 _WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")

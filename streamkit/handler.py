@@ -14,6 +14,7 @@ from .failure import Settlement, hold_followers
 from .processor import RecordProcessor, check_options
 from .queues.base import Queue
 from .sinks.base import Sink
+from .window import WindowProcessor, WindowRun
 
 __all__ = ["Handler", "answer", "lambda_handler"]
 
@@ -29,7 +30,9 @@ def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answe
     batch = events.decode(event, lenient=processor.aggregates == "lenient")
     deadline = Deadline(context, processor.deadline_margin)
     settlement = Settlement(policy, processor.name, batch, deadline)
-    execution = Execution(processor, batch, Delivery(processor.name, deadline), settlement, deadline)
+    delivery = Delivery(processor.name, deadline)
+    window = WindowRun(processor, event, batch) if isinstance(processor, WindowProcessor) else None
+    execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
     execution.run()
     execution.finish_delivery()
@@ -37,7 +40,14 @@ def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answe
     if not batch.is_done():
         hold_followers(batch, processor.ordering, policy)
         _log_endless_aggregate(processor, batch)
-    return events.response(batch)
+    if window is not None:
+        window.finish(delivery, deadline)
+    response = events.response(batch)
+    if window is not None:
+        response["state"] = window.state()
+    elif "window" in event:
+        response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+    return response
 
 
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:

@@ -23,7 +23,7 @@ LAYERS = [
     ["record", "kpl", "pattern"],
     ["sinks.base", "queues.base", "checkpoints.base"],
     ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],
-    ["envelope", "event", "delivery", "failure", "execution", "progress"],
+    ["envelope", "event", "delivery", "failure", "execution", "progress", "window"],
     ["handler"],
     ["sinks", "queues", "checkpoints"],
     ["fanout", "producer", "local", "testing"],
