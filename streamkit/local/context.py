@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
+from time import monotonic, time
 from typing import NamedTuple
 
 __all__ = ["FUNCTION_ARN", "Clock", "RealContext"]
@@ -15,8 +15,8 @@ FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:function"
 class Clock(NamedTuple):
     """The time of day in seconds since the epoch, and the clock that durations are taken on."""
 
-    time: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    time: Callable[[], float] = time
+    monotonic: Callable[[], float] = monotonic
 
 
 class RealContext:
@@ -29,11 +29,11 @@ class RealContext:
     log_group_name = "/aws/lambda/function"
     log_stream_name = "local"
 
-    def __init__(self, timeout: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout: float, clock: Callable[[], float] = monotonic) -> None:
         self.aws_request_id = str(uuid.uuid4())
-        self._monotonic = monotonic
-        self._ends_at = monotonic() + timeout
+        self._clock = clock
+        self._ends_at = clock() + timeout
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the answer would come too late."""
-        return max(0, int((self._ends_at - self._monotonic()) * 1000))
+        return max(0, int((self._ends_at - self._clock()) * 1000))

@@ -48,8 +48,6 @@ __all__ = ["Action", "Discard", "Idle", "Invoke", "Item", "Lane", "Wait", "Windo
 _AROUND_RECORDS = len('{"Records":[]}') - len(",")
 # The fields of a window around its state, a little generously.
 _AROUND_STATE = 400
-# Lambda's limit for the state of a window.
-_MOST_STATE_BYTES = 1024 * 1024
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 
@@ -128,6 +126,7 @@ class _Window(msgspec.Struct):
     state: bytes = b"{}"
     # The sequence number of the first record it was called with; None while it was not.
     first: int | None = None
+    last: int = 0
     is_terminated_early: bool = False
 
 
@@ -150,6 +149,8 @@ class Lane:
         self._window: _Window | None = None
         self._caught_up_at = -math.inf
         self._has_ended = False
+        #: The first and last sequence number of each window that has ended, for whoever takes them from here.
+        self.ended_windows: list[tuple[int, int]] = []
 
     @property
     def backlog(self) -> int:
@@ -247,7 +248,7 @@ class Lane:
         if expired or (not batch.items and self._final_call_is_too_late(now)):
             invocations, batch.invocations = batch.invocations, 0
             if not expired:
-                self._window = None
+                self._end_window()
             if not batch.items:
                 self._end_batch(now)
             return Discard(expired, "RecordAgeExceeded", invocations, batch.has_raised, self._number)
@@ -388,8 +389,10 @@ class Lane:
         window = self._window
         if window is None:
             return None
-        if window.first is None:
-            window.first = self.oldest
+        items = self._batches[0].items
+        if items:
+            window.first = items[0].sequence_number if window.first is None else window.first
+            window.last = items[-1].sequence_number
         is_final = len(self._batches) == 1 and self._window_is_over()
         return WindowCall(window.start, window.end, window.state, is_final, is_final and window.is_terminated_early)
 
@@ -398,10 +401,15 @@ class Lane:
         if self._window is None:
             return
         if call is not None and call.is_final:
-            self._window = None
+            self._end_window()
             return
         self._window.state = msgspec.json.encode(answer["state"])
-        self._window.is_terminated_early |= len(self._window.state) > _MOST_STATE_BYTES
+        self._window.is_terminated_early |= len(self._window.state) > self._settings.maximum_state_in_bytes
+
+    def _end_window(self) -> None:
+        if self._window is not None and self._window.first is not None:
+            self.ended_windows.append((self._window.first, self._window.last))
+        self._window = None
 
     def _final_call_is_too_late(self, now: float) -> bool:
         return self._window is not None and now - self._window.end > self._settings.lifetime

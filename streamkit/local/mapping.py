@@ -54,6 +54,8 @@ class ShardMapping:
         # What was added and is not passed by the checkpoint, and what is passed by it in windows that are still open.
         self._unpassed: deque[int] = deque()
         self._unresumed: deque[int] = deque()
+        # The first and last number of windows that have ended, as long as a reader that begins anew could cut them in two.
+        self._ended_windows: list[tuple[int, int]] = []
 
     @property
     def backlog(self) -> int:
@@ -132,13 +134,26 @@ class ShardMapping:
         """Move the checkpoint up to what all lanes have come through."""
         lowest = min((oldest for lane in self._lanes if (oldest := lane.oldest) is not None), default=None)
         unpassed = self._unpassed
-        if self._is_windowed:
-            while unpassed and (lowest is None or unpassed[0] < lowest):
-                self.checkpoint = unpassed.popleft()
+        while unpassed and (lowest is None or unpassed[0] < lowest):
+            self.checkpoint = unpassed.popleft()
+            if self._is_windowed:
                 self._unresumed.append(self.checkpoint)
-            first = min((number for lane in self._lanes if (number := lane.begin_at) is not None), default=None)
-            while self._unresumed and (first is None or self._unresumed[0] < first):
-                self.resume_after = self._unresumed.popleft()
+        if self._is_windowed:
+            self._move_resumption()
         else:
-            while unpassed and (lowest is None or unpassed[0] < lowest):
-                self.checkpoint = self.resume_after = unpassed.popleft()
+            self.resume_after = self.checkpoint
+
+    def _move_resumption(self) -> None:
+        """Move up to where no window is cut in two: not one that is open, nor one that has ended in a faster lane."""
+        for lane in self._lanes:
+            self._ended_windows += lane.ended_windows
+            lane.ended_windows = []
+        begin_at = min((number for lane in self._lanes if (number := lane.begin_at) is not None), default=None)
+        if begin_at is not None:
+            # From the last on: one that is cut moves the place to its own first record, which can cut an earlier one.
+            for first, last in sorted(self._ended_windows, key=lambda window: window[1], reverse=True):
+                if first < begin_at <= last:
+                    begin_at = first
+        while self._unresumed and (begin_at is None or self._unresumed[0] < begin_at):
+            self.resume_after = self._unresumed.popleft()
+        self._ended_windows = [window for window in self._ended_windows if begin_at is not None and window[1] >= begin_at]

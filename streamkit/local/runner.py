@@ -31,7 +31,7 @@ from .context import Clock
 from .feed import Position, Shard, Stream
 from .leases import Leases
 from .settings import Settings
-from .shard_reader import Destination, Function, ShardReader
+from .shard_reader import Function, OnFailure, ShardReader
 from .status import ShardStatus
 
 __all__ = ["Runner"]
@@ -58,7 +58,7 @@ class Runner:
         name: str,
         checkpoints: CheckpointStore,
         settings: Settings,
-        on_failure: Destination | None = None,
+        on_failure: OnFailure | None = None,
         lease_seconds: float = 10.0,
         clock: Clock | None = None,
     ) -> None:

@@ -30,13 +30,13 @@ from .mapping import ShardMapping, lane_of
 from .settings import Settings
 from .status import ShardStatus
 
-__all__ = ["Destination", "Function", "ShardReader"]
+__all__ = ["Function", "OnFailure", "ShardReader"]
 
 log = logging.getLogger("streamkit")
 
 Function = Callable[[Any, Any], Any]
 #: Is given a failure document and the records that it is about, as they stand in an event; what it raises means not taken.
-Destination = Callable[[dict[str, Any], Sequence[dict[str, Any]]], Any]
+OnFailure = Callable[[dict[str, Any], Sequence[dict[str, Any]]], Any]
 
 _LONGEST_BACKOFF = 10.0
 _SHORTEST_BACKOFF = 0.2
@@ -62,7 +62,7 @@ class ShardReader:
         store: CheckpointStore,
         holds: Callable[[], bool],
         functions: Sequence[Function],
-        on_failure: Destination | None = None,
+        on_failure: OnFailure | None = None,
         run: Callable[[Callable[[], None]], Any] = lambda invocation: invocation(),
         clock: Clock | None = None,
     ) -> None:
@@ -215,7 +215,7 @@ class ShardReader:
     def _item(self, raw: dict[str, Any]) -> Item:
         number, arrived_at = int(raw["SequenceNumber"]), raw["ApproximateArrivalTimestamp"]
         key = raw.get("PartitionKey") or None
-        if self._filters is not None and not self._filters.wants(pybase64.b64decode(raw["Data"]), key):
+        if self._filters and not self._filters.wants(pybase64.b64decode(raw["Data"])):
             return Item(number, arrived_at, 0, is_wanted=False)
         encoded = self._records.encoded(raw)
         lane = lane_of(key, number, self._settings.parallelization_factor)

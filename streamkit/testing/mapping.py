@@ -101,6 +101,7 @@ class EventSourceMapping:
         **settings: Any,
     ) -> None:
         self.settings = Settings(**settings)
+        self._filters = self.settings.filters()
         self._function = function
         self._on_failure = on_failure
         self._stream_arn = _STREAM_ARN.format(stream)
@@ -159,7 +160,7 @@ class EventSourceMapping:
         )
         target.shown[number] = record
         lane = lane_of(partition_key, number, self.settings.parallelization_factor)
-        target.records.append(item_of(record, self._now, lane=lane))
+        target.records.append(item_of(record, self._now, lane=lane, is_wanted=self._filters.wants(data)))
         return str(number)
 
     def split_shard(self, shard: int = 0) -> tuple[int, int]:

@@ -30,7 +30,6 @@ from streamkit.local.feed import Feed, Page, Position, Shard, Stream
 from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
 from streamkit.local.shard_reader import ShardReader
-from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import Crash
 from streamkit.window import Window, WindowProcessor
 
@@ -151,15 +150,14 @@ class Fleet:
         self.is_filtered = choice([False, False, True])
         orderings: list[Literal["key", "shard", "none"]] = ["key", "key", "shard", "none"]
         self.ordering = choice(orderings)
-        self.progress = (
-            SimulatedProgress(self) if not self.is_windowed and choice([True, False]) else None
-        )
+        self.progress = None
         self.settings = Settings(
             batch_size=choice([1, 3, 10]),
             maximum_batching_window_in_seconds=choice([0, 0, 2]),
             parallelization_factor=choice([1, 1, 2, 3]),
             bisect_batch_on_function_error=choice([True, False, False]),
             tumbling_window_in_seconds=20 if self.is_windowed else 0,
+            maximum_state_in_bytes=choice([1_000_000, 250]),
             function_response_types=["ReportBatchItemFailures"],
             filter_criteria={"Filters": [{"Pattern": '{"data": {"wanted": [true]}}'}]} if self.is_filtered else None,
         )
@@ -193,24 +191,25 @@ class Fleet:
 
     def play(self) -> None:
         choice = self.random.random()
-        if choice < 0.25:
+        if choice < 0.2:
             for _ in range(self.random.randint(1, 5)):
                 self.put()
-        elif choice < 0.30:
+        elif choice < 0.25:
             self.reshard()
-        elif choice < 0.45:
-            self.now += self.random.choice([0.2, 1.0, 3.0, 12.0])
-        elif choice < 0.47:
+        elif choice < 0.35:
+            self.now += self.random.choice([0.2, 1.0, 1.0, 3.0, 12.0])
+        elif choice < 0.37:
             self.kill(self.random.choice(self.members), "killed")
-        elif choice < 0.50:
+        elif choice < 0.40:
             member = self.random.choice(self.members)
             member.paused_until = self.now + self.random.choice([2.0, 8.0, 15.0])
             self.note(f"{member.name} is paused")
-        elif choice < 0.52:
+        elif choice < 0.42:
             self.stop(self.random.choice(self.members))
         else:
-            for _ in range(self.random.randint(1, 8)):
+            for _ in range(self.random.randint(1, 20)):
                 self.act(self.random.choice(self.members))
+                self.now += 0.05
 
     def go_on(self) -> None:
         """Without faults: let everybody do what is due, then let time pass."""
@@ -234,20 +233,18 @@ class Fleet:
         return member.is_stopping or not member.runner._over.empty()
 
     def act(self, member: Member) -> None:
-        """One step of a member, whichever."""
+        """One step of a member: whichever, but that leases are renewed in time as a rule."""
         if member not in self.members or member.paused_until > self.now or member is self.acting:
             return
-        what: list[Callable[[], Any]] = [lambda: self.coordinate(member)]
-        if member.has_begun:
-            readers = member.readers()
-            what += [lambda reader=reader: self.step_reader(member, reader) for reader in readers] * 3  # type: ignore[misc]
-            if member.invocations:
-                what += [member.invocations.pop(self.random.randrange(len(member.invocations)))] * 6
-        chosen = self.random.choice(what)
-        # What was taken out of the invocations and not chosen goes back.
-        if len(what) > 1 and what[-1] is not chosen and what.count(what[-1]) == 6:
-            member.invocations.append(what[-1])
-        self.guarded(member, chosen)
+        readers, invocations = member.readers(), member.invocations
+        choice = self.random.random()
+        if not member.has_begun or choice < 0.05 or (self.now >= member.coordinate_at and choice < 0.8):
+            self.guarded(member, lambda: self.coordinate(member))
+        elif invocations and choice < 0.9:
+            self.guarded(member, invocations.pop(self.random.randrange(len(invocations))))
+        elif readers:
+            reader = self.random.choice(readers)
+            self.guarded(member, lambda: self.step_reader(member, reader))
 
     def guarded(self, member: Member, action: Callable[[], Any]) -> None:
         """Let a member act; a crash ends its process."""
@@ -277,7 +274,11 @@ class Fleet:
             self.replace(member)
 
     def step_reader(self, member: Member, reader: ShardReader) -> None:
-        if member.runner.readers.get(reader.shard_id) is not reader or reader.status.state in ("ended", "lost", "stopped"):
+        if member.runner.readers.get(reader.shard_id) is not reader or reader.status.state in (
+            "ended",
+            "lost",
+            "stopped",
+        ):
             return
         seconds = reader.step()
         if seconds is None:
@@ -395,7 +396,9 @@ class Fleet:
         if self.ordering != "none":
             for earlier in fact.before:
                 if earlier.text not in self.processed:
-                    raise Violation(f"{text} started before {earlier.text}, an earlier record of its key, was processed")
+                    raise Violation(
+                        f"{text} started before {earlier.text}, an earlier record of its key, was processed"
+                    )
 
     def check_holders(self, shard_id: str) -> None:
         holders = [member.name for member in self.members if member.runner.holds(shard_id)]
