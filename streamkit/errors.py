@@ -5,6 +5,7 @@ StreamkitError
 ├── DecodeError                              a record's data is not what it should be
 ├── SinkError                                a sink could not take a write
 ├── QueueError                               a retry queue or dead-letter target could not take a record
+├── LeaseLost                                another runner has the shard now: stop at once, and write nothing
 ├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
 ├── Reject                                   raised by users: this record can never succeed
 ├── Retry(delay)                             raised by users: this record may succeed later
@@ -17,6 +18,7 @@ __all__ = [
     "BatchFailed",
     "ConfigurationError",
     "DecodeError",
+    "LeaseLost",
     "QueueError",
     "Reject",
     "Retry",
@@ -51,6 +53,10 @@ class SinkError(StreamkitError):
 
 class QueueError(StreamkitError):
     """Why a retry queue or a dead-letter target did not take a record."""
+
+
+class LeaseLost(StreamkitError):
+    """A shard is another runner's now, or nobody's. Who held it stops at once and writes nothing more."""
 
 
 class BatchFailed(StreamkitError):
