@@ -20,7 +20,7 @@ ROOT = Path(streamkit.__file__).parent
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
     ["errors"],
-    ["record", "kpl"],
+    ["record", "kpl", "pattern"],
     ["sinks.base", "queues.base", "checkpoints.base"],
     ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],
     ["envelope", "event", "delivery", "failure", "execution", "progress"],
