@@ -25,9 +25,10 @@ recordings of EventBridge):
     none, nor is an empty array: ``exists`` false matches them, and ``null`` is a value like another.
   - Of an array, also of arrays in it, one element has to match, and one and the same has to match all of an object pattern.
     ``anything-but`` thus matches ["buy", "sell"] by either.
-  - ``exists`` false looks at the whole event: no element of an array may have the field.
-  - ``numeric`` knows numbers from -5e9 to 5e9, as the EventBridge guide says: greater ones are an error in a pattern, and match
-    nothing in an event.
+  - ``exists`` false looks at the whole event: no element of an array may have the field. (AWS's matcher looks only at the
+    element that another field of the pattern, with a name that sorts before this one, has matched in.)
+  - ``numeric`` knows numbers from -5e9 to 5e9, as the EventBridge guide says: others are an error in a pattern, and match nothing
+    in an event. Within that they are compared exactly, where EventBridge promises six digits after the point.
   - A dot in a name is a character like another. (EventBridge takes ``a.b`` for ``b`` in ``a`` as well.)
 """
 
@@ -66,7 +67,22 @@ class Pattern:
 
     def matches(self, event: Any) -> bool:
         """Whether ``event``, a value as JSON has it, matches. Never raises; what is no object matches nothing."""
-        return isinstance(event, dict) and self._root.matches_object(event, event)
+        return isinstance(event, dict) and self._root.matches_object(event, _Absence(event))
+
+
+class _Absence(msgspec.Struct):
+    """Which fields the event has nowhere. Each is looked for once: as many elements as an array has can ask."""
+
+    event: dict[str, Any]
+    known: dict[tuple[str, ...], bool] = msgspec.field(default_factory=dict)
+
+    def of(self, path: tuple[str, ...]) -> bool:
+        if path not in self.known:
+            values: list[Any] = [self.event]
+            for name in path:
+                values = [found[name] for found in _objects(values) if name in found]
+            self.known[path] = not _scalars(values)
+        return self.known[path]
 
 
 class _Leaf(msgspec.Struct, frozen=True):
@@ -77,14 +93,14 @@ class _Leaf(msgspec.Struct, frozen=True):
     tests: tuple[_Test, ...]
     matches_absence: bool
 
-    def matches(self, value: Any, event: dict[str, Any]) -> bool:
+    def matches(self, value: Any, absence: _Absence) -> bool:
         for scalar in _scalars(value):
             kind = _KINDS.get(type(scalar))
             if kind is not None and (kind, scalar) in self.exact:
                 return True
             if any(test(scalar) for test in self.tests):
                 return True
-        return self.matches_absence and not _has_value(event, self.path)
+        return self.matches_absence and absence.of(self.path)
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -93,14 +109,14 @@ class _Object(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, _Leaf | _Object], ...]
     alternatives: tuple[_Object, ...]
 
-    def matches(self, value: Any, event: dict[str, Any]) -> bool:
+    def matches(self, value: Any, absence: _Absence) -> bool:
         """Whether an object in ``value`` matches. Where there is none, its fields are absent, which can match too."""
-        return any(self.matches_object(candidate, event) for candidate in _objects(value) or [{}])
+        return any(self.matches_object(candidate, absence) for candidate in _objects(value) or [{}])
 
-    def matches_object(self, candidate: dict[str, Any], event: dict[str, Any]) -> bool:
-        if not all(part.matches(candidate.get(name, _MISSING), event) for name, part in self.fields):
+    def matches_object(self, candidate: dict[str, Any], absence: _Absence) -> bool:
+        if not all(part.matches(candidate.get(name, _MISSING), absence) for name, part in self.fields):
             return False
-        return not self.alternatives or any(one.matches_object(candidate, event) for one in self.alternatives)
+        return not self.alternatives or any(one.matches_object(candidate, absence) for one in self.alternatives)
 
 
 def _elements(array: list[Any]) -> Iterator[Any]:
@@ -126,13 +142,6 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, list):
         return [element for element in _elements(value) if isinstance(element, dict)]
     return [value] if isinstance(value, dict) else []
-
-
-def _has_value(event: dict[str, Any], path: tuple[str, ...]) -> bool:
-    values: list[Any] = [event]
-    for name in path:
-        values = [found[name] for found in _objects(values) if name in found]
-    return bool(_scalars(values))
 
 
 def _parsed(pattern: Any) -> dict[str, Any]:

@@ -224,6 +224,15 @@ def test_the_deepest_pattern_matches_the_deepest_event() -> None:
     assert Pattern('{"a":' * 50 + "[1]" + "}" * 50).matches(event)
 
 
+def test_however_many_elements_there_are_each_is_looked_at_once() -> None:
+    elements: list[Any] = [{} for _ in range(100_000)]
+    pattern = Pattern({"a": {"b": [{"exists": False}], "c": [1]}})
+
+    assert not pattern.matches({"a": elements})
+    assert not pattern.matches({"a": [*elements, {"b": 1, "c": 1}]})
+    assert pattern.matches({"a": [*elements, {"c": 1}]})
+
+
 # The reference: an event is taken apart into all events without arrays that a choice of one element of each array makes, and
 # one of these has to match. Absence alone is asked of the event as it was.
 
