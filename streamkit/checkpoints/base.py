@@ -85,7 +85,11 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def renew(self, lease: Lease) -> Lease:
-        """Let the entry's beat go up by one; LeaseLost if it is no longer of the lease's owner and term."""
+        """Let the entry's beat go up by one; LeaseLost if it is no longer of the lease's owner and term.
+
+        Every renewal has to be seen by others, one whose answer to an earlier try was lost too: a beat that stayed as it was
+        would have them take the shard while its owner counts anew.
+        """
 
     @abstractmethod
     def save(self, lease: Lease, sequence_number: int) -> None:
@@ -98,6 +102,10 @@ class CheckpointStore(ABC):
     @abstractmethod
     def give_up(self, lease: Lease) -> None:
         """Make the shard nobody's. A lease that is lost already is nothing to give up, and no error."""
+
+    def may_pass(self, error: Exception) -> bool:
+        """Whether waiting can mend what one of these has raised: a throttle, a time-out, an outage."""
+        return False
 
     def may_pass(self, error: Exception) -> bool:
         """Whether waiting can mend what one of these has raised: a throttle, a time-out, an outage."""
@@ -139,9 +147,7 @@ class TransactionalCheckpoints(CheckpointStore):
         return entry if entry is not None and (entry.owner, entry.term) == (owner, term) else None
 
     def renew(self, lease: Lease) -> Lease:
-        return self._change_held(
-            lease, lambda entry: msgspec.structs.replace(entry, beat=max(entry.beat, lease.beat + 1))
-        )
+        return self._change_held(lease, lambda entry: msgspec.structs.replace(entry, beat=entry.beat + 1))
 
     def save(self, lease: Lease, sequence_number: int) -> None:
         self._change_held(lease, lambda entry: _moved_up(entry, sequence_number))

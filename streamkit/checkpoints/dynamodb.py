@@ -24,6 +24,8 @@ _KEY = [
 ]
 _HELD = "#owner = :owner AND #term = :term"
 _LOWER = "(attribute_not_exists(#checkpoint) OR #checkpoint < :number)"
+# Errors that time mends, beside those of status 5xx and 429.
+_PASSING_CODES = ("ProvisionedThroughputExceededException", "RequestLimitExceeded", "TransactionConflictException")
 # Seconds and tries of a client that is made here: a call ends, with an answer or without, in about a third of a lease.
 _CONNECT_TIMEOUT, _READ_TIMEOUT, _TRIES = 2.0, 3.0, 3
 
@@ -108,10 +110,7 @@ class DynamoDbCheckpoints(CheckpointStore):
         return entry if entry is not None and (entry.owner, entry.term) == (owner, lease.term) else None
 
     def renew(self, lease: Lease) -> Lease:
-        # Upwards only, or a repeat that comes late would hide the renewals after it from who watches the beat.
-        _, entry = self._update(
-            lease, "SET #beat = :beat", f"{_HELD} AND #beat < :beat", {":beat": {"N": str(lease.beat + 1)}}
-        )
+        _, entry = self._update(lease, "SET #beat = #beat + :one", _HELD, {":one": {"N": "1"}})
         return lease.held_in(entry)
 
     def save(self, lease: Lease, sequence_number: int) -> None:
@@ -129,6 +128,17 @@ class DynamoDbCheckpoints(CheckpointStore):
 
     def give_up(self, lease: Lease) -> None:
         self._update(lease, "SET #owner = :nobody", _HELD, {":nobody": {"S": ""}})
+
+    def may_pass(self, error: Exception) -> bool:
+        answer: Any = getattr(error, "response", None)
+        if not isinstance(answer, dict):
+            from botocore.exceptions import ConnectionError as EndpointError
+            from botocore.exceptions import HTTPClientError
+
+            return isinstance(error, HTTPClientError | EndpointError)
+        code = answer.get("Error", {}).get("Code", "")
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+        return status >= 500 or status == 429 or code in _PASSING_CODES or "Throttl" in code
 
     def close(self) -> None:
         """Close the client that was made here, and not one that was given."""

@@ -71,6 +71,9 @@ class SqliteCheckpoints(TransactionalCheckpoints):
                 )
         return after
 
+    def may_pass(self, error: Exception) -> bool:
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
     def _connected(self) -> sqlite3.Connection:
         give_up_at = time.monotonic() + _BUSY_SECONDS
         while self._connection is None:
