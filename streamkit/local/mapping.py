@@ -156,4 +156,6 @@ class ShardMapping:
                     begin_at = first
         while self._unresumed and (begin_at is None or self._unresumed[0] < begin_at):
             self.resume_after = self._unresumed.popleft()
-        self._ended_windows = [window for window in self._ended_windows if begin_at is not None and window[1] >= begin_at]
+        self._ended_windows = [
+            window for window in self._ended_windows if begin_at is not None and window[1] >= begin_at
+        ]

@@ -89,13 +89,18 @@ class Runner:
         """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised."""
         try:
             self.begin()
-            while not (self._is_stopping or self._have_all_ended):
-                self._wait(self.coordinate())
+            while not self._is_stopping:
+                seconds = self.coordinate()
+                if self._have_all_ended:
+                    break
+                self._wait(seconds)
         finally:
             # Interrupted, as by Ctrl-C: the shards end as they do after stop(), under leases that are renewed till then.
             self.stop()
             while self._readers:
-                self._wait(self.coordinate())
+                seconds = self.coordinate()
+                if self._readers:
+                    self._wait(seconds)
         if self._errors:
             raise self._errors[0]
 
