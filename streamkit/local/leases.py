@@ -45,7 +45,9 @@ class _Seen(msgspec.Struct):
 
 
 class Leases:
-    """The leases of one runner of ``reader`` on ``stream``. Has no threads; may be used by several.
+    """The leases of one runner of ``reader`` on ``stream``.
+
+    ``observe``, ``take`` and ``renew`` are for one thread, the rest for any.
 
     ``owner`` is a text that no other start of a runner ever has. ``seconds`` is how long a lease lasts without renewal, the
     same for all runners of a reader. ``clock`` gives seconds, and does not jump. ``started_at`` (seconds since the epoch) is
@@ -81,6 +83,8 @@ class Leases:
         self._seen: dict[str, _Seen] = {}
         # The start of the last call that brought them.
         self._seen_at = -math.inf
+        # What was tried to take since then.
+        self._tried: set[str] = set()
         self._held: dict[str, _Held] = {}
         self._is_failing = False
         # Not held during a call of the store, which can take long: `holds` must be answered.
@@ -93,6 +97,7 @@ class Leases:
         now = self._clock()
         with self._lock:
             self._seen_at = started
+            self._tried.clear()
             before = self._seen
             self._seen = {shard_id: _Seen(lease, now) for shard_id, lease in leases.items()}
             for shard_id, seen in self._seen.items():
@@ -101,13 +106,13 @@ class Leases:
         return leases
 
     def is_free(self, shard_id: str) -> bool:
-        """Whether it can be taken, by what was observed a short time ago: call ``observe`` first.
+        """Whether it can be taken, by what was observed a short time ago: call ``observe`` before each try.
 
         That is: it was never taken or was given up, or its entry has been the same for the time of a lease, or is this
         runner's, which lost it or had no answer when it took it. A shard that has ended is free like any other.
         """
         with self._lock:
-            if shard_id in self._held or self._clock() - self._seen_at >= self._lasts:
+            if shard_id in self._held or shard_id in self._tried or self._clock() - self._seen_at >= self._lasts:
                 return False
             seen = self._seen.get(shard_id)
             if seen is None or seen.lease.owner in ("", self._owner):
@@ -122,6 +127,8 @@ class Leases:
         if not self.is_free(shard_id):
             return None
         with self._lock:
+            # Once for what was seen: a second try could be told of the first one's term, which may have been given up since.
+            self._tried.add(shard_id)
             seen, seen_at = self._seen.get(shard_id), self._seen_at
             starts = [s.lease.started_at for s in self._seen.values() if s.lease.started_at is not None]
         lease = self._store.take(

@@ -348,19 +348,41 @@ class TestLeaseThatIsHeld:
         # The others count from the first.
         leases, other = runner(store, "a", clock), runner(store, "b", clock)
         leases.observe()
-        store.answer_lost = True
+        store.is_late = True
         with pytest.raises(Down):
             leases.take(SHARD)
-        store.answer_lost = False
+        store.is_late = False
+        leases.observe()
+        store.late.pop()()
         other.observe()
 
         clock.now = SECONDS / 2
-        assert leases.take(SHARD) is not None
+        lease = leases.take(SHARD)
+        assert lease is not None
+        assert lease.term == 1
 
-        clock.now = SECONDS
         other.observe()
+        clock.now = SECONDS
         assert other.is_free(SHARD)
         assert not leases.holds(SHARD)
+
+    def test_has_a_term_that_it_never_had_before(self, store: Store, clock: Clock) -> None:
+        # Given a shard that was given up, by a write that has no answer and takes effect later.
+        leases = runner(store, "a", clock)
+        taken(leases)
+        store.is_late = True
+        leases.give_up(SHARD)
+        store.is_late = False
+
+        # When
+        assert leases.take(SHARD) is None
+        lease = taken(leases)
+        with contextlib.suppress(LeaseLost):
+            store.late.pop()()
+
+        # Then
+        assert lease.term == 2
+        assert store.leases("reader", "stream")[SHARD] == lease
 
     def test_is_lost_where_the_renewal_was_answered_too_late(self, store: Store, clock: Clock) -> None:
         leases = runner(store, "a", clock)
