@@ -1,14 +1,15 @@
 """Which shards are this runner's: leases over a checkpoint store, by a clock of its own.
 
-Clocks of two machines are never compared. A runner counts its own time from before the call that took or renewed a lease, and
-another's from after it has seen the entry change: so the other's count ends later, and by then the first has stopped.
-That is what keeps two runners from working on one shard at once. What a runner writes all the same, because it was paused in
-between, the store refuses.
+Clocks of two machines are never compared. A runner counts its own time from before the entry can have changed to what it is,
+and another's from after it has seen it change: so the other's count ends later, and by then the first has stopped. That is
+what keeps two runners from working on one shard at once. What a runner writes all the same, because it was paused in between,
+the store refuses.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ _MARGIN = 1 / 10
 
 class _Held(msgspec.Struct):
     lease: Lease
-    #: The start of the call that last took or renewed it.
+    #: No version of the entry after the one before this was there earlier.
     since: float
     #: The start of the last try.
     tried: float
@@ -44,7 +45,9 @@ class _Seen(msgspec.Struct):
 
 
 class Leases:
-    """The leases of one runner of ``reader`` on ``stream``. Has no threads; may be used by several.
+    """The leases of one runner of ``reader`` on ``stream``.
+
+    ``observe``, ``take`` and ``renew`` are for one thread, the rest for any.
 
     ``owner`` is a text that no other start of a runner ever has. ``seconds`` is how long a lease lasts without renewal, the
     same for all runners of a reader. ``clock`` gives seconds, and does not jump. ``started_at`` (seconds since the epoch) is
@@ -78,6 +81,10 @@ class Leases:
         self._clock = clock
         self._started_at = started_at
         self._seen: dict[str, _Seen] = {}
+        # The start of the last call that brought them.
+        self._seen_at = -math.inf
+        # What was tried to take since then.
+        self._tried: set[str] = set()
         self._held: dict[str, _Held] = {}
         self._is_failing = False
         # Not held during a call of the store, which can take long: `holds` must be answered.
@@ -85,9 +92,12 @@ class Leases:
 
     def observe(self) -> dict[str, Lease]:
         """Every entry of the reader in this stream, by shard id; the store's error if they can't be read."""
+        started = self._clock()
         leases = self._store.leases(self._reader, self._stream)
         now = self._clock()
         with self._lock:
+            self._seen_at = started
+            self._tried.clear()
             before = self._seen
             self._seen = {shard_id: _Seen(lease, now) for shard_id, lease in leases.items()}
             for shard_id, seen in self._seen.items():
@@ -96,13 +106,13 @@ class Leases:
         return leases
 
     def is_free(self, shard_id: str) -> bool:
-        """Whether it can be taken, by what was last observed.
+        """Whether it can be taken, by what was observed a short time ago: call ``observe`` before each try.
 
         That is: it was never taken or was given up, or its entry has been the same for the time of a lease, or is this
         runner's, which lost it or had no answer when it took it. A shard that has ended is free like any other.
         """
         with self._lock:
-            if shard_id in self._held:
+            if shard_id in self._held or shard_id in self._tried or self._clock() - self._seen_at >= self._lasts:
                 return False
             seen = self._seen.get(shard_id)
             if seen is None or seen.lease.owner in ("", self._owner):
@@ -117,9 +127,10 @@ class Leases:
         if not self.is_free(shard_id):
             return None
         with self._lock:
-            seen = self._seen.get(shard_id)
+            # Once for what was seen: a second try could be told of the first one's term, which may have been given up since.
+            self._tried.add(shard_id)
+            seen, seen_at = self._seen.get(shard_id), self._seen_at
             starts = [s.lease.started_at for s in self._seen.values() if s.lease.started_at is not None]
-        started = self._clock()
         lease = self._store.take(
             self._reader,
             self._stream,
@@ -128,11 +139,13 @@ class Leases:
             None if seen is None else seen.lease,
             started_at=min(starts, default=self._started_at),
         )
-        if lease is None or self._clock() - started >= self._lasts:
+        # Not since the start of this call: one before it may have taken the shard, which had no answer.
+        held = None if lease is None else _Held(lease, seen_at, seen_at)
+        if held is None or self._is_over(held):
             return None
         with self._lock:
-            self._held[shard_id] = _Held(lease, started, started)
-        return lease
+            self._held[shard_id] = held
+        return held.lease
 
     def renew(self) -> list[str]:
         """Renew the leases that are due; the ids of the shards that are lost since the last call, which are forgotten here.
@@ -155,6 +168,8 @@ class Leases:
                 continue
             except Exception as error:  # noqa: BLE001  # Whatever the store raises, the lease holds until its time is over.
                 self._failed(error)
+                # It may have been renewed. The next renewal must change the entry, or others count from this one.
+                held.lease = msgspec.structs.replace(held.lease, beat=held.lease.beat + 1)
                 break
             self._succeeded()
             if not self._is_over(held):
