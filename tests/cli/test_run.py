@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
+import streamkit
 from streamkit import cli
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.envelope import open_envelope
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "nothing",
     "AWS_DEFAULT_REGION": "us-east-1",
     "NO_PROXY": "127.0.0.1",
+    # The package that is tested, wherever the command runs.
+    "PYTHONPATH": str(Path(streamkit.__file__).parent.parent),
 }
 
 # What was processed goes into a file, a line for each record; "bad" ones fail, as often as they come.
