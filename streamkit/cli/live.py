@@ -26,8 +26,9 @@ from .view import STOPPING, View
 
 __all__ = ["LiveView"]
 
-# Drawing takes this part of the time at most: with many shards it is done less often, not longer.
+# Drawing takes this part of the time at most, within reason: with many shards it is done less often.
 _PART_OF_TIME = 0.05
+_LONGEST_PAUSE = 1.0
 _SHOW_CURSOR = b"\x1b[?25h"
 # Lines that are no row: title, header, totals, hint, and what is left free.
 _OTHER_LINES = 9
@@ -90,7 +91,7 @@ class LiveView(View):
         """The table tells enough."""
 
     def _pause(self) -> float:
-        return max(super()._pause(), self._cost / _PART_OF_TIME)
+        return max(super()._pause(), min(_LONGEST_PAUSE, self._cost / _PART_OF_TIME))
 
     def _tick(self) -> None:
         began = time.thread_time()

@@ -163,7 +163,7 @@ def _statuses(runner: Any) -> list[ShardStatus]:
     names = set(ShardStatus.__struct_fields__)
     return [
         ShardStatus(
-            state="reading",
+            state="stopped" if runner._stopping.is_set() else "reading",
             **{name: getattr(one, name) for name in one.__struct_fields__ if name in names},
         )
         for one in list(runner.progress)
