@@ -107,10 +107,6 @@ class CheckpointStore(ABC):
         """Whether waiting can mend what one of these has raised: a throttle, a time-out, an outage."""
         return False
 
-    def may_pass(self, error: Exception) -> bool:
-        """Whether waiting can mend what one of these has raised: a throttle, a time-out, an outage."""
-        return False
-
     def close(self) -> None:
         """Release files and connections."""
         return
