@@ -33,8 +33,13 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def connected(options: argparse.Namespace, stream: str, service: str = "kinesis") -> Iterator[Any]:
-    """A client of ``service``. What goes wrong in the block on the way to AWS is a StreamkitError that says what to do."""
+def connected(
+    options: argparse.Namespace, stream: str, service: str = "kinesis", *, read_timeout: float = 30.0
+) -> Iterator[Any]:
+    """A client of ``service``, each try of which gives up after ``read_timeout`` seconds without a byte.
+
+    What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
+    """
     try:
         import boto3
         from botocore.config import Config
@@ -45,9 +50,8 @@ def connected(options: argparse.Namespace, stream: str, service: str = "kinesis"
         try:
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
             retries = {"mode": "standard", "total_max_attempts": 4}
-            client = session.client(
-                service, endpoint_url=options.endpoint_url, config=Config(connect_timeout=5, retries=retries)
-            )
+            config = Config(connect_timeout=5, read_timeout=read_timeout, retries=retries)
+            client = session.client(service, endpoint_url=options.endpoint_url, config=config)
         except ValueError as error:
             raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error
         try:

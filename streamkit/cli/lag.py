@@ -6,13 +6,12 @@ import argparse
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, StreamkitError
+from ..errors import StreamkitError
 from .checkpoints import add_checkpoints, checkpoints_of, open_checkpoints
 from .connection import add_connection, connected
 from .shards import ShardCursor, StreamShard, arrival_of, shards_of
@@ -62,11 +61,16 @@ def add_options(lag: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    if not Path(options.checkpoints).exists():
-        raise ConfigurationError(f"there is no file {options.checkpoints}: --checkpoints names that of `streamkit run`")
-    with connected(options, options.stream) as client, closing(open_checkpoints(options.checkpoints)) as store:
+    with ExitStack() as stack:
+        store = open_checkpoints(
+            options.checkpoints,
+            lambda: stack.enter_context(connected(options, options.stream, "dynamodb")),
+            must_exist=True,
+        )
+        stack.callback(store.close)
+        client = stack.enter_context(connected(options, options.stream))
         shards = shards_of(client, options.stream)
-        checkpoints = checkpoints_of(store, options.name, options.stream, shards)
+        checkpoints = checkpoints_of(store, options.name, options.stream)
         if not checkpoints:
             raise StreamkitError(
                 f"{options.checkpoints} has no checkpoint of {options.name!r} in {options.stream}: "

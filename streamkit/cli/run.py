@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
@@ -19,8 +19,9 @@ from .connection import add_connection, connected
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..checkpoints.base import CheckpointStore
+    from ..local.destinations import Destination
     from ..local.settings import Settings
-    from ..local.status import ShardStatus
     from .board import Board
     from .view import View
 
@@ -50,7 +51,7 @@ columns of the live view:
   age        seconds between now and the newest record that was not read yet; 0 when caught up
   failed batches, retries   batches that did not succeed as a whole, and how often one was tried again
   diverted, dead letters    records that the function has sent aside; – where it does not say (not a lambda_handler)
-  given up   records past --maximum-retry-attempts or their age: they went to the log, and are lost to this function
+  given up   records past --maximum-retry-attempts or their age: their failure documents went to --on-failure, or to the log
 
 --json writes one object a line to stdout, told apart by "type":
   invocation   a batch, before it is invoked: source, stream, shard_id, records, first, last; for a queue: queue, records
@@ -83,6 +84,24 @@ def add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--stream", required=True, metavar="NAME", help="the Kinesis stream to read")
     run.add_argument("--name", help="whose checkpoints these are; by default the processor's name")
     add_checkpoints(run, f"where positions are kept; {IN_MEMORY} forgets them at the end")
+    run.add_argument(
+        "--create-table", action="store_true", help="make the DynamoDB table of --checkpoints where it is not there yet"
+    )
+    run.add_argument(
+        "--lease-seconds",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="how long the shards of a run that died stay its own (%(default)g); the same for all runs of a name",
+    )
+    run.add_argument(
+        "--consumer", metavar="ARN", help="a registered consumer of the stream: read by enhanced fan-out, as that"
+    )
+    run.add_argument(
+        "--on-failure",
+        metavar="ARN",
+        help="where failure documents of records that were given up go: an SQS queue, an SNS topic or an S3 bucket",
+    )
     run.add_argument("--retry-queue", metavar="URL", help="an SQS queue that triggers the function too")
     form = run.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines on stdout, for programs")
@@ -93,6 +112,14 @@ def add_options(run: argparse.ArgumentParser) -> None:
     mapping.add_argument("--bisect-batch-on-function-error", action="store_true", default=argparse.SUPPRESS)
     mapping.add_argument(
         "--starting-position", choices=("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"), default=argparse.SUPPRESS
+    )
+    mapping.add_argument(
+        "--filter",
+        dest="filter_criteria",
+        metavar="PATTERN",
+        action="append",
+        default=argparse.SUPPRESS,
+        help="""deliver what matches, such as '{"data": {"type": ["order"]}}'; given several times, what matches one of them""",
     )
     mapping.add_argument(
         "--report-batch-item-failures",
@@ -125,6 +152,7 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         client = stack.enter_context(connected(options, options.stream))
         from ..handler import Handler
         from ..local.container import LONGEST_TIMEOUT, Container
+        from ..local.kinesis import KinesisStream
         from ..local.queue_runner import QueueRunner
         from ..local.runner import Runner
         from .board import Tally
@@ -132,17 +160,24 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         container = Container(function, settings.function_timeout_in_seconds, view.announce)
         if isinstance(function, Handler) and function.observer is None:
             board.tally = function.observer = Tally()
-        checkpoints = stack.enter_context(closing(open_checkpoints(options.checkpoints)))
+        checkpoints = open_checkpoints(
+            options.checkpoints,
+            lambda: stack.enter_context(connected(options, options.stream, "dynamodb", read_timeout=3.0)),
+        )
+        stack.callback(checkpoints.close)
+        if options.create_table:
+            _create_table(checkpoints, options.checkpoints)
         runner = Runner(
             lambda: container,
-            client=client,
-            stream=options.stream,
+            stream=KinesisStream(client, options.stream, consumer_arn=options.consumer),
             name=options.name or _name(function, options.handler),
             checkpoints=checkpoints,
+            lease_seconds=options.lease_seconds,
+            on_failure=_on_failure(options, stack),
             # A caller's time-out would include its wait for the others' invocations; the container keeps the function's.
             settings=_settings(options, function_timeout_in_seconds=LONGEST_TIMEOUT),
         )
-        board.statuses = lambda: _statuses(runner)
+        board.statuses = lambda: list(runner.statuses)
         signals.stops.append(runner.stop)
         if options.retry_queue:
             sqs = stack.enter_context(connected(options, options.stream, "sqs"))
@@ -156,18 +191,25 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         runner.run()
 
 
-def _statuses(runner: Any) -> list[ShardStatus]:
-    """Of a runner that has only ``progress``, what it knows."""
-    from ..local.status import ShardStatus
+def _create_table(checkpoints: CheckpointStore, place: str) -> None:
+    from ..checkpoints.dynamodb import DynamoDbCheckpoints
 
-    names = set(ShardStatus.__struct_fields__)
-    return [
-        ShardStatus(
-            state="stopped" if runner._stopping.is_set() else "reading",
-            **{name: getattr(one, name) for name in one.__struct_fields__ if name in names},
-        )
-        for one in list(runner.progress)
-    ]
+    if not isinstance(checkpoints, DynamoDbCheckpoints):
+        raise ConfigurationError(f"--create-table goes with --checkpoints dynamodb:TABLE; {place} is none")
+    checkpoints.create_table()
+
+
+def _on_failure(options: argparse.Namespace, stack: ExitStack) -> Destination | None:
+    """Where failure documents go; None for the log."""
+    if options.on_failure is None:
+        return None
+    from ..local.destinations import destination
+
+    # An ARN that is none gets its error from `destination`, which takes no client for it.
+    service = (options.on_failure.split(":") + [""] * 3)[2]
+    is_known = service in ("sqs", "sns", "s3")
+    client = stack.enter_context(connected(options, options.stream, service)) if is_known else None
+    return destination(options.on_failure, client=client)
 
 
 def _view(options: argparse.Namespace, board: Board, stop: Callable[[], None]) -> View:

@@ -114,9 +114,8 @@ class PlainView(View):
     def _announce(self, event: Any) -> None:
         facts = _invocation(event)
         if facts["source"] == "kinesis":
-            say(
-                f"{facts['stream']}/{facts['shard_id']}: {facts['records']} records, {facts['first']} to {facts['last']}"
-            )
+            positions = f"{facts['first']} to {facts['last']}" if facts["records"] else "the end of a window"
+            say(f"{facts['stream']}/{facts['shard_id']}: {facts['records']} records, {positions}")
         else:
             say(f"{facts['queue']}: {facts['records']} messages")
 
@@ -197,18 +196,17 @@ def _with_positions_as_text(line: dict[str, Any]) -> dict[str, Any]:
 def _invocation(event: Any) -> dict[str, Any]:
     """What an event is about: its stream, shard and positions, or its queue."""
     records = event["Records"]
-    first, last = records[0], records[-1]
-    where = first["eventSourceARN"].rpartition(":")[2]
-    if "kinesis" not in first:
-        return {"source": "sqs", "queue": where, "records": len(records)}
-    stream = first["eventSourceARN"].partition("/consumer/")[0].rpartition("/")[2]
+    # The final call of a tumbling window can come without records, and says itself where it is from.
+    arn = records[0]["eventSourceARN"] if records else event["eventSourceARN"]
+    if records and "kinesis" not in records[0]:
+        return {"source": "sqs", "queue": arn.rpartition(":")[2], "records": len(records)}
     return {
         "source": "kinesis",
-        "stream": stream,
-        "shard_id": first["eventID"].partition(":")[0],
+        "stream": arn.partition("/consumer/")[0].rpartition("/")[2],
+        "shard_id": records[0]["eventID"].partition(":")[0] if records else event["shardId"],
         "records": len(records),
-        "first": first["kinesis"]["sequenceNumber"],
-        "last": last["kinesis"]["sequenceNumber"],
+        "first": records[0]["kinesis"]["sequenceNumber"] if records else None,
+        "last": records[-1]["kinesis"]["sequenceNumber"] if records else None,
     }
 
 

@@ -28,7 +28,7 @@ from .feed import Page, Position, Stream
 from .lane import Discard, Idle, Invoke, Item, Wait
 from .mapping import ShardMapping, lane_of
 from .settings import Settings
-from .status import ShardStatus
+from .status import ShardState, ShardStatus
 
 __all__ = ["Function", "OnFailure", "ShardReader"]
 
@@ -166,7 +166,7 @@ class ShardReader:
             return self._end("ended")
         return self._pause(action)
 
-    def _end(self, state: Any) -> float | None:
+    def _end(self, state: ShardState) -> float | None:
         """Nothing more begins; over when nothing is in hand."""
         if self._in_hand:
             return _LONGEST_BACKOFF

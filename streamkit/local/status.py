@@ -6,7 +6,9 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["ShardStatus"]
+__all__ = ["ShardState", "ShardStatus"]
+
+ShardState = Literal["waiting", "reading", "blocked", "ended", "lost", "stopped"]
 
 
 class ShardStatus(msgspec.Struct):
@@ -16,7 +18,7 @@ class ShardStatus(msgspec.Struct):
     """
 
     shard_id: str
-    state: Literal["waiting", "reading", "blocked", "ended", "lost", "stopped"] = "waiting"
+    state: ShardState = "waiting"
     #: Delivered, each delivery of a record counted.
     records: int = 0
     #: Deliveries of a record after its first.

@@ -71,7 +71,7 @@ def test_a_run_processes_a_stream_until_it_is_told_to_stop(
     assert f"{stream}/shardId-000000000000: 5 records, " in log
     assert f"{stream}/shardId-000000000001: stopped after " in log
     positions = SqliteCheckpoints(folder / "positions.sqlite")
-    assert all(positions.get("orders", stream, f"shardId-00000000000{n}") is not None for n in range(2))
+    assert all(positions.leases("orders", stream)[f"shardId-00000000000{n}"].checkpoint is not None for n in range(2))
     positions.close()
 
 
@@ -84,7 +84,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(
 
     with running(folder, *arguments):
         done(folder, 10)
-        while not all(positions.get("mine", stream, f"shardId-00000000000{n}") for n in range(2)):
+        while not all(lease.checkpoint for lease in positions.leases("mine", stream).values()):
             time.sleep(0.05)
     positions.close()
     put(kinesis, stream, "10", "11")
@@ -322,7 +322,7 @@ def test_the_batch_in_hand_is_finished_and_checkpointed_upon_the_first_signal(
         assert process.wait(60) == 0
 
     positions = SqliteCheckpoints(folder / "streamkit.sqlite")
-    assert any(positions.get("orders", stream, f"shardId-00000000000{n}") for n in range(2))
+    assert any(lease.checkpoint for lease in positions.leases("orders", stream).values())
     positions.close()
 
 

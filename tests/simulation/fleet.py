@@ -348,9 +348,7 @@ class Fleet:
     # The function.
 
     def function(self, member: Member) -> Callable[[Any, Any], Any]:
-        handler = lambda_handler(
-            lambda: Windowed(self) if self.is_windowed else Simulated(self)  # type: ignore[arg-type]
-        )
+        handler = lambda_handler(lambda: Windowed(self) if self.is_windowed else Simulated(self))
 
         def invoke(event: Any, context: Any) -> Any:
             shard_id = event["Records"][0]["eventID"].partition(":")[0] if event["Records"] else event["shardId"]
@@ -528,8 +526,8 @@ class SimulatedStream(Stream):
     """The stream, as its shards are at the moment."""
 
     name = "fleet"
-    arn = event_source_arn = _ARN  # type: ignore[assignment]  # Properties of the base.
-    retention = 86_400.0  # type: ignore[assignment]
+    arn = event_source_arn = _ARN
+    retention = 86_400.0
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
