@@ -10,9 +10,11 @@ from . import event as events
 from .deadline import Deadline
 from .delivery import Delivery
 from .execution import Execution
-from .failure import Settlement, hold_followers
+from .failure import Settlement, held_within, hold_followers
 from .processor import RecordProcessor, check_options
+from .progress.base import ProgressStore
 from .queues.base import Queue
+from .redelivery import Redelivery
 from .sinks.base import Sink
 
 __all__ = ["Handler", "answer", "lambda_handler"]
@@ -21,31 +23,34 @@ log = logging.getLogger("streamkit")
 
 
 def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answer:
-    """Records in order, then the rest of their writes, then what failed goes aside; the answer comes last.
+    """What is not done yet in order, then the rest of the writes, then what failed goes aside; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
     """
     policy = processor.on_failure
     batch = events.decode(event, lenient=processor.aggregates == "lenient")
     deadline = Deadline(context, processor.deadline_margin)
-    settlement = Settlement(policy, processor.name, batch, deadline)
+    redelivery = Redelivery(processor, batch, deadline)
+    settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
     execution = Execution(processor, batch, Delivery(processor.name, deadline), settlement, deadline)
 
+    redelivery.leave_out_what_is_done()
     execution.run()
     execution.finish_delivery()
     settlement.finish()
     if not batch.is_done():
         hold_followers(batch, processor.ordering, policy)
         _log_endless_aggregate(processor, batch)
+    redelivery.save()
     return events.response(batch)
 
 
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
-    record = events.made_no_progress(batch)
+    record = events.made_no_progress(batch) if processor.progress is None else None
     if record is not None:
         log.error(
             "%s: the time was up within the aggregate of %s, which will be delivered again from its start: give the function "
-            "more time, publish smaller aggregates, or set `progress` (once it is built) to go on within an aggregate",
+            "more time, publish smaller aggregates, or set `progress` to go on within an aggregate",
             processor.name,
             record.event_id,
         )
@@ -78,7 +83,7 @@ class Handler:
         return answer(processor, event, context)
 
     def close(self) -> None:
-        """Close the processor, and the sinks and queues that it holds as attributes or in its policy."""
+        """Close the processor, and the sinks, queues and progress stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
         if processor is None:
             return
@@ -87,7 +92,7 @@ class Handler:
         for scope in (*reversed(type(processor).__mro__), processor):
             attributes |= vars(scope)  # As they stand: asking for a property may run anything.
         held = [*attributes.values(), processor.on_failure.queue, processor.on_failure.dead_letters]
-        for part in {id(part): part for part in held if isinstance(part, Sink | Queue)}.values():
+        for part in {id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore)}.values():
             part.close()
 
 
