@@ -15,7 +15,7 @@ from .envelope import Early
 from .errors import DecodeError, StreamkitError
 from .event import Batch
 from .failure import Settlement, is_poison
-from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Settled, Unavailable
+from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Settled, Unavailable, is_settled
 from .processor import RecordProcessor
 from .reason import reason
 from .record import _UNPARSED, Record
@@ -204,7 +204,9 @@ class Execution:
         current = self._batch.outcomes[index]
         is_decided = current is not outcome and not isinstance(current, Done | NotStarted)
         # By an earlier refusal of one of its writes; but a graver one counts while the record was not sent aside.
-        if is_decided and (gravity(outcome) <= gravity(current) or not self._settlement.withdraw(index)):
+        if is_decided and gravity(outcome) <= gravity(current):
+            return
+        if is_decided and not self._settlement.withdraw(index) and (is_settled(current) or not self._holds_keys_only):
             return
         self._batch.outcomes[index] = outcome
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
