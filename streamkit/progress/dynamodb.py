@@ -100,8 +100,9 @@ class DynamoDbProgress(ProgressStore):
 
     def entries(self, processor: str, shard: str, up_to: int, *, deadline: float) -> list[bytes]:
         """See ``ProgressStore.entries``. What does not fit into one answer of DynamoDB (1 MB) is left out."""
+        table = self.table
         answer = self._client(deadline).query(
-            TableName=self.table,
+            TableName=table,
             KeyConditionExpression="#shard = :shard AND #number <= :number",
             ExpressionAttributeNames={"#shard": "shard", "#number": "number", "#entry": "entry"},
             ExpressionAttributeValues={":shard": {"S": self._key(processor, shard)}, ":number": _sort_key(up_to)},
@@ -115,8 +116,9 @@ class DynamoDbProgress(ProgressStore):
 
     def save(self, processor: str, shard: str, number: int, entry: bytes, *, deadline: float) -> None:
         """See ``ProgressStore.save``."""
+        table = self.table
         self._client(deadline).put_item(
-            TableName=self.table,
+            TableName=table,
             Item={
                 "shard": {"S": self._key(processor, shard)},
                 "number": _sort_key(number),
