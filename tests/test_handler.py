@@ -9,6 +9,7 @@ import pytest
 
 from streamkit import Block, Divert, Record, RecordProcessor, StreamkitError, Write, kpl, lambda_handler
 from streamkit.errors import BatchFailed
+from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
 
 SUCCESS: dict[str, list[Any]] = {"batchItemFailures": []}
@@ -193,6 +194,22 @@ class TestAnInvocation:
         assert answer == {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["kinesis"]["sequenceNumber"]}]}
         assert "set `progress`" in caplog.text
 
+    def test_does_not_say_so_where_a_progress_store_lets_it_go_on(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Context:
+            def get_remaining_time_in_millis(self) -> float:
+                return 0.0
+
+        class Slow(Orders):
+            progress = MemoryProgress()
+
+        event = kinesis_event([kpl.aggregate(kpl.UserRecord(b"x", "k") for _ in range(3))])
+        handler = lambda_handler(Slow)
+
+        answers = [handler(event, Context()) for _ in range(3)]
+
+        assert [answer == SUCCESS for answer in answers] == [False, False, True]
+        assert caplog.messages == []
+
 
 class Closing(MemorySink):
     def __init__(self) -> None:
@@ -210,13 +227,21 @@ class ClosingQueue(MemoryQueue):
         self.closed += 1
 
 
+class ClosingProgress(MemoryProgress):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class TestClose:
-    def test_closes_the_processor_and_its_sinks_and_queues_once(self) -> None:
+    def test_closes_the_processor_and_its_sinks_queues_and_progress_store_once(self) -> None:
         queue, dead_letters = ClosingQueue(), ClosingQueue()
 
         class Shop(RecordProcessor):
             search = Closing()
             on_failure = Divert(queue, dead_letters)
+            progress = ClosingProgress()
             closed = 0
 
             def __init__(self) -> None:
@@ -239,6 +264,7 @@ class TestClose:
         assert shop.closed == 1
         assert (shop.search.closed, shop.warehouse.closed) == (1, 1)
         assert (queue.closed, dead_letters.closed) == (1, 1)
+        assert shop.progress.closed == 1
 
     def test_before_the_first_invocation_builds_nothing(self) -> None:
         lambda_handler(Orders).close()
