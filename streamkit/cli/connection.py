@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 
-__all__ = ["add_connection", "connected", "error_code", "is_passing"]
+__all__ = ["add_connection", "connected", "error_code", "is_passing", "is_unreachable"]
 
 _PASSING_CODES = (
     "ProvisionedThroughputExceededException",
@@ -43,12 +43,14 @@ def connected(
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
     except ImportError:
         raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
     try:
         try:
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
+            if not session.region_name:
+                raise NoRegionError
             retries = {"mode": "standard", "total_max_attempts": 4}
             config = Config(connect_timeout=5, read_timeout=read_timeout, retries=retries)
             client = session.client(service, endpoint_url=options.endpoint_url, config=config)
@@ -97,6 +99,13 @@ def error_code(error: BaseException) -> str:
     """AWS's code of an error that is an answer of AWS; ``""`` for any other."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether nothing was reached at all: no name, no server."""
+    from botocore.exceptions import EndpointConnectionError
+
+    return isinstance(error, EndpointConnectionError)
 
 
 def is_passing(error: BaseException) -> bool:
