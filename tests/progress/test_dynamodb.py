@@ -8,9 +8,11 @@ from typing import Any
 import boto3
 import pytest
 
-from streamkit import RecordProcessor
+from streamkit import Record, RecordProcessor, lambda_handler
 from streamkit.errors import ConfigurationError
+from streamkit.kpl import UserRecord, aggregate
 from streamkit.progress.dynamodb import DynamoDbProgress
+from streamkit.testing import EventSourceMapping, kinesis_event
 
 SHARD = "stream/shardId-000000000000"
 
@@ -118,3 +120,56 @@ class TestTheTimeOut:
 
         assert store._client_for(30) is store._client_for(40)
         store.close()
+
+
+class TestAProcessorWithATable:
+    def test_runs_what_was_not_done_and_nothing_else_in_a_new_container_too(self, table: str) -> None:
+        bad = {"b", "d"}
+        started: list[str] = []
+
+        class Orders(RecordProcessor):
+            name = "orders"
+
+            def __init__(self) -> None:
+                self.progress = DynamoDbProgress(table)
+
+            def process(self, record: Record) -> None:
+                text = record.data.decode()
+                started.append(text)
+                if text in bad:
+                    raise ValueError("not yet")
+
+        def function(event: Any, context: Any) -> Any:
+            handler = lambda_handler(Orders)
+            answer = handler(event, context)
+            handler.close()
+            return answer
+
+        mapping = EventSourceMapping(function, function_response_types=["ReportBatchItemFailures"])
+        mapping.put(aggregate([UserRecord(text.encode(), text) for text in "abc"]), "aggregate")
+        for text in "de":
+            mapping.put(text.encode(), text)
+        mapping.advance(0)
+        bad.clear()
+        mapping.run_until_idle()
+
+        assert started == ["a", "b", "c", "d", "e", "b", "d"]
+
+    def test_goes_on_where_there_is_no_table(self, account: None, caplog: pytest.LogCaptureFixture) -> None:
+        class Orders(RecordProcessor):
+            name = "orders"
+            progress = DynamoDbProgress(f"none-{uuid.uuid4().hex}")
+
+            def process(self, record: Record) -> None:
+                return None
+
+        handler = lambda_handler(Orders)
+
+        assert handler(kinesis_event(["a"]), None) == {"batchItemFailures": []}
+
+        lines = [record.getMessage() for record in caplog.records if record.name == "streamkit"]
+        assert [line.partition(",")[0] for line in lines] == [
+            "orders: what earlier deliveries have done could not be looked up",
+            "orders: what is done of the batch could not be saved",
+        ]
+        handler.close()
