@@ -217,3 +217,20 @@ def test_a_narrow_terminal_is_enough(terminal: Callable[..., Terminal], kinesis:
     shown.until(lambda lines: totals(lines)[4:] == ["3", "0", "0", "–", "–", "0"])
 
     assert not any("position" in line for line in shown.lines)
+
+
+def test_without_rich_there_are_plain_lines_and_one_hint(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str, tmp_path: Path
+) -> None:
+    # `python -m` finds what is in the current folder first.
+    (tmp_path / "rich.py").write_text("raise ImportError('not installed')\n")
+    put(kinesis, stream, "order")
+
+    shown = terminal()
+    shown.until(lambda lines: "WARNING logged order" in lines)
+    shown.process.send_signal(signal.SIGINT)
+
+    assert shown.end() == 0
+    text = "\n".join(shown.lines)
+    assert text.count("for a live view of the shards: pip install 'kinesis-streamkit[cli]'") == 1
+    assert ": 1 records, " in text
