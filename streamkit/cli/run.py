@@ -105,10 +105,10 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    signals = _Signals()
     from .board import Board
 
+    settings = _settings(options)
+    signals = _Signals()
     board = Board()
     with _view(options, board, signals.stop) as view:
         signals.view = view
