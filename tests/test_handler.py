@@ -9,6 +9,8 @@ import pytest
 
 from streamkit import Block, Divert, Record, RecordProcessor, StreamkitError, Write, kpl, lambda_handler
 from streamkit.errors import BatchFailed
+from streamkit.event import Batch
+from streamkit.outcome import DONE, Outcome
 from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
 
@@ -209,6 +211,28 @@ class TestAnInvocation:
 
         assert [answer == SUCCESS for answer in answers] == [False, False, True]
         assert caplog.messages == []
+
+
+class TestTheObserver:
+    def test_sees_each_batch_with_its_final_outcomes(self) -> None:
+        seen: list[tuple[str, list[Outcome]]] = []
+        handler = lambda_handler(Orders)
+        handler.observer = lambda batch: seen.append((batch.source, list(batch.outcomes)))
+
+        handler(kinesis_event([b"a", b"b"]))
+        handler({})  # A ping is no batch.
+
+        assert seen == [("kinesis", [DONE, DONE])]
+
+    def test_changes_no_answer_when_it_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        def broken(batch: Batch) -> None:
+            raise RuntimeError("broken")
+
+        handler = lambda_handler(Orders)
+        handler.observer = broken
+
+        assert handler(kinesis_event([b"a"])) == SUCCESS
+        assert "the observer of the handler has failed: RuntimeError: broken" in caplog.text
 
 
 class Closing(MemorySink):

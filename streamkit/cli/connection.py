@@ -17,6 +17,8 @@ _PASSING_CODES = (
     "LimitExceededException",
     "KMSThrottlingException",
 )
+_CONNECT_TIMEOUT = 5.0
+_MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _BAD_KEYS_CODES = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
@@ -51,8 +53,13 @@ def connected(
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
             if not session.region_name:
                 raise NoRegionError
-            retries = {"mode": "standard", "total_max_attempts": 4}
-            config = Config(connect_timeout=5, read_timeout=read_timeout, retries=retries)
+            config = Config(
+                connect_timeout=_CONNECT_TIMEOUT,
+                read_timeout=read_timeout,
+                retries={"mode": "standard", "total_max_attempts": 4},
+                # A run has a thread for each shard; connections are opened when they are needed.
+                max_pool_connections=_MOST_CONNECTIONS,
+            )
             client = session.client(service, endpoint_url=options.endpoint_url, config=config)
         except ValueError as error:
             raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error

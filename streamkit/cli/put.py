@@ -423,7 +423,8 @@ def _report(stream: str, sender: Sender, lines: _Lines, seconds: float, interrup
         say(f"streamkit: gave up, since the stream took nothing any more: {interrupted}")
     missing = [*sender.refused, *sender.unconfirmed]
     if missing:
-        say(f"streamkit: {len(missing):,} lines were not put: {_ranges(missing)}")
+        perhaps = " (the last request may have put some)" if interrupted is not None else ""
+        say(f"streamkit: {len(missing):,} lines were not put{perhaps}: {_ranges(missing)}")
     if interrupted is not None and not lines.is_read and lines.last is not None:
         say(f"streamkit: nothing was read after {lines.last.file}:{lines.last.number}")
     if interrupted is not None and not isinstance(interrupted, GaveUp):

@@ -47,6 +47,7 @@ examples:
   streamkit run orders:handler --stream orders --json | jq 'select(.type == "summary")'
 
 columns of the live view:
+  shard      its number; `queue` is the retry queue, where there is one
   position   the last sequence number below which everything is settled
   age        seconds between now and the newest record that was not read yet; 0 when caught up
   failed batches, retries   batches that did not succeed as a whole, and how often one was tried again
@@ -131,10 +132,10 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    signals = _Signals()
     from .board import Board
 
+    settings = _settings(options)
+    signals = _Signals()
     board = Board()
     with _view(options, board, signals.stop) as view:
         signals.view = view

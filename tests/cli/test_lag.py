@@ -22,6 +22,12 @@ def positions(tmp_path: Path) -> Any:
     store.close()
 
 
+def save(positions: SqliteCheckpoints, stream: str, shard_id: str, number: int) -> None:
+    lease = positions.take("orders", stream, shard_id, "owner", None)
+    assert lease is not None
+    positions.save(lease, number)
+
+
 def numbers(kinesis: Any, stream: str, shard_id: str) -> list[int]:
     iterator = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")
     answer = kinesis.get_records(ShardIterator=iterator["ShardIterator"])
@@ -32,8 +38,8 @@ def test_the_age_is_that_of_the_first_record_after_the_checkpoint(
     kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str, positions: SqliteCheckpoints
 ) -> None:
     put(kinesis, stream, *map(str, range(20)))
-    positions.save("orders", stream, SHARDS[0], numbers(kinesis, stream, SHARDS[0])[-1])
-    positions.save("orders", stream, SHARDS[1], numbers(kinesis, stream, SHARDS[1])[0])
+    save(positions, stream, SHARDS[0], numbers(kinesis, stream, SHARDS[0])[-1])
+    save(positions, stream, SHARDS[1], numbers(kinesis, stream, SHARDS[1])[0])
     arguments = ["lag", stream, "--name", "orders", "--endpoint-url", moto_endpoint]
 
     one = ended(tmp_path, *arguments, "--json")
@@ -55,7 +61,7 @@ def test_a_shard_without_a_checkpoint_counts_from_its_oldest_record(
     kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str, positions: SqliteCheckpoints
 ) -> None:
     put(kinesis, stream, *map(str, range(20)))
-    positions.save("orders", stream, SHARDS[0], numbers(kinesis, stream, SHARDS[0])[-1])
+    save(positions, stream, SHARDS[0], numbers(kinesis, stream, SHARDS[0])[-1])
 
     one = ended(tmp_path, "lag", stream, "--name", "orders", "--max", "0", "--endpoint-url", moto_endpoint)
 
@@ -80,7 +86,7 @@ def test_what_can_not_be_told_is_neither_fine_nor_late(
     moto_endpoint: str,
     positions: SqliteCheckpoints,
 ) -> None:
-    positions.save("orders", stream, SHARDS[0], 1)
+    save(positions, stream, SHARDS[0], 1)
 
     code, line = error_of(tmp_path, "lag", stream, *arguments, AWS_ENDPOINT_URL=moto_endpoint)
 

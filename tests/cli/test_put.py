@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from streamkit import cli
+from streamkit.cli import put as command_module
 from streamkit.cli.put import Entry, GaveUp, Place, Sender
 from streamkit.kpl import deaggregate
 
-from .process import ended, error_of
+from .process import ENVIRONMENT, command, ended, error_of
 
 
 def stored(kinesis: Any, stream: str) -> list[Any]:
@@ -245,3 +251,49 @@ def test_what_no_stream_takes_is_refused_unsent(kinesis: Any, stream: str) -> No
     send(sender, ("a", b"x" * (10 * 1024 * 1024)))
 
     assert (client.requests, sender.refused) == ([], [Place("-", 1)])
+
+
+def test_giving_up_names_every_line_that_was_not_put(
+    kinesis: Any,
+    stream: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = Refusing(kinesis, lambda request, n, record: THROTTLED if record["Data"] in (b"2", b"4") else None)
+    monkeypatch.setattr(command_module, "connected", lambda options, stream: nullcontext(client))
+    (tmp_path / "numbers").write_text("".join(f"{n}\n" for n in range(1, 6)))
+
+    code = cli.main(["put", stream, str(tmp_path / "numbers"), "--patience", "0"])
+
+    assert code == 1
+    assert data(kinesis, stream) == ["1", "3", "5"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("put 3 records to ")
+    assert said[1] == f"streamkit: gave up, since the stream took nothing any more: {THROTTLED}"
+    assert said[2].endswith(f"put some): {tmp_path}/numbers:2, {tmp_path}/numbers:4")
+
+
+def test_lines_that_come_slowly_are_put_as_they_come(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    putting = subprocess.Popen(
+        command("put", stream, "--endpoint-url", moto_endpoint),
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with putting:
+        try:
+            assert putting.stdin is not None
+            for n in range(2):
+                putting.stdin.write(b"%d\n" % n)
+                putting.stdin.flush()
+                until = time.monotonic() + 60
+                while len(stored(kinesis, stream)) <= n:
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+            putting.stdin.close()
+            assert putting.wait(60) == 0
+        finally:
+            putting.kill()

@@ -69,6 +69,9 @@ def test_no_payload_can_play_with_the_terminal(kinesis: Any, stream: str, tmp_pa
     assert r"\x1b]0;title\x07\x1b[2J\r\n\x9b31m\u202eevil ünï" in one.stdout
     assert "base64:AP8=" in one.stdout
     assert len(one.stdout.splitlines()) == 2
+    encoded = ended(tmp_path, "tail", stream, "--no-follow", "--json", "--endpoint-url", moto_endpoint).stdout
+    assert all(line.isprintable() for line in encoded.splitlines())
+    assert hostile in [json.loads(line).get("data") for line in encoded.splitlines()]
 
 
 def test_a_limit_counts_records_of_aggregates(kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str) -> None:
