@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.internet import endpoints
 
-from localstack import config
+from localstack import config  # type: ignore[attr-defined]  # The package, and not this repository's folder.
 
 config.dirs.static_libs = sys.argv[1]
 endpoints.TCP4ServerEndpoint = functools.partial(endpoints.TCP4ServerEndpoint, interface="127.0.0.1")
