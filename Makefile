@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test mutants lint types check bench clean
+.PHONY: help setup run test localstack-test mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery 
 
 test: setup  ## run all the tests
 	$(BIN)/python -m pytest
+
+localstack-test: setup  ## install and start LocalStack, run the flows of Kinesis, SQS and DynamoDB on it, and stop it
+	@$(BIN)/python localstack/setup_localstack.py
+	$(BIN)/python -m pytest tests/localstack_flow
 
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants

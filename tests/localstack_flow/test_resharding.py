@@ -1,0 +1,116 @@
+"""A stream whose shards are split and merged while one writes to it and another reads it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit.kpl import UserRecord, aggregate
+
+from .reader import create_stream, of_key, reader, starts, wait_until
+
+KEYS = [f"key-{n}" for n in range(24)]
+# Events of a key that one Kinesis record holds.
+AGGREGATED = 5
+
+
+class Writer(threading.Thread):
+    """Writes to every key in turn, an aggregate each, until it is told to stop; a key's are never in two requests at once."""
+
+    def __init__(self, kinesis: Any, stream: str) -> None:
+        super().__init__(name="writer")
+        self._kinesis, self._stream = kinesis, stream
+        self._stopping = threading.Event()
+        self.rounds = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.wait(0.02):
+                first = self.rounds * AGGREGATED
+                left = [(key, _aggregate(key, range(first, first + AGGREGATED))) for key in KEYS]
+                while left:
+                    left = self._put(left)
+                self.rounds += 1
+        except Exception as error:
+            self.error = error
+
+    def _put(self, puts: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """What the stream has not taken."""
+        records = [{"PartitionKey": key, "Data": data} for key, data in puts]
+        answer = self._kinesis.put_records(StreamName=self._stream, Records=records)
+        return [put for put, result in zip(puts, answer["Records"], strict=True) if "ErrorCode" in result]
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+
+@pytest.fixture
+def stream(kinesis: Any) -> str:
+    return create_stream(kinesis, shards=2)
+
+
+@pytest.fixture
+def writer(kinesis: Any, stream: str) -> Iterator[Writer]:
+    writer = Writer(kinesis, stream)
+    writer.start()
+    yield writer
+    writer.stop()
+
+
+def test_each_key_stays_in_order_and_nothing_is_lost_or_repeated(
+    kinesis: Any, stream: str, writer: Writer, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+
+    def some_is_written_and_read() -> None:
+        rounds = writer.rounds + 5
+        wait_until(lambda: writer.error is not None or writer.rounds >= rounds, process)
+        assert writer.error is None
+        wait_until(lambda: len(starts(journal)) >= rounds * len(KEYS) * AGGREGATED, process)
+
+    def open_shards() -> list[dict[str, Any]]:
+        kinesis.get_waiter("stream_exists").wait(StreamName=stream, WaiterConfig={"Delay": 1})
+        shards = kinesis.list_shards(StreamName=stream)["Shards"]
+        open_ = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        return sorted(open_, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
+
+    options = ("--checkpoints", str(tmp_path / "checkpoints.sqlite"), "--batch-size", "50")
+    with reader("journal", stream, journal, *options) as process:
+        some_is_written_and_read()
+        first = open_shards()[0]
+        middle = (int(first["HashKeyRange"]["StartingHashKey"]) + int(first["HashKeyRange"]["EndingHashKey"])) // 2
+        kinesis.split_shard(StreamName=stream, ShardToSplit=first["ShardId"], NewStartingHashKey=str(middle))
+        some_is_written_and_read()
+        _, second, third = open_shards()
+        kinesis.merge_shards(StreamName=stream, ShardToMerge=second["ShardId"], AdjacentShardToMerge=third["ShardId"])
+        some_is_written_and_read()
+        assert len(open_shards()) == 2
+        kinesis.update_shard_count(StreamName=stream, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+        some_is_written_and_read()
+        assert len(open_shards()) == 4
+        writer.stop()
+        events = writer.rounds * AGGREGATED
+        wait_until(lambda: len(starts(journal)) >= events * len(KEYS), process)
+
+    all_ = starts(journal)
+    assert of_key(all_) == {key: list(range(events)) for key in KEYS}
+    places: dict[str, list[int]] = {}
+    for place, start in enumerate(all_):
+        places.setdefault(start.shard_id, []).append(place)
+    shards = kinesis.list_shards(StreamName=stream)["Shards"]
+    assert places.keys() == {shard["ShardId"] for shard in shards}
+    for shard in shards:
+        for parent in ("ParentShardId", "AdjacentParentShardId"):
+            if parent in shard:
+                assert max(places[shard[parent]]) < min(places[shard["ShardId"]])
+
+
+def _aggregate(key: str, numbers: range) -> bytes:
+    return aggregate([UserRecord(json.dumps({"n": n}).encode(), key) for n in numbers])
