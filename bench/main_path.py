@@ -10,7 +10,7 @@ from streamkit import Record, Write, lambda_handler
 from streamkit.deadline import Deadline
 from streamkit.delivery import Delivery
 from streamkit.event import Batch, decode
-from streamkit.execution import _attempt
+from streamkit.execution import attempt
 from streamkit.record import _UNPARSED
 from streamkit.sinks.base import making
 from streamkit.testing import MemorySink
@@ -106,7 +106,7 @@ class _Parts:
     def attempt(self, process: Callable[[Record], Any]) -> None:
         with making.on_this_thread() as made:
             for record in self.records:
-                _attempt(process, record, made)
+                attempt(process, record, made)
 
     def clock(self) -> None:
         remaining = self.deadline.remaining

@@ -83,8 +83,8 @@ class Reader:
 
     def checkpoint(self, shard_id: str) -> int:
         """The sequence number up to which everything of a shard is settled; -1 before the first."""
-        number = self.checkpoints.get(self.stream, self.stream, shard_id)
-        return -1 if number is None else number
+        lease = self.checkpoints.leases(self.stream, self.stream).get(shard_id)
+        return -1 if lease is None or lease.checkpoint is None else lease.checkpoint
 
     def kill_and_start_again(self) -> None:
         os.killpg(self._pid, signal.SIGKILL)

@@ -5,7 +5,8 @@ StreamkitError
 ├── DecodeError                              a record's data is not what it should be
 ├── SinkError                                a sink could not take a write
 ├── QueueError                               a retry queue or dead-letter target could not take a record
-├── BatchFailed                              the answer can only be an exception (SNS has no partial answer)
+├── LeaseLost                                another runner has the shard now: stop at once, and write nothing
+├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
 ├── Reject                                   raised by users: this record can never succeed
 ├── Retry(delay)                             raised by users: this record may succeed later
 └── Unavailable                              raised by users: a dependency is down; the record is not at fault
@@ -17,6 +18,7 @@ __all__ = [
     "BatchFailed",
     "ConfigurationError",
     "DecodeError",
+    "LeaseLost",
     "QueueError",
     "Reject",
     "Retry",
@@ -53,8 +55,15 @@ class QueueError(StreamkitError):
     """Why a retry queue or a dead-letter target did not take a record."""
 
 
+class LeaseLost(StreamkitError):
+    """A shard is another runner's now, or nobody's. Who held it stops at once and writes nothing more."""
+
+
 class BatchFailed(StreamkitError):
-    """Raised out of the handler where the trigger knows no partial answer (SNS), so that it delivers again."""
+    """Raised out of the handler where there is no partial answer, so that all is delivered again.
+
+    SNS knows none, and neither does the end of a tumbling window, which is of no single record.
+    """
 
 
 class Reject(StreamkitError):

@@ -25,7 +25,8 @@ from .record import _UNPARSED, Record, Source
 
 __all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "response"]
 
-Answer = dict[str, list[dict[str, str]]]
+#: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
+Answer = dict[str, Any]
 
 # What warmers send, by the field or the source that they send it with.
 _WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")
@@ -60,8 +61,8 @@ class StreamRecord(Record):
         user = self._user
         if user is not None and user.partition_key is not None:
             return user.partition_key
-        key: str | None = self._raw["kinesis"].get("partitionKey")
-        return key or None
+        key = self._raw["kinesis"].get("partitionKey")
+        return key if type(key) is str and key else None
 
     @property
     def explicit_hash_key(self) -> str | None:
@@ -78,19 +79,17 @@ class StreamRecord(Record):
 
     @property
     def shard_id(self) -> str:
-        shard: str = self._raw["eventID"].partition(":")[0]
-        return shard
+        return str(self._raw.get("eventID", "")).partition(":")[0]
 
     @property
     def stream_arn(self) -> str:
         # With enhanced fan-out the event names the consumer: …:stream/orders/consumer/search:1700000000.
-        arn: str = self._raw.get("eventSourceARN", "")
-        return arn.partition("/consumer/")[0]
+        arn = self._raw.get("eventSourceARN")
+        return arn.partition("/consumer/")[0] if type(arn) is str else ""
 
     @property
     def approximate_arrival_timestamp(self) -> datetime | None:
-        arrival = self._raw["kinesis"].get("approximateArrivalTimestamp")
-        return _time(arrival)
+        return _time(self._raw["kinesis"].get("approximateArrivalTimestamp"))
 
     @property
     def undecoded(self) -> str | None:
@@ -318,12 +317,18 @@ def _sqs_record(raw: Any) -> QueuedRecord:
     # On a standard queue the group is for its fairness only, and promises no order.
     is_fifo = raw.get("eventSourceARN", "").endswith(".fifo")
     group = raw.get("attributes", {}).get("MessageGroupId") if is_fifo else None
-    return QueuedRecord(_bytes(body), _source="sqs", _message_id=raw["messageId"], _group=group, _body=body)
+    return QueuedRecord(
+        _bytes(body),
+        _source="sqs",
+        _message_id=_text(raw["messageId"]),
+        _group=None if group is None else _text(group),
+        _body=body,
+    )
 
 
 def _sns_record(raw: Any) -> QueuedRecord:
     body: str = raw["Sns"]["Message"]
-    return QueuedRecord(_bytes(body), _source="sns", _message_id=raw["Sns"]["MessageId"], _body=body)
+    return QueuedRecord(_bytes(body), _source="sns", _message_id=_text(raw["Sns"]["MessageId"]), _body=body)
 
 
 def _enveloped(record: QueuedRecord) -> QueuedRecord:
@@ -354,7 +359,7 @@ def response(batch: Batch) -> Answer:
     if not unsettled:
         return {"batchItemFailures": []}
     if batch.source == "kinesis":
-        lowest = min((record.sequence_number or "" for record in unsettled), key=int)
+        lowest = min((record.sequence_number or "" for record in unsettled), key=_position)
         return {"batchItemFailures": [{"itemIdentifier": lowest}]}
     if batch.source == "sns":
         raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
@@ -363,6 +368,16 @@ def response(batch: Batch) -> Answer:
             {"itemIdentifier": record.message_id} for record in unsettled if isinstance(record, QueuedRecord)
         ]
     }
+
+
+def _position(sequence_number: Any) -> int:
+    try:
+        return int(_text(sequence_number))
+    except (TypeError, ValueError):
+        raise StreamkitError(
+            "a record of the event has a sequence number that is none, so no answer can name the lowest: "
+            "this is not an event of Lambda's"
+        ) from None
 
 
 def made_no_progress(batch: Batch) -> Record | None:
@@ -397,8 +412,19 @@ def _stream_name(arn: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _time(seconds: Any) -> datetime | None:
+    """None too where it is no time: an envelope can hold any number there, and its record is none the worse for it."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(value: Any) -> str:
+    """TypeError where it is none."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _bytes(text: str) -> bytes:

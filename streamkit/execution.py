@@ -24,7 +24,7 @@ from .sinks.base import Write, making
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Execution"]
+__all__ = ["Execution", "attempt"]
 
 log = logging.getLogger("streamkit")
 
@@ -39,9 +39,16 @@ class Execution:
     """One batch on its way through ``process``. It lives for one invocation; the outcomes are the batch's."""
 
     def __init__(
-        self, processor: RecordProcessor, batch: Batch, delivery: Delivery, settlement: Settlement, deadline: Deadline
+        self,
+        processor: RecordProcessor,
+        batch: Batch,
+        delivery: Delivery,
+        settlement: Settlement,
+        deadline: Deadline,
+        process: Process | None = None,
     ) -> None:
         self._processor = processor
+        self._process = process or processor.process
         self._batch = batch
         self._delivery = delivery
         self._settlement = settlement
@@ -87,7 +94,7 @@ class Execution:
                 outcomes[index] = Failed(failure) if concerned else Unavailable(failure)
 
     def _one_at_a_time(self, made: list[Write]) -> None:
-        outcomes, process = self._batch.outcomes, self._processor.process
+        outcomes, process = self._batch.outcomes, self._process
         deadline, delivery = self._deadline, self._delivery
         remaining = deadline.remaining
         has_started = False
@@ -101,7 +108,7 @@ class Execution:
                 break
             else:
                 has_started = True
-                result = _attempt(process, record, made)
+                result = attempt(process, record, made)
                 before, left = left, remaining()
                 if before - left > deadline.longest_record:
                     deadline.longest_record = before - left
@@ -140,7 +147,7 @@ class Execution:
                 if has_started and not self._deadline.allows_another():
                     break
                 has_started = True
-                running[pool.submit(_timed_attempt, self._processor.process, record, self._deadline)] = index
+                running[pool.submit(_timed_attempt, self._process, record, self._deadline)] = index
             while running:
                 self._collect(wait_for_one=True)
 
@@ -235,15 +242,18 @@ class Execution:
                 )
 
 
-def _attempt(process: Process, record: Record, made: list[Write]) -> Result:
-    """Run ``process`` to its end, before any of its writes is delivered. ``made`` fills with the writes it makes."""
+def attempt(process: Process, record: Record, made: list[Write], name: str = "process") -> Result:
+    """Run ``process`` to its end, before any of its writes is delivered. ``made`` fills with the writes it makes.
+
+    ``name`` is what errors call it.
+    """
     if made:
         made.clear()
     try:
         result = process(record)
         if result is None and not made:
             return _NO_WRITES
-        return _writes(result, made)
+        return _writes(result, made, name)
     except errors.Unavailable as error:
         return Unavailable(error)
     except Exception as error:  # noqa: BLE001  # Whatever a record's work raises is that record's failure, and no more.
@@ -257,12 +267,12 @@ def _timed_attempt(process: Process, record: Record, deadline: Deadline) -> tupl
     """One attempt on a thread of its own, and the seconds it took."""
     before = deadline.remaining()
     with making.on_this_thread() as made:
-        result = _attempt(process, record, made)
+        result = attempt(process, record, made)
     after = deadline.remaining()
     return result, before - after if before > after else 0.0
 
 
-def _writes(result: Any, made: list[Write]) -> list[Write]:
+def _writes(result: Any, made: list[Write], name: str) -> list[Write]:
     """The writes that ``process`` returned or yielded, which must be those that it made."""
     if type(result) is GeneratorType:
         writes = list(result)
@@ -271,7 +281,7 @@ def _writes(result: Any, made: list[Write]) -> list[Write]:
     elif result is None:
         writes = []
     elif isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
-        raise TypeError(f"process returned {type(result).__name__}; it returns or yields writes, or nothing")
+        raise TypeError(f"{name} returned {type(result).__name__}; it returns or yields writes, or nothing")
     else:
         writes = list(result)
     if len(writes) == 1 == len(made) and writes[0] is made[0]:
@@ -279,12 +289,12 @@ def _writes(result: Any, made: list[Write]) -> list[Write]:
     yielded: set[int] = set()
     for write in writes:
         if not isinstance(write, Write):
-            raise TypeError(f"process yielded {type(write).__name__}; it yields writes, which sinks make")
+            raise TypeError(f"{name} yielded {type(write).__name__}; it yields writes, which sinks make")
         if write._record is not None or id(write) in yielded:
-            raise StreamkitError("process yielded a write that was yielded before; make a new one for each record")
+            raise StreamkitError(f"{name} yielded a write that was yielded before; make a new one for each record")
         yielded.add(id(write))
     for write in made:
         if id(write) not in yielded:
             sink = write.sink.owner.rpartition(".")[2] or type(write.sink).__name__
-            raise StreamkitError(f"process made a write and did not yield it, so it is lost: `yield self.{sink}.…`")
+            raise StreamkitError(f"{name} made a write and did not yield it, so it is lost: `yield self.{sink}.…`")
     return writes

@@ -13,14 +13,19 @@ from .execution import Execution
 from .failure import Settlement, hold_followers
 from .processor import RecordProcessor, check_options
 from .queues.base import Queue
+from .reason import reason
 from .sinks.base import Sink
+from .window import WindowProcessor, WindowRun
 
 __all__ = ["Handler", "answer", "lambda_handler"]
 
 log = logging.getLogger("streamkit")
 
 
-def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answer:
+Observer = Callable[[events.Batch], None]
+
+
+def answer(processor: RecordProcessor, event: Any, context: Any, observer: Observer | None = None) -> events.Answer:
     """Records in order, then the rest of their writes, then what failed goes aside; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
@@ -29,7 +34,9 @@ def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answe
     batch = events.decode(event, lenient=processor.aggregates == "lenient")
     deadline = Deadline(context, processor.deadline_margin)
     settlement = Settlement(policy, processor.name, batch, deadline)
-    execution = Execution(processor, batch, Delivery(processor.name, deadline), settlement, deadline)
+    delivery = Delivery(processor.name, deadline)
+    window = WindowRun(processor, event, batch) if isinstance(processor, WindowProcessor) else None
+    execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
     execution.run()
     execution.finish_delivery()
@@ -37,7 +44,23 @@ def answer(processor: RecordProcessor, event: Any, context: Any) -> events.Answe
     if not batch.is_done():
         hold_followers(batch, processor.ordering, policy)
         _log_endless_aggregate(processor, batch)
-    return events.response(batch)
+    if window is not None:
+        window.finish(delivery, deadline)
+    if observer is not None:
+        _show(batch, observer, processor)
+    response = events.response(batch)
+    if window is not None:
+        response["state"] = window.state()
+    elif "window" in event:
+        response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+    return response
+
+
+def _show(batch: events.Batch, observer: Observer, processor: RecordProcessor) -> None:
+    try:
+        observer(batch)
+    except Exception as error:  # noqa: BLE001  # Who looks on must not change the answer.
+        log.error("%s: the observer of the handler has failed: %s", processor.name, reason(error))
 
 
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
@@ -59,6 +82,9 @@ class Handler:
             raise TypeError(f"lambda_handler takes a RecordProcessor's class, an instance or a factory; got {source!r}")
         self._source = source
         self._processor: RecordProcessor | None = None
+        #: Called with each batch once its outcomes are final, before the answer is given. It has to leave the batch as it is;
+        #: an error of its own is logged, and changes nothing.
+        self.observer: Observer | None = None
 
     @property
     def processor(self) -> RecordProcessor:
@@ -75,7 +101,7 @@ class Handler:
         processor = self.processor
         if events.is_warm_up(event):
             return {"batchItemFailures": []}
-        return answer(processor, event, context)
+        return answer(processor, event, context, self.observer)
 
     def close(self) -> None:
         """Close the processor, and the sinks and queues that it holds as attributes or in its policy."""

@@ -67,7 +67,7 @@ MUTANTS = [
     Mutant(
         "compare sequence numbers as text",
         "event.py",
-        'lowest = min((record.sequence_number or "" for record in unsettled), key=int)',
+        'lowest = min((record.sequence_number or "" for record in unsettled), key=_position)',
         'lowest = min((record.sequence_number or "" for record in unsettled))',
         GUARANTEES,
         "lowest_unsettled_number_as_an_integer",

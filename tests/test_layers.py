@@ -20,10 +20,10 @@ ROOT = Path(streamkit.__file__).parent
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
     ["errors"],
-    ["record", "kpl"],
+    ["record", "kpl", "pattern"],
     ["sinks.base", "queues.base", "checkpoints.base"],
     ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],
-    ["envelope", "event", "delivery", "failure", "execution", "progress"],
+    ["envelope", "event", "delivery", "failure", "execution", "progress", "window"],
     ["handler"],
     ["sinks", "queues", "checkpoints"],
     ["fanout", "producer", "local", "testing"],

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .runner import RealContext
+from .context import RealContext
 
 __all__ = ["LONGEST_TIMEOUT", "Container"]
 

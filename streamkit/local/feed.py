@@ -47,6 +47,11 @@ class Page(msgspec.Struct, frozen=True):
 class Feed(ABC):
     """The records of one shard, for one reader on one thread."""
 
+    #: Seconds between two reads, and after one that found nothing new: GetRecords is allowed 5 times a second a shard, over all
+    #: consumers together, and Lambda polls an idle shard about once a second.
+    between_reads: float = 0.2
+    between_idle_reads: float = 1.0
+
     @abstractmethod
     def read(self, position: Position) -> Page:
         """The records from ``position`` on, as many as one read brings; none where there are none yet.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import ConfigurationError
+from .filters import Filters
 
 __all__ = ["Settings"]
 
@@ -29,8 +30,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "backoff_in_seconds": (0.001, 3600),
     "maximum_backoff_in_seconds": (0.001, 3600),
     "maximum_payload_in_bytes": (1, 6 * 1024 * 1024),
+    "window_wait_in_seconds": (0, 900),
+    "maximum_state_in_bytes": (1, 6 * 1024 * 1024),
 }
-_WHOLE = {"batch_size", "parallelization_factor", "maximum_retry_attempts", "shards", "maximum_payload_in_bytes"}
+_WHOLE = {
+    "batch_size",
+    "parallelization_factor",
+    "maximum_retry_attempts",
+    "shards",
+    "maximum_payload_in_bytes",
+    "tumbling_window_in_seconds",
+}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "bisect_batch_on_function_error": (True, False),
     "enabled": (True, False),
@@ -39,13 +49,12 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "bisected_attempts": ("afresh", "carried"),
     "bisect_at_first_record": ("retry", "halve"),
 }
-_NOT_BUILT = {"parallelization_factor": 1, "tumbling_window_in_seconds": 0, "filter_criteria": None}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event source mapping, its function and its stream.
 
-    ConfigurationError names a setting that is wrong or not built yet, a TypeError one that there is not.
+    ConfigurationError names a setting that is wrong, a TypeError one that there is not.
     """
 
     batch_size: int = 100
@@ -56,9 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     maximum_retry_attempts: int = -1
     #: -1, or 60 to 604,800.
     maximum_record_age_in_seconds: float = -1
-    tumbling_window_in_seconds: float = 0
+    tumbling_window_in_seconds: int = 0
     #: ``["ReportBatchItemFailures"]`` for the answer to count; AWS's default is none, and the answer is ignored.
     function_response_types: Sequence[str] = ()
+    #: ``{"Filters": [{"Pattern": "<JSON>"}, …]}``, or a list of the patterns: see ``streamkit.local.filters``.
     filter_criteria: Any = None
     #: AWS has no default and asks for it; from the oldest is what tests and a first run mean.
     starting_position: StartingPosition = "TRIM_HORIZON"
@@ -86,6 +96,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: An answer that names the first record, with bisect on. AWS splits at the returned number: nothing is before it, so
     #: that the batch is tried again as it is. Or it is halved, as after an exception.
     bisect_at_first_record: Literal["retry", "halve"] = "retry"
+    #: How long after its end, in seconds, a tumbling window is kept open where no later record has come. AWS says "up to two
+    #: minutes"; a reader that has caught up knows at the end.
+    window_wait_in_seconds: float = 0
+    #: "1 MB" of state, as JSON: over it, a tumbling window ends early.
+    maximum_state_in_bytes: int = 1_000_000
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _RANGES.items():
@@ -107,9 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if not isinstance(types, list | tuple) or list(types) not in ([], ["ReportBatchItemFailures"]):
             raise ConfigurationError(f'function_response_types = {types!r}: [] or ["ReportBatchItemFailures"]')
         self._check_timestamp()
-        for name, only in _NOT_BUILT.items():
-            if getattr(self, name) != only:
-                raise ConfigurationError(f"{name} is not built yet: leave it {only!r}")
+        self.filters()
 
     def _check_timestamp(self) -> None:
         given = self.starting_position_timestamp
@@ -141,6 +154,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """How many seconds after its arrival a record can still be delivered: its maximum age, or the stream's retention."""
         age = self.maximum_record_age_in_seconds
         return self.retention_in_seconds if age == -1 else min(age, self.retention_in_seconds)
+
+    def filters(self) -> Filters:
+        """``filter_criteria``, ready to be asked about records."""
+        return Filters(self.filter_criteria)
 
     def backoff(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""

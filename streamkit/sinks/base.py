@@ -27,11 +27,12 @@ class _Making(threading.local):
     def on_this_thread(self) -> Iterator[list[Write]]:
         """The list that fills with every write made on this thread, until the context ends."""
         made: list[Write] = []
-        self.made = made
+        # A function may call another one's handler on its own thread.
+        outer, self.made = self.made, made
         try:
             yield made
         finally:
-            self.made = None
+            self.made = outer
 
 
 making = _Making()

@@ -1,11 +1,11 @@
 """What a processor's tests need: events, a mapping on a virtual clock, and a queue and a sink in memory.
 
-``streamkit.testing.contracts`` has the suites for sinks and queues of your own; it needs pytest.
+``streamkit.testing.contracts`` has the suites for sinks, queues and checkpoint stores of your own; it needs pytest.
 """
 
-from .events import kinesis_event
+from .events import kinesis_event, window_event
 from .mapping import Crash, EventSourceMapping
 from .queue import MemoryQueue
 from .sink import MemorySink
 
-__all__ = ["Crash", "EventSourceMapping", "MemoryQueue", "MemorySink", "kinesis_event"]
+__all__ = ["Crash", "EventSourceMapping", "MemoryQueue", "MemorySink", "kinesis_event", "window_event"]

@@ -1,4 +1,4 @@
-"""What every sink and every queue has to do, as suites for your own: subclass one in a test file and fill in its blanks.
+"""What every sink, queue and checkpoint store has to do, as suites for your own: subclass one and fill in its blanks.
 
     class TestLedger(SinkContract):
         @pytest.fixture
@@ -17,19 +17,24 @@ Needs pytest: ``pip install kinesis-streamkit[testing]``.
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
+
+from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..envelope import Envelope, open_envelope
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
 from ..sinks.base import Sink, Write
 
-__all__ = ["FifoQueueContract", "QueueContract", "SinkContract", "message", "stamp"]
+__all__ = ["CheckpointContract", "FifoQueueContract", "QueueContract", "SinkContract", "message", "stamp"]
 
 
 class _StampedRecord(Record):
@@ -241,3 +246,327 @@ def _confirmed(send: Callable[[], Iterable[MessageRefusal]], messages: list[Mess
     except Exception:  # noqa: BLE001  # The seam allows any.
         return []
     return [sent for sent in messages if id(sent) not in refused]
+
+
+# Of the 56 digits that Kinesis gives.
+_NUMBER = 49590338271490256608559692538361571095921575989136588898
+_SHARD = "shardId-000000000000"
+
+
+class CheckpointContract:
+    """Needs a fixture ``store``, a fresh and empty one for each test."""
+
+    def other(self, store: Any) -> Any:
+        """A second store over the same entries, as another process has it. By default the same one."""
+        return store
+
+    def taken(self, store: CheckpointStore, owner: str = "a", shard_id: str = _SHARD) -> Lease:
+        """The shard's lease, taken by ``owner`` as it is now."""
+        lease = store.take("reader", "stream", shard_id, owner, self.entry(store, shard_id))
+        assert lease is not None
+        return lease
+
+    def entry(self, store: CheckpointStore, shard_id: str = _SHARD) -> Lease | None:
+        return store.leases("reader", "stream").get(shard_id)
+
+    def test_has_no_leases_before_the_first_is_taken(self, store: CheckpointStore) -> None:
+        assert store.leases("reader", "stream") == {}
+
+    def test_a_shard_that_nobody_had_is_taken(self, store: CheckpointStore) -> None:
+        lease = store.take("reader", "stream", _SHARD, "a", None, started_at=1700000000.123456)
+
+        assert lease == Lease("reader", "stream", _SHARD, "a", 1, 0, None, False, 1700000000.123456)
+        assert self.other(store).leases("reader", "stream") == {_SHARD: lease}
+
+    def test_a_shard_is_taken_from_its_owner_in_a_new_term(self, store: CheckpointStore) -> None:
+        first = self.taken(store)
+
+        second = self.other(store).take("reader", "stream", _SHARD, "b", first)
+
+        assert second is not None
+        assert (second.owner, second.term) == ("b", first.term + 1)
+        assert self.entry(store) == second
+
+    def test_a_shard_is_not_taken_by_who_has_seen_an_older_entry(self, store: CheckpointStore) -> None:
+        first = self.taken(store)
+        renewed = store.renew(first)
+
+        assert store.take("reader", "stream", _SHARD, "b", None) is None
+        assert store.take("reader", "stream", _SHARD, "b", first) is None
+        assert self.entry(store) == renewed
+        store.give_up(renewed)
+        assert store.take("reader", "stream", _SHARD, "b", renewed) is None
+        assert self.taken(store, "c").owner == "c"
+
+    def test_a_shard_without_an_entry_is_not_taken_by_who_has_seen_one(self, store: CheckpointStore) -> None:
+        seen = Lease("reader", "stream", _SHARD, "a", 1)
+
+        assert store.take("reader", "stream", _SHARD, "b", seen) is None
+        assert store.leases("reader", "stream") == {}
+
+    def test_a_renewal_is_seen_by_the_others(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+
+        renewed = store.renew(lease)
+
+        assert renewed == self.entry(self.other(store))
+        assert (renewed.owner, renewed.term, renewed.beat) == (lease.owner, lease.term, lease.beat + 1)
+        assert store.renew(renewed).beat == lease.beat + 2
+
+    def test_who_takes_a_shard_goes_on_from_its_checkpoint(self, store: CheckpointStore) -> None:
+        first = store.take("reader", "stream", _SHARD, "a", None, started_at=1000.5)
+        assert first is not None
+        store.save(first, _NUMBER)
+        store.end(first, _NUMBER + 1)
+
+        second = self.other(store).take("reader", "stream", _SHARD, "b", first, started_at=2000.5)
+
+        assert second is not None
+        assert (second.checkpoint, second.has_ended, second.started_at) == (_NUMBER + 1, True, 1000.5)
+
+    def test_the_start_is_the_first_that_is_given(self, store: CheckpointStore) -> None:
+        first = self.taken(store)
+        second = store.take("reader", "stream", _SHARD, "b", first, started_at=3.0)
+
+        assert first.started_at is None
+        assert second is not None
+        assert second.started_at == 3.0
+
+    def test_a_checkpoint_moves_up_and_never_down(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+
+        held = []
+        for number in (_NUMBER, _NUMBER + 1, _NUMBER, 0):
+            store.save(lease, number)
+            held.append(self.entry(self.other(store)))
+
+        assert [entry and entry.checkpoint for entry in held] == [_NUMBER, _NUMBER + 1, _NUMBER + 1, _NUMBER + 1]
+
+    @pytest.mark.parametrize(
+        ("lower", "higher"), [(9, 10), (0, 1), (99, 100), (_NUMBER, 10**127), (10**127, 10**128 - 1)]
+    )
+    def test_numbers_of_different_lengths_compare_as_numbers(
+        self, store: CheckpointStore, lower: int, higher: int
+    ) -> None:
+        lease = self.taken(store)
+        for number in (lower, higher, lower):
+            store.save(lease, number)
+
+        entry = self.entry(store)
+
+        assert entry is not None
+        assert entry.checkpoint == higher
+
+    def test_a_checkpoint_is_saved_by_a_lease_that_was_renewed_meanwhile(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+        renewed = store.renew(lease)
+
+        store.save(lease, 1)
+
+        assert self.entry(store) == Lease("reader", "stream", _SHARD, "a", 1, renewed.beat, 1)
+
+    def test_a_renewal_gives_what_was_saved_meanwhile(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+        store.save(lease, 7)
+
+        assert store.renew(lease).checkpoint == 7
+
+    @pytest.mark.parametrize("owner", ["b", "a"])
+    def test_a_lease_of_an_older_term_changes_nothing(self, store: CheckpointStore, owner: str) -> None:
+        stale = self.taken(store)
+        store.save(stale, 5)
+        self.taken(self.other(store), owner)
+        before = self.entry(store)
+
+        with pytest.raises(LeaseLost):
+            store.save(stale, 9)
+        with pytest.raises(LeaseLost):
+            store.save(stale, 1)
+        with pytest.raises(LeaseLost):
+            store.renew(stale)
+        with pytest.raises(LeaseLost):
+            store.end(stale, 9)
+        with pytest.raises(LeaseLost):
+            store.end(stale, None)
+        store.give_up(stale)
+
+        assert self.entry(store) == before
+
+    def test_a_lease_that_was_given_up_changes_nothing(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+        store.save(lease, 5)
+        store.give_up(lease)
+        before = self.entry(store)
+
+        with pytest.raises(LeaseLost):
+            store.save(lease, 9)
+        with pytest.raises(LeaseLost):
+            store.renew(lease)
+        with pytest.raises(LeaseLost):
+            store.end(lease, None)
+
+        assert before is not None
+        assert (before.owner, before.term, before.checkpoint) == ("", lease.term, 5)
+        assert self.entry(store) == before
+
+    def test_a_lease_without_an_entry_makes_none(self, store: CheckpointStore) -> None:
+        lease = Lease("reader", "stream", _SHARD, "a", 1)
+
+        with pytest.raises(LeaseLost):
+            store.save(lease, 1)
+        with pytest.raises(LeaseLost):
+            store.renew(lease)
+        with pytest.raises(LeaseLost):
+            store.end(lease, 1)
+        store.give_up(lease)
+
+        assert store.leases("reader", "stream") == {}
+
+    def test_what_was_given_up_can_be_taken_and_goes_on(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+        store.save(lease, 5)
+        store.give_up(lease)
+
+        taken = self.taken(self.other(store), "b")
+
+        assert (taken.owner, taken.term, taken.checkpoint) == ("b", lease.term + 1, 5)
+
+    @pytest.mark.parametrize(("number", "held"), [(None, 5), (9, 9), (5, 5), (1, 5)])
+    def test_a_shard_ends_with_its_highest_number(self, store: CheckpointStore, number: int | None, held: int) -> None:
+        lease = self.taken(store)
+        store.save(lease, 5)
+
+        store.end(lease, number)
+
+        entry = self.entry(self.other(store))
+        assert entry is not None
+        assert (entry.checkpoint, entry.has_ended) == (held, True)
+
+    def test_an_empty_shard_ends_without_a_number(self, store: CheckpointStore) -> None:
+        store.end(self.taken(store), None)
+
+        entry = self.entry(store)
+        assert entry is not None
+        assert (entry.checkpoint, entry.has_ended) == (None, True)
+
+    def test_what_has_ended_stays_so(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+        store.end(lease, 1)
+        store.save(lease, 2)
+        store.renew(lease)
+        store.give_up(lease)
+
+        assert self.taken(store, "b").has_ended
+
+    def test_a_repeat_of_each_write_is_harmless(self, store: CheckpointStore) -> None:
+        # As where its answer was lost: the client, or the caller, sends it again.
+        lease = store.take("reader", "stream", _SHARD, "a", None)
+        assert lease is not None
+        assert store.take("reader", "stream", _SHARD, "a", None) == lease
+        assert store.renew(lease) == store.renew(lease)
+        for _ in range(2):
+            store.save(lease, 5)
+            store.end(lease, 6)
+        ended = self.entry(store)
+        assert ended == Lease("reader", "stream", _SHARD, "a", 1, lease.beat + 1, 6, True)
+        store.give_up(lease)
+        store.give_up(lease)
+        assert self.entry(store) == Lease("reader", "stream", _SHARD, "", 1, lease.beat + 1, 6, True)
+
+    def test_a_repeat_that_comes_after_the_next_owner_disturbs_nobody(self, store: CheckpointStore) -> None:
+        first = self.taken(store)
+        second = store.take("reader", "stream", _SHARD, "b", first)
+
+        assert store.take("reader", "stream", _SHARD, "a", None) is None
+        store.give_up(first)
+
+        assert self.entry(store) == second
+
+    def test_a_renewal_that_is_repeated_late_does_not_take_a_later_one_back(self, store: CheckpointStore) -> None:
+        # Or who watches the entry would think that its owner has been still since then.
+        lease = self.taken(store)
+        latest = store.renew(store.renew(lease))
+
+        assert store.renew(lease) == latest
+        assert self.entry(store) == latest
+
+    def test_readers_streams_and_shards_are_kept_apart(self, store: CheckpointStore) -> None:
+        places = [("a", "s", "x"), ("b", "s", "x"), ("a", "t", "x"), ("a", "s", "y"), ("as", "", "x"), ("", "as", "x")]
+        places += [("a/b", "c", "x"), ("a", "b/c", "x"), ("a", "b%2Fc", "x"), ("a%2Fb", "c", "x"), ("a/", "c", "x")]
+        for number, place in enumerate(places):
+            lease = store.take(*place, "owner", None)
+            assert lease is not None
+            store.save(lease, number)
+
+        found = [store.leases(reader, stream)[shard_id] for reader, stream, shard_id in places]
+
+        assert [entry.checkpoint for entry in found] == list(range(len(places)))
+        assert [(entry.reader, entry.stream, entry.shard_id) for entry in found] == places
+        assert set(store.leases("a", "s")) == {"x", "y"}
+
+    @pytest.mark.parametrize("name", ["", "with space", "'; DROP TABLE leases; --", "größe", "a/b:c", "x" * 1000])
+    def test_any_name_of_a_reader_will_do(self, store: CheckpointStore, name: str) -> None:
+        lease = store.take(name, "stream", _SHARD, f"owner {name}", None)
+
+        assert lease is not None
+        assert store.leases(name, "stream") == {_SHARD: lease}
+
+    def test_all_shards_of_a_large_stream_are_found(self, store: CheckpointStore) -> None:
+        shard_ids = [f"shardId-{n:012}" for n in range(120)]
+        for shard_id in shard_ids:
+            self.taken(store, shard_id=shard_id)
+
+        assert sorted(store.leases("reader", "stream")) == shard_ids
+
+    def test_of_two_who_take_a_shard_at_once_one_has_it(self, store: CheckpointStore) -> None:
+        seen: Lease | None = None
+        for _ in range(5):
+            takers = _at_once([_taker(self.other(store), owner, seen) for owner in ("a", "b", "c", "d")])
+
+            winners = [lease for lease in takers if lease is not None]
+
+            assert len(winners) == 1
+            assert self.entry(store) == winners[0]
+            seen = winners[0]
+
+    def test_one_lease_is_renewed_and_its_checkpoint_saved_at_once(self, store: CheckpointStore) -> None:
+        lease = self.taken(store)
+
+        def renew() -> Lease:
+            renewed = lease
+            for _ in range(20):
+                renewed = store.renew(renewed)
+            return renewed
+
+        def save(first: int) -> Callable[[], None]:
+            def save_all() -> None:
+                for number in range(first, 40, 2):
+                    store.save(lease, number)
+
+            return save_all
+
+        _at_once([renew, save(0), save(1)])
+
+        assert self.entry(store) == Lease("reader", "stream", _SHARD, "a", 1, lease.beat + 20, 39)
+
+    def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
+        self.taken(store)
+
+        store.close()
+        store.close()
+
+
+def _taker(store: CheckpointStore, owner: str, seen: Lease | None) -> Callable[[], Lease | None]:
+    return lambda: store.take("reader", "stream", _SHARD, owner, seen)
+
+
+def _at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What each returns, all called at the same moment, each in a thread of its own."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        barrier = threading.Barrier(len(calls))
+
+        def run(call: Callable[[], Any]) -> Any:
+            barrier.wait(60)
+            return call()
+
+        return list(threads.map(run, calls))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from ..local.documents import kinesis_record
 
-__all__ = ["kinesis_event"]
+__all__ = ["kinesis_event", "window_event"]
 
 
 def kinesis_event(
@@ -41,6 +42,39 @@ def kinesis_event(
             )
             for n, (data, key) in enumerate(zip(contents, keys, strict=True))
         ]
+    }
+
+
+def window_event(
+    event: Mapping[str, Any] | None = None,
+    *,
+    state: Any = None,
+    start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+    seconds: int = 60,
+    shard_id: str = "shardId-000000000000",
+    stream: str = "stream",
+    is_final: bool = False,
+    is_terminated_early: bool = False,
+) -> dict[str, Any]:
+    """``event`` as a call for a tumbling window has it: ``window_event(kinesis_event(payloads), state=answer["state"])``.
+
+    ``state`` is what the last call for the window has answered, the default that of a new window. Without ``event`` the call
+    has no records, as the one that ends a window may.
+    """
+    records = [] if event is None else list(event["Records"])
+    if records:
+        shard_id, arn = records[0]["eventID"].partition(":")[0], records[0]["eventSourceARN"]
+    else:
+        arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}"
+    edges = {"start": start, "end": start + timedelta(seconds=seconds)}
+    return {
+        "Records": records,
+        "window": {edge: moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for edge, moment in edges.items()},
+        "state": {} if state is None else state,
+        "shardId": shard_id,
+        "eventSourceARN": arn,
+        "isFinalInvokeForWindow": is_final,
+        "isWindowTerminatedEarly": is_terminated_early,
     }
 
 

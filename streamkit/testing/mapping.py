@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ..local.documents import event_of, failure_document, item_of, kinesis_record, read_back
-from ..local.mapping import Action, Discard, Invoke, Item, ShardMapping, Wait
+from ..local.documents import event_of, failure_document, item_of, kinesis_record, read_back, window_fields
+from ..local.mapping import Action, Discard, Idle, Invoke, Item, ShardMapping, Wait, lane_of
 from ..local.settings import Settings
 
 __all__ = ["Crash", "EventSourceMapping", "InvocationTimedOut", "Throttled", "VirtualContext"]
@@ -63,8 +63,10 @@ class _Shard(msgspec.Struct, eq=False):
     shown: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
     # How many of the records the mapping has read.
     read: int = 0
-    # Of its last invocation.
-    request_id: str | None = None
+    # By lane, of its last invocation.
+    request_ids: dict[int, str] = msgspec.field(default_factory=dict)
+    parents: tuple[_Shard, ...] = ()
+    children: tuple[str, ...] = ()
 
 
 class EventSourceMapping:
@@ -75,12 +77,12 @@ class EventSourceMapping:
         mapping.run_until_idle()
 
     ``settings`` are those of ``streamkit.local.settings.Settings``: AWS's names in snake case with AWS's defaults. A setting
-    that is wrong or not built yet is a ConfigurationError (a ValueError), an unknown one a TypeError. What AWS leaves open is
-    said there and in ``streamkit.local.mapping``.
+    that is wrong is a ConfigurationError (a ValueError), an unknown one a TypeError. What AWS leaves open is said there and in
+    ``streamkit.local.lane``.
 
     A record can be delivered as soon as it is put: nothing stands for the second that Lambda's poller may take to see it. The
-    shards' invocations run one after another on the one clock, in turn. Disabled, a mapping keeps its place and its count of
-    attempts; its records go on ageing.
+    invocations of shards and lanes run one after another on the one clock, in turn. Disabled, a mapping keeps its place and
+    its count of attempts; its records go on ageing. ``split_shard`` and ``merge_shards`` reshard the stream at any time.
 
     ``on_failure`` is called with each failure document before anything else happens. What it raises comes out of ``advance``
     and ``run_until_idle``; the document is in ``discarded``, and the records are passed, as Lambda passes them when it can't
@@ -99,6 +101,7 @@ class EventSourceMapping:
         **settings: Any,
     ) -> None:
         self.settings = Settings(**settings)
+        self._filters = self.settings.filters()
         self._function = function
         self._on_failure = on_failure
         self._stream_arn = _STREAM_ARN.format(stream)
@@ -141,11 +144,9 @@ class EventSourceMapping:
         """Put a record into a shard, now; a function can do it too. Its sequence number.
 
         The shard is named, not found by the key; ``explicit_hash_key`` is taken as Kinesis takes it, and Lambda's event does not
-        tell it.
+        tell it. A ValueError where the shard was split or merged: it takes no more.
         """
-        if not 0 <= shard < len(self._shards):
-            raise ValueError(f"shard = {shard!r}: 0 to {len(self._shards) - 1}")
-        target = self._shards[shard]
+        target = self._open(shard)
         with self._lock:
             self._puts += 1
             number = _FIRST_SEQUENCE_NUMBER + shard * 10**40 + self._puts
@@ -158,8 +159,36 @@ class EventSourceMapping:
             arrived_at=self._now,
         )
         target.shown[number] = record
-        target.records.append(item_of(record, self._now))
+        lane = lane_of(partition_key, number, self.settings.parallelization_factor)
+        target.records.append(item_of(record, self._now, lane=lane, is_wanted=self._filters.wants(data)))
         return str(number)
+
+    def split_shard(self, shard: int = 0) -> tuple[int, int]:
+        """Close a shard and open two in its place: their indexes. What the shard holds is delivered before what they get."""
+        parent = self._open(shard)
+        return self._reshard(parent), self._reshard(parent)
+
+    def merge_shards(self, shard: int, adjacent_shard: int) -> int:
+        """Close two shards and open one in their place: its index. What they hold is delivered before what it gets."""
+        first, second = self._open(shard), self._open(adjacent_shard)
+        if first is second:
+            raise ValueError(f"a shard is merged with another one, and not with itself: {shard!r}")
+        return self._reshard(first, second)
+
+    def _open(self, shard: int) -> _Shard:
+        if not 0 <= shard < len(self._shards):
+            raise ValueError(f"shard = {shard!r}: 0 to {len(self._shards) - 1}")
+        target = self._shards[shard]
+        if target.children:
+            raise ValueError(f"{target.id} is closed; its records now go to {' and '.join(target.children)}")
+        return target
+
+    def _reshard(self, *parents: _Shard) -> int:
+        child = _Shard(f"shardId-{len(self._shards):012}", ShardMapping(self.settings), parents=parents)
+        for parent in parents:
+            parent.children += (child.id,)
+        self._shards.append(child)
+        return len(self._shards) - 1
 
     def enable(self) -> None:
         """Start or go on delivering: the first time from the starting position, later from where it stopped."""
@@ -229,7 +258,7 @@ class EventSourceMapping:
     def _run_what_is_due(self, until: float) -> float | None:
         """One step of each shard. When to go on; None where nothing is left to do by then."""
         due: list[float] = []
-        for shard in self._shards:
+        for shard in list(self._shards):
             if not self._is_enabled or self._now > until:
                 return None
             action = self._next(shard)
@@ -244,39 +273,48 @@ class EventSourceMapping:
         return min(due, default=None)
 
     def _next(self, shard: _Shard) -> Action:
+        if not all(parent.mapping.is_over for parent in shard.parents):
+            return Idle()
         if shard.read < len(shard.records):
             arrived = shard.records[shard.read :]
             shard.read = len(shard.records)
             shard.mapping.add([item for item in arrived if item.arrived_at >= self._reads_since], self._now)
+        shard.mapping.caught_up(self._now)
+        if shard.children:
+            shard.mapping.end()
         return shard.mapping.next(self._now)
 
     def _invoke(self, shard: _Shard, action: Invoke) -> None:
-        shard.request_id = self._new_request_id()
+        request_id = shard.request_ids[action.lane] = self._new_request_id()
         ends_at = _to_the_microsecond(self._now + self.settings.function_timeout_in_seconds)
-        context = VirtualContext(shard.request_id, lambda: self._now, ends_at)
+        context = VirtualContext(request_id, lambda: self._now, ends_at)
+        event = event_of(action.items, action.window, shard_id=shard.id, event_source_arn=self._stream_arn)
         response: Any
         self._ends_at = ends_at
         try:
-            response = read_back(self._function(event_of(action.items), context))
+            response = read_back(self._function(event, context))
             if self._now >= ends_at:
                 raise InvocationTimedOut("the function went on after its time was up")
         except (Exception, InvocationTimedOut, Crash, SystemExit) as error:  # noqa: BLE001  # Lambda survives any function.
             # It was too late, whatever the function made of that.
             response = error if self._now < ends_at else InvocationTimedOut(str(error))
         except Throttled:
-            shard.mapping.throttled(self._now)
+            shard.mapping.throttled(self._now, action.lane)
             return
         except BaseException:
-            shard.mapping.failed(self._now)
+            shard.mapping.failed(self._now, action.lane)
             raise
         finally:
             self._ends_at = None
         # All deliveries share what is shown of a record: a day of redeliveries has to fit into memory.
-        self.invocations.append(({"Records": [shard.shown[item.sequence_number] for item in action.items]}, response))
+        shown: dict[str, Any] = {"Records": [shard.shown[item.sequence_number] for item in action.items]}
+        if action.window is not None:
+            shown |= window_fields(action.window, shard.id, self._stream_arn)
+        self.invocations.append((shown, response))
         if isinstance(response, BaseException):
-            shard.mapping.failed(self._now)
+            shard.mapping.failed(self._now, action.lane)
         else:
-            shard.mapping.answered(response, self._now)
+            shard.mapping.answered(response, self._now, action.lane)
 
     def _discard(self, shard: _Shard, action: Discard) -> None:
         document = failure_document(
@@ -285,7 +323,7 @@ class EventSourceMapping:
             shard_id=shard.id,
             function_arn=_FUNCTION_ARN,
             now=self._now,
-            request_id=shard.request_id if action.invocations else self._new_request_id(),
+            request_id=shard.request_ids[action.lane] if action.invocations else self._new_request_id(),
         )
         self.discarded.append(document)
         if self._on_failure is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamkit.local.container import Container
-from streamkit.local.runner import RealContext
+from streamkit.local.context import RealContext
 
 
 def test_invocations_wait_for_each_other() -> None:

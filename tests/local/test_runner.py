@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,8 +27,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from streamkit.checkpoints.base import CheckpointStore
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
-from streamkit.local.runner import Progress, Runner
+from streamkit.local.context import Clock
+from streamkit.local.kinesis import KinesisStream
+from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
+from streamkit.local.status import ShardStatus
 
 REPORTS = ["ReportBatchItemFailures"]
 FIRST, SECOND = "shardId-000000000000", "shardId-000000000001"
@@ -117,14 +120,17 @@ def make_runner(
     stream: str,
     *,
     checkpoints: CheckpointStore | None = None,
-    on_failure: Callable[[dict[str, Any]], Any] | None = None,
+    on_failure: Callable[[dict[str, Any], Sequence[dict[str, Any]]], Any] | None = None,
+    lease_seconds: float = 10.0,
+    clock: Clock | None = None,
     **settings: Any,
 ) -> Runner:
     return Runner(
         lambda: seen,
-        client=client,
-        stream=stream,
+        stream=KinesisStream(client, stream),
         name="reader",
+        lease_seconds=lease_seconds,
+        clock=clock,
         checkpoints=MemoryCheckpoints() if checkpoints is None else checkpoints,
         settings=Settings(**{"backoff_in_seconds": 0.001, "function_response_types": REPORTS, **settings}),
         on_failure=on_failure,
@@ -165,11 +171,11 @@ def running(runner: Runner) -> Iterator[Running]:
     thread.end()
 
 
-def run_until(runner: Runner, seen: Function, count: int) -> list[Progress]:
+def run_until(runner: Runner, seen: Function, count: int) -> list[ShardStatus]:
     """Run until so many records have been delivered."""
     with running(runner):
         seen.wait_for(lambda: len(seen.texts) >= count)
-    return runner.progress
+    return runner.statuses
 
 
 class Proxy:
@@ -209,6 +215,7 @@ class Scripted:
         self.timestamp_of: Callable[[datetime], Any] = lambda moment: moment
         self._parents = parents or {}
         self.reads = 0
+        self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *arguments, **options: None))
 
     def describe_stream_summary(self, **arguments: Any) -> Any:
         arn = f"arn:aws:kinesis:us-east-1:000000000000:stream/{arguments['StreamName']}"
@@ -243,6 +250,11 @@ class Scripted:
         ]
         following = {"NextShardIterator": f"{shard_id} {read + 1}"} if read + 1 < len(reads) else {}
         return {"Records": records, "MillisBehindLatest": 1500, **following}
+
+
+def checkpoint(checkpoints: CheckpointStore, stream: str, shard_id: str) -> int | None:
+    lease = checkpoints.leases("reader", stream).get(shard_id)
+    return lease.checkpoint if lease else None
 
 
 def refusal(code: str, status: int = 400) -> ClientError:
@@ -324,7 +336,11 @@ class TestDelivery:
             return made[-1]
 
         runner = Runner(
-            make, client=client, stream=stream, name="reader", checkpoints=MemoryCheckpoints(), settings=Settings()
+            make,
+            stream=KinesisStream(client, stream),
+            name="reader",
+            checkpoints=MemoryCheckpoints(),
+            settings=Settings(),
         )
         with running(runner):
             assert all_made.wait(LONG)
@@ -446,7 +462,7 @@ class TestCheckpoints:
         checkpoints = MemoryCheckpoints()
         held = []
         put(client, stream, *"abc")
-        seen = Function(lambda texts: held.append(checkpoints.get("reader", stream, FIRST)))
+        seen = Function(lambda texts: held.append(checkpoint(checkpoints, stream, FIRST)))
 
         run_until(make_runner(seen, client, stream, checkpoints=checkpoints, batch_size=1), seen, 3)
 
@@ -460,7 +476,7 @@ class TestCheckpoints:
 
         run_until(make_runner(seen, client, stream, checkpoints=checkpoints), seen, 20)
 
-        assert checkpoints.get("reader", stream, FIRST) == int(read_all(client, stream)[1]["SequenceNumber"])
+        assert checkpoint(checkpoints, stream, FIRST) == int(read_all(client, stream)[1]["SequenceNumber"])
 
     def test_a_killed_reader_resumes_with_nothing_lost_and_one_batch_a_shard_repeated_at_most(
         self, client: Any, moto_endpoint: str, tmp_path: Path
@@ -493,6 +509,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[4:]
 from tests.local.test_runner import connect
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
+from streamkit.local.kinesis import KinesisStream
 from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
 
@@ -504,11 +521,11 @@ def function(event, context):
 endpoint, stream, path = sys.argv[1:4]
 Runner(
     lambda: function,
-    client=connect(endpoint),
-    stream=stream,
+    stream=KinesisStream(connect(endpoint), stream),
     name="reader",
     checkpoints=SqliteCheckpoints(path),
     settings=Settings(batch_size=10),
+    lease_seconds=1,
 ).run()
 """
 
@@ -562,18 +579,19 @@ class TestReadingThatFails:
         assert FIRST in line
 
     def test_the_wait_grows_with_each_failure_up_to_a_limit_and_starts_anew_after_a_success(
-        self, client: Any, stream: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, client: Any, stream: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         # A clock that is past the next read at each look, so that no wait is waited out.
         ticks = itertools.count(0, 20)
-        clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), time=time.time)
-        monkeypatch.setattr("streamkit.local.runner.time", clock)
+        clock = Clock(time.time, lambda: float(next(ticks)))
         throttled = [refusal("ProvisionedThroughputExceededException") for _ in range(8)]
         proxy = Proxy(client, *throttled)
         seen = Function()
         put(client, stream, "a")
 
-        with running(make_runner(seen, proxy, stream, function_timeout_in_seconds=900)):
+        with running(
+            make_runner(seen, proxy, stream, function_timeout_in_seconds=900, lease_seconds=10**6, clock=clock)
+        ):
             seen.wait_for(lambda: len(seen.batches) == 1)
             proxy.errors.append(refusal("ProvisionedThroughputExceededException"))
             put(client, stream, "b")
@@ -731,7 +749,11 @@ class TestFunctionThatFails:
             raise ImportError("no such module")
 
         runner = Runner(
-            make, client=client, stream=stream, name="reader", checkpoints=MemoryCheckpoints(), settings=Settings()
+            make,
+            stream=KinesisStream(client, stream),
+            name="reader",
+            checkpoints=MemoryCheckpoints(),
+            settings=Settings(),
         )
 
         with pytest.raises(ImportError, match="no such module"):
@@ -755,7 +777,7 @@ class TestDiscards:
             checkpoints=checkpoints,
             batch_size=1,
             maximum_retry_attempts=2,
-            on_failure=documents.append,
+            on_failure=lambda document, records: documents.append(document),
         )
 
         (progress,) = run_until(runner, seen, 4)
@@ -773,7 +795,7 @@ class TestDiscards:
         assert document["KinesisBatchInfo"]["shardId"] == FIRST
         assert document["KinesisBatchInfo"]["streamArn"].endswith(f":stream/{stream}")
         assert progress.discarded == 1
-        assert checkpoints.get("reader", stream, FIRST) == int(second["SequenceNumber"])
+        assert checkpoint(checkpoints, stream, FIRST) == int(second["SequenceNumber"])
 
     def test_without_a_destination_they_are_logged_without_their_data(
         self, client: Any, stream: str, caplog: pytest.LogCaptureFixture
@@ -791,8 +813,8 @@ class TestDiscards:
     ) -> None:
         checkpoints, told = MemoryCheckpoints(), list[Any]()
 
-        def on_failure(document: dict[str, Any]) -> None:
-            told.append((document, checkpoints.get("reader", stream, FIRST)))
+        def on_failure(document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+            told.append((document, checkpoint(checkpoints, stream, FIRST)))
             if len(told) < 3:
                 raise ConnectionError("nobody there")
 
@@ -820,7 +842,7 @@ class TestDiscards:
         checkpoints = MemoryCheckpoints()
         refused = threading.Event()
 
-        def on_failure(document: dict[str, Any]) -> None:
+        def on_failure(document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
             refused.set()
             raise ConnectionError("nobody there")
 
@@ -831,8 +853,8 @@ class TestDiscards:
         with running(runner):
             assert refused.wait(LONG)
 
-        assert checkpoints.get("reader", stream, FIRST) is None
-        assert runner.progress[0].discarded == 0
+        assert checkpoint(checkpoints, stream, FIRST) is None
+        assert runner.statuses[0].discarded == 0
         run_until(make_runner(second, client, stream, **settings), second, 2)
         assert second.texts == ["a", "b"]
 
@@ -844,7 +866,7 @@ class TestDiscards:
         seen = Function()
         client = Scripted({FIRST: [[b"a"]]}, age_in_hours=age_in_hours)
 
-        make_runner(seen, client, "s", on_failure=documents.append).run()
+        make_runner(seen, client, "s", on_failure=lambda document, records: documents.append(document)).run()
 
         assert seen.texts == (["a"] if is_delivered else [])
         conditions = [document["requestContext"]["condition"] for document in documents]
@@ -868,7 +890,7 @@ class TestEnd:
         thread.end()
 
         assert seen.texts == ["a"]
-        assert checkpoints.get("reader", stream, FIRST) == int(read_all(client, stream)[0]["SequenceNumber"])
+        assert checkpoint(checkpoints, stream, FIRST) == int(read_all(client, stream)[0]["SequenceNumber"])
         assert seen.closed == 1
 
     def test_stop_does_not_wait_for_a_backoff_or_a_window(self, client: Any, stream: str) -> None:
@@ -892,8 +914,8 @@ class TestEnd:
         make_runner(seen, client, "s", checkpoints=checkpoints).run()
 
         assert sorted(seen.texts) == ["a", "b", "c"]
-        assert checkpoints.get("reader", "s", FIRST) == 2
-        assert checkpoints.get("reader", "s", SECOND) == 1
+        assert checkpoint(checkpoints, "s", FIRST) == 2
+        assert checkpoint(checkpoints, "s", SECOND) == 1
 
     def test_a_shard_that_has_ended_still_retries_what_failed(self) -> None:
         seen = Function(lambda texts: 1 / 0 if len(seen.batches) < 3 else None)
@@ -902,13 +924,6 @@ class TestEnd:
 
         assert seen.texts == ["a", "a", "a"]
 
-    def test_a_resharded_stream_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
-        client = Scripted({FIRST: [[]], SECOND: [[]]}, parents={SECOND: FIRST})
-
-        make_runner(Function(), client, "s").run()
-
-        assert "resharded" in caplog.text
-
 
 class TestMemory:
     @pytest.mark.parametrize(
@@ -916,9 +931,7 @@ class TestMemory:
         [(b"x", 400, 3), (b"x" * 1024 * 1024, 8, 2)],
         ids=["a thousand records", "16 MiB"],
     )
-    def test_reading_pauses_while_enough_is_held(
-        self, payload: bytes, in_a_read: int, reads: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_reading_pauses_while_enough_is_held(self, payload: bytes, in_a_read: int, reads: int) -> None:
         client = Scripted({FIRST: [[payload] * in_a_read] * 20})
         runner: Runner
 
@@ -934,18 +947,24 @@ class TestMemory:
 
         ticks = itertools.count()
         runner = make_runner(
-            Function(fails), client, "s", batch_size=1, backoff_in_seconds=3600, maximum_backoff_in_seconds=3600
+            Function(fails),
+            client,
+            "s",
+            lease_seconds=10**6,
+            clock=Clock(time.time, monotonic),
+            batch_size=1,
+            backoff_in_seconds=3600,
+            maximum_backoff_in_seconds=3600,
         )
-        monkeypatch.setattr("streamkit.local.runner.time", SimpleNamespace(monotonic=monotonic, time=time.time))
 
         runner.run()
 
         assert client.reads == reads
-        assert runner.progress[0].backlog == reads * in_a_read - 1
+        assert runner.statuses[0].backlog == reads * in_a_read - 1
 
     def test_progress_says_how_far_behind_it_is(self) -> None:
         runner = make_runner(Function(), Scripted({FIRST: [[b"a"]]}), "s")
 
         runner.run()
 
-        assert runner.progress[0].behind == 1.5
+        assert runner.statuses[0].behind == 1.5

@@ -86,19 +86,6 @@ def test_a_value_of_another_kind_is_refused_by_name(name: str, value: Any) -> No
         Settings(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("parallelization_factor", 2),
-        ("tumbling_window_in_seconds", 60),
-        ("filter_criteria", {"Filters": [{"Pattern": "{}"}]}),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{name} is not built yet"):
-        Settings(**{name: value})
-
-
 def test_an_unknown_setting_is_a_type_error_that_names_it() -> None:
     with pytest.raises(TypeError, match="batchsize"):
         Settings(batchsize=10)  # type: ignore[call-arg]  # What the test is about.

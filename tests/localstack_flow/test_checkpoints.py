@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from streamkit.checkpoints.dynamodb import DynamoDbCheckpoints
 
 from .conftest import Connect

@@ -177,8 +177,8 @@ class TestDelivery:
     def test_settings_are_checked_when_the_mapping_is_made(self) -> None:
         with pytest.raises(ValueError, match="batch_size"):
             EventSourceMapping(lambda event, context: None, batch_size=0)
-        with pytest.raises(ValueError, match="parallelization_factor is not built yet"):
-            EventSourceMapping(lambda event, context: None, parallelization_factor=2)
+        with pytest.raises(ValueError, match="parallelization_factor"):
+            EventSourceMapping(lambda event, context: None, parallelization_factor=11)
         with pytest.raises(TypeError, match="batchsize"):
             EventSourceMapping(lambda event, context: None, batchsize=10)
 

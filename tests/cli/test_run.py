@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from streamkit import cli
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.envelope import open_envelope
 
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "NO_PROXY": "127.0.0.1",
-}
+from .process import ended, error_of, put, running
 
 # What was processed goes into a file, a line for each record; "bad" ones fail, as often as they come.
 PROGRAM = """
@@ -48,67 +39,10 @@ handler = lambda_handler(Orders)
 """
 
 
-@pytest.fixture(scope="module")
-def kinesis(moto_endpoint: str) -> Iterator[Any]:
-    client = connect("kinesis", moto_endpoint)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def sqs(moto_endpoint: str) -> Iterator[Any]:
-    client = connect("sqs", moto_endpoint)
-    yield client
-    client.close()
-
-
-def connect(service: str, endpoint: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="nobody",
-        aws_secret_access_key="nothing",
-    )
-
-
-@pytest.fixture
-def stream(kinesis: Any) -> str:
-    name = f"cli-{uuid.uuid4().hex}"
-    kinesis.create_stream(StreamName=name, ShardCount=2)
-    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
-    return name
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "orders.py").write_text(PROGRAM)
     return tmp_path
-
-
-def put(kinesis: Any, stream: str, *data: str) -> None:
-    kinesis.put_records(StreamName=stream, Records=[{"Data": one, "PartitionKey": one} for one in data])
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "streamkit.cli", *arguments]
-
-
-@contextmanager
-def running(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """``streamkit run`` in ``folder``; ended for certain when the block ends."""
-    process = subprocess.Popen(
-        command("run", *arguments),
-        cwd=folder,
-        env={**os.environ, **ENVIRONMENT, **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def done(folder: Path, lines: int) -> list[str]:
@@ -137,7 +71,7 @@ def test_a_run_processes_a_stream_until_it_is_told_to_stop(
     assert f"{stream}/shardId-000000000000: 5 records, " in log
     assert f"{stream}/shardId-000000000001: stopped after " in log
     positions = SqliteCheckpoints(folder / "positions.sqlite")
-    assert all(positions.get("orders", stream, f"shardId-00000000000{n}") is not None for n in range(2))
+    assert all(positions.leases("orders", stream)[f"shardId-00000000000{n}"].checkpoint is not None for n in range(2))
     positions.close()
 
 
@@ -150,7 +84,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(
 
     with running(folder, *arguments):
         done(folder, 10)
-        while not all(positions.get("mine", stream, f"shardId-00000000000{n}") for n in range(2)):
+        while not all(lease.checkpoint for lease in positions.leases("mine", stream).values()):
             time.sleep(0.05)
     positions.close()
     put(kinesis, stream, "10", "11")
@@ -200,18 +134,6 @@ def test_the_settings_of_the_mapping_are_options(kinesis: Any, stream: str, fold
     assert "1 old" not in (folder / "done").read_text().splitlines()
 
 
-def error_of(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
-    """The exit code and the last line of a command that ends by itself."""
-    ended = subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env={**os.environ, **ENVIRONMENT, **environment},
-        capture_output=True,
-        text=True,
-    )
-    return ended.returncode, ended.stderr.splitlines()[-1]
-
-
 def test_a_stream_that_is_not_there_is_named(folder: Path, moto_endpoint: str) -> None:
     code, line = error_of(folder, "run", "orders:handler", "--stream", "nowhere", "--endpoint-url", moto_endpoint)
 
@@ -245,12 +167,12 @@ def test_without_boto3_it_says_what_to_install(folder: Path) -> None:
     # `python -m` finds what is in the current folder first.
     assert error_of(folder, "run", "orders:handler", "--stream", "orders") == (
         1,
-        "streamkit: streamkit run needs boto3: pip install 'kinesis-streamkit[aws]'",
+        "streamkit: this command needs boto3: pip install 'kinesis-streamkit[cli]'",
     )
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tail"], [], ["run", "orders", "--stream", "orders"], ["run", "orders:handler"]]
+    "arguments", [["tail"], ["nothing"], ["run", "orders", "--stream", "orders"], ["run", "orders:handler"]]
 )
 def test_what_is_typed_wrong_is_an_error_of_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -265,12 +187,143 @@ def test_the_command_is_installed_and_its_import_is_light() -> None:
         "import sys; from importlib.metadata import entry_points\n"
         "(command,) = entry_points(group='console_scripts', name='streamkit')\n"
         "assert callable(command.load())\n"
-        "assert not {'boto3', 'sqlite3', 'streamkit.local.runner'} & set(sys.modules)"
+        "assert not {'boto3', 'sqlite3', 'rich', 'streamkit.local.runner'} & set(sys.modules)"
     )
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_bare_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert "A first session" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["run", "put", "tail", "lag"])
+def test_the_help_of_each_command_shows_examples_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+
+    text = capsys.readouterr().out
+    assert f"examples:\n  streamkit {name} orders" in text
+    assert "exit code: 0" in text
+
+
+def test_a_run_writes_json_lines_and_what_the_function_prints_goes_elsewhere(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    with (folder / "orders.py").open("a") as program:
+        program.write("Orders.on_failure = __import__('streamkit').Block()\nprint('printed')\n")
+    put(kinesis, stream, *map(str, range(10)))
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--json"]
+
+    with running(folder, *arguments) as process:
+        done(folder, 10)
+        process.terminate()
+        out, log = process.communicate(timeout=60)
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 0
+    assert "printed" in log
+    batches = [line for line in lines if line["type"] == "invocation"]
+    assert sum(batch["records"] for batch in batches) == 10
+    assert {batch["stream"] for batch in batches} == {stream}
+    assert lines[-1]["type"] == "summary"
+    assert lines[-1]["total"]["records"] == 10
+    assert lines[-1]["total"]["dead_letters"] == 0
+    assert {shard["shard_id"]: shard["checkpoint"] for shard in lines[-1]["shards"]} == {
+        batch["shard_id"]: batch["last"] for batch in batches
+    }
+
+
+def test_an_error_is_a_json_line_too(folder: Path, moto_endpoint: str) -> None:
+    arguments = ["orders:handler", "--stream", "nowhere", "--endpoint-url", moto_endpoint, "--json"]
+
+    one = ended(folder, "run", *arguments)
+
+    error, summary = (json.loads(line) for line in one.stdout.splitlines())
+    assert one.returncode == 1
+    assert error["type"] == "error"
+    assert "ResourceNotFoundException" in error["message"]
+    assert summary["type"] == "summary"
+
+
+def test_a_closed_output_ends_a_run_and_fails_no_invocation(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    put(kinesis, stream, *map(str, range(40)))
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--json", "--batch-size", "2"]
+
+    with running(folder, *arguments) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert process.wait(60) == 0
+
+    assert "failed" not in log
+
+
+# Its first record takes until the file `go` is there.
+SLOW = (
+    PROGRAM
+    + """
+import time
+def process(self, record):
+    open("begun", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    open("done", "a").write("1 x\\n")
+Orders.process = process
+"""
+)
+
+
+def begun(folder: Path) -> None:
+    until = time.monotonic() + 60
+    while not (folder / "begun").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str, number: signal.Signals
+) -> None:
+    (folder / "orders.py").write_text(SLOW)
+    put(kinesis, stream, "1")
+
+    with running(folder, "orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint) as process:
+        begun(folder)
+        process.send_signal(number)
+        assert process.stderr is not None
+        assert "stopping after the batch in hand; again to stop at once\n" in iter(process.stderr.readline, "")
+        process.send_signal(number)
+        # Ended by the signal itself, which a shell shows as 128 and its number.
+        assert process.wait(60) == -number
+
+    assert not (folder / "done").exists()
+
+
+def test_the_batch_in_hand_is_finished_and_checkpointed_upon_the_first_signal(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    (folder / "orders.py").write_text(SLOW)
+    put(kinesis, stream, "1")
+
+    with running(folder, "orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint) as process:
+        begun(folder)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "stopping after the batch in hand; again to stop at once\n" in iter(process.stderr.readline, "")
+        (folder / "go").touch()
+        assert process.wait(60) == 0
+
+    positions = SqliteCheckpoints(folder / "streamkit.sqlite")
+    assert any(lease.checkpoint for lease in positions.leases("orders", stream).values())
+    positions.close()
 
 
 def test_the_log_of_a_run_never_holds_a_payload(

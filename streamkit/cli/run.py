@@ -1,0 +1,294 @@
+"""``streamkit run``: a function on a stream, as Lambda runs it behind an event source mapping."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError
+from .checkpoints import IN_MEMORY, add_checkpoints, open_checkpoints
+from .connection import add_connection, connected
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..checkpoints.base import CheckpointStore
+    from ..local.destinations import Destination
+    from ..local.settings import Settings
+    from .board import Board
+    from .view import View
+
+__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
+
+NAME = "run"
+SUMMARY = "run a function on a stream, as an event source mapping of Lambda does"
+DESCRIPTION = """\
+Run a function on a stream, as Lambda does behind an event source mapping: the same batches, retries and answers, from the
+same JSON. A checkpoint is saved after each answer, so a run that ends in whatever way goes on from there.
+
+In a terminal it shows its shards as they move; elsewhere it writes a line for each invocation to stderr.
+Ctrl-C (or SIGTERM) finishes the batch in hand, flushes its writes and saves its checkpoint; a second one stops at once, and
+the batch in hand is delivered again by the next run."""
+EPILOG = """\
+examples:
+  streamkit run orders:handler --stream orders
+      the `handler = lambda_handler(Orders)` of orders.py, from its checkpoints on; at first from the oldest record
+  streamkit run orders:handler --stream orders --starting-position LATEST --batch-size 500
+      at first from what arrives from now on; 500 records at once
+  streamkit run orders:handler --stream orders --retry-queue $RETRIES
+      with a Divert policy: the queue of failed records triggers the function too
+  streamkit run orders:handler --stream orders --json | jq 'select(.type == "summary")'
+
+columns of the live view:
+  position   the last sequence number below which everything is settled
+  age        seconds between now and the newest record that was not read yet; 0 when caught up
+  failed batches, retries   batches that did not succeed as a whole, and how often one was tried again
+  diverted, dead letters    records that the function has sent aside; – where it does not say (not a lambda_handler)
+  given up   records past --maximum-retry-attempts or their age: their failure documents went to --on-failure, or to the log
+
+--json writes one object a line to stdout, told apart by "type":
+  invocation   a batch, before it is invoked: source, stream, shard_id, records, first, last; for a queue: queue, records
+  shards       every few seconds while something changes: one object for each shard
+  summary      at the end: total, and the shards once more
+  error        why it ended, where it did not end well
+  Ages are seconds, times are ISO 8601 in UTC, positions are texts. What the function prints goes to stderr.
+
+--region, --profile and --endpoint-url are for the stream and the retry queue; the function's own sinks and queues take theirs
+from the environment, as in Lambda.
+
+exit code: 0 when told to stop, 1 when something went wrong, 2 for what was typed wrong, 130 or 143 when stopped at once."""
+
+_SETTINGS: dict[str, type] = {
+    "batch_size": int,
+    "maximum_batching_window_in_seconds": float,
+    "maximum_retry_attempts": int,
+    "maximum_record_age_in_seconds": int,
+    "parallelization_factor": int,
+    "tumbling_window_in_seconds": int,
+    "starting_position_timestamp": float,
+    "function_timeout_in_seconds": float,
+}
+
+
+def add_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "handler", metavar="MODULE:HANDLER", type=_handler_name, help="where the function is: orders:handler"
+    )
+    run.add_argument("--stream", required=True, metavar="NAME", help="the Kinesis stream to read")
+    run.add_argument("--name", help="whose checkpoints these are; by default the processor's name")
+    add_checkpoints(run, f"where positions are kept; {IN_MEMORY} forgets them at the end")
+    run.add_argument(
+        "--create-table", action="store_true", help="make the DynamoDB table of --checkpoints where it is not there yet"
+    )
+    run.add_argument(
+        "--lease-seconds",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="how long the shards of a run that died stay its own (%(default)g); the same for all runs of a name",
+    )
+    run.add_argument(
+        "--consumer", metavar="ARN", help="a registered consumer of the stream: read by enhanced fan-out, as that"
+    )
+    run.add_argument(
+        "--on-failure",
+        metavar="ARN",
+        help="where failure documents of records that were given up go: an SQS queue, an SNS topic or an S3 bucket",
+    )
+    run.add_argument("--retry-queue", metavar="URL", help="an SQS queue that triggers the function too")
+    form = run.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON lines on stdout, for programs")
+    form.add_argument("--plain", action="store_true", help="plain lines in a terminal too")
+    mapping = run.add_argument_group("event source mapping", "the names and defaults are AWS's")
+    for name, kind in _SETTINGS.items():
+        mapping.add_argument(_option(name), type=kind, metavar="N", default=argparse.SUPPRESS)
+    mapping.add_argument("--bisect-batch-on-function-error", action="store_true", default=argparse.SUPPRESS)
+    mapping.add_argument(
+        "--starting-position", choices=("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"), default=argparse.SUPPRESS
+    )
+    mapping.add_argument(
+        "--filter",
+        dest="filter_criteria",
+        metavar="PATTERN",
+        action="append",
+        default=argparse.SUPPRESS,
+        help="""deliver what matches, such as '{"data": {"type": ["order"]}}'; given several times, what matches one of them""",
+    )
+    mapping.add_argument(
+        "--report-batch-item-failures",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the function answers what has failed, as streamkit's do",
+    )
+    add_connection(run)
+
+
+def command(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    signals = _Signals()
+    from .board import Board
+
+    board = Board()
+    with _view(options, board, signals.stop) as view:
+        signals.view = view
+        # Now, and not before: a logger keeps the stderr that it was made with, and the view has put its own there.
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+        _run(options, settings, board, signals, view)
+    return 0
+
+
+def _run(options: argparse.Namespace, settings: Settings, board: Board, signals: _Signals, view: View) -> None:
+    function = _load(options.handler)
+    with ExitStack() as stack:
+        if hasattr(function, "close"):
+            stack.callback(function.close)
+        client = stack.enter_context(connected(options, options.stream))
+        from ..handler import Handler
+        from ..local.container import LONGEST_TIMEOUT, Container
+        from ..local.kinesis import KinesisStream
+        from ..local.queue_runner import QueueRunner
+        from ..local.runner import Runner
+        from .board import Tally
+
+        container = Container(function, settings.function_timeout_in_seconds, view.announce)
+        if isinstance(function, Handler) and function.observer is None:
+            board.tally = function.observer = Tally()
+        checkpoints = open_checkpoints(
+            options.checkpoints,
+            lambda: stack.enter_context(connected(options, options.stream, "dynamodb", read_timeout=3.0)),
+        )
+        stack.callback(checkpoints.close)
+        if options.create_table:
+            _create_table(checkpoints, options.checkpoints)
+        runner = Runner(
+            lambda: container,
+            stream=KinesisStream(client, options.stream, consumer_arn=options.consumer),
+            name=options.name or _name(function, options.handler),
+            checkpoints=checkpoints,
+            lease_seconds=options.lease_seconds,
+            on_failure=_on_failure(options, stack),
+            # A caller's time-out would include its wait for the others' invocations; the container keeps the function's.
+            settings=_settings(options, function_timeout_in_seconds=LONGEST_TIMEOUT),
+        )
+        board.statuses = lambda: list(runner.statuses)
+        signals.stops.append(runner.stop)
+        if options.retry_queue:
+            sqs = stack.enter_context(connected(options, options.stream, "sqs"))
+            retries = QueueRunner(container, options.retry_queue, sqs, function_timeout_in_seconds=LONGEST_TIMEOUT)
+            board.queue = retries.counts
+            thread = threading.Thread(target=retries.run, name="streamkit retry queue")
+            signals.stops.append(retries.stop)
+            stack.callback(thread.join)
+            stack.callback(retries.stop)
+            thread.start()
+        runner.run()
+
+
+def _create_table(checkpoints: CheckpointStore, place: str) -> None:
+    from ..checkpoints.dynamodb import DynamoDbCheckpoints
+
+    if not isinstance(checkpoints, DynamoDbCheckpoints):
+        raise ConfigurationError(f"--create-table goes with --checkpoints dynamodb:TABLE; {place} is none")
+    checkpoints.create_table()
+
+
+def _on_failure(options: argparse.Namespace, stack: ExitStack) -> Destination | None:
+    """Where failure documents go; None for the log."""
+    if options.on_failure is None:
+        return None
+    from ..local.destinations import destination
+
+    # An ARN that is none gets its error from `destination`, which takes no client for it.
+    service = (options.on_failure.split(":") + [""] * 3)[2]
+    is_known = service in ("sqs", "sns", "s3")
+    client = stack.enter_context(connected(options, options.stream, service)) if is_known else None
+    return destination(options.on_failure, client=client)
+
+
+def _view(options: argparse.Namespace, board: Board, stop: Callable[[], None]) -> View:
+    from .view import JsonView, PlainView
+
+    if options.json:
+        return JsonView(board, options.stream, stop)
+    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if is_terminal and not options.plain:
+        try:
+            from .live import LiveView
+        except ImportError:
+            say("for a live view of the shards: pip install 'kinesis-streamkit[cli]'")
+        else:
+            return LiveView(board, options.stream, stop, title=f"{options.stream} → {options.handler}")
+    return PlainView(board, options.stream, stop)
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first ends the run after what is in hand, the second at once."""
+
+    def __init__(self) -> None:
+        #: What ends the readers; empty until there is something in hand to finish.
+        self.stops: list[Callable[[], None]] = []
+        self.view: View | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._first)
+
+    def stop(self) -> None:
+        for one in self.stops:
+            one()
+
+    def _first(self, number: int, frame: object) -> None:
+        if not self.stops:
+            raise SystemExit(128 + number)
+        for other in (signal.SIGTERM, signal.SIGINT):
+            # The kernel's own way works whatever the function is doing, but never on the first process of a container.
+            signal.signal(other, signal.SIG_DFL if os.getpid() != 1 else lambda n, _: os._exit(128 + n))
+        if self.view is not None:
+            self.view.stopping()
+        self.stop()
+
+
+def _settings(options: argparse.Namespace, **others: Any) -> Settings:
+    from ..local.settings import Settings
+
+    given = {name: getattr(options, name) for name in Settings.__struct_fields__ if hasattr(options, name)}
+    if options.report_batch_item_failures:
+        given["function_response_types"] = ("ReportBatchItemFailures",)
+    return Settings(**given | others)
+
+
+def _load(name: str) -> Callable[[Any, Any], Any]:
+    """The function at ``module:attribute``, looked for in the current folder too."""
+    sys.path.insert(0, "")
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # The module is there; what it imports is not.
+        raise ConfigurationError(f"there is no module {module_name} here or among what is installed") from None
+    function: Any = getattr(module, attribute, None)
+    if not callable(function):
+        raise ConfigurationError(f"{module_name} has no function {attribute!r}: `{attribute} = lambda_handler(…)`")
+    return function  # type: ignore[no-any-return]  # Any callable is taken for a handler, as Lambda does.
+
+
+def _name(function: Any, handler: str) -> str:
+    processor = getattr(function, "processor", None)
+    return getattr(processor, "name", handler)
+
+
+def _handler_name(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if not (module and colon and attribute):
+        raise argparse.ArgumentTypeError(f"write it as MODULE:HANDLER, for instance orders:handler; got {text!r}")
+    return text
+
+
+def _option(setting: str) -> str:
+    return "--" + setting.replace("_", "-")

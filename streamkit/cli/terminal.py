@@ -1,0 +1,48 @@
+"""What a person reads: lines in one piece, texts that can't harm a terminal, and numbers short enough to take in."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["duration", "printable", "say", "shortened"]
+
+_POSITION_DIGITS = 8
+
+
+def say(line: str) -> None:
+    """One line on stderr, in one piece: shards and queues have threads of their own."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    r"""``text`` with everything that moves a cursor, changes a colour or the reading direction, or breaks the line as ``\x1b``.
+
+    For the eye only: a backslash of the text's own is left as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode("ascii") for one in text
+    )
+
+
+def shortened(position: int | str | None) -> str:
+    """A sequence number of 56 digits by its last ones, which are those that change; ``–`` for none."""
+    if position is None:
+        return "–"
+    text = str(position)
+    return text if len(text) <= _POSITION_DIGITS else "…" + text[1 - _POSITION_DIGITS :]
+
+
+def duration(seconds: float) -> str:
+    """``1.2 s``, ``3 min 4 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 60:
+        tenths = int(seconds * 10)
+        return f"{tenths / 10:g} s"
+    whole = int(seconds)
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    raise AssertionError("unreachable: a minute or more has a unit above")  # pragma: no cover

@@ -1,0 +1,39 @@
+"""What a function on this machine gets as Lambda's context, and the clocks behind it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from time import monotonic, time
+from typing import NamedTuple
+
+__all__ = ["FUNCTION_ARN", "Clock", "RealContext"]
+
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:function"
+
+
+class Clock(NamedTuple):
+    """The time of day in seconds since the epoch, and the clock that durations are taken on."""
+
+    time: Callable[[], float] = time
+    monotonic: Callable[[], float] = monotonic
+
+
+class RealContext:
+    """Lambda's context. A running Python function can't be stopped from outside, so its time-out is what this tells it."""
+
+    function_name = "function"
+    function_version = "$LATEST"
+    invoked_function_arn = FUNCTION_ARN
+    memory_limit_in_mb = "128"
+    log_group_name = "/aws/lambda/function"
+    log_stream_name = "local"
+
+    def __init__(self, timeout: float, clock: Callable[[], float] = monotonic) -> None:
+        self.aws_request_id = str(uuid.uuid4())
+        self._clock = clock
+        self._ends_at = clock() + timeout
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the answer would come too late."""
+        return max(0, int((self._ends_at - self._clock()) * 1000))

@@ -1,0 +1,39 @@
+"""How far a reader has come in a shard: what a view of it shows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["ShardState", "ShardStatus"]
+
+ShardState = Literal["waiting", "reading", "blocked", "ended", "lost", "stopped"]
+
+
+class ShardStatus(msgspec.Struct):
+    """What a shard's reader has done since it started; it updates this while others look.
+
+    ``blocked`` is a shard whose batch has failed and is to be tried again, ``lost`` one that another runner has taken.
+    """
+
+    shard_id: str
+    state: ShardState = "waiting"
+    #: Delivered, each delivery of a record counted.
+    records: int = 0
+    #: Deliveries of a record after its first.
+    redelivered: int = 0
+    #: Invocations; those that failed or named a failure; those that delivered again.
+    batches: int = 0
+    failures: int = 0
+    retries: int = 0
+    #: Records given up.
+    discarded: int = 0
+    #: The last sequence number passed.
+    checkpoint: int | None = None
+    #: Seconds that the last read was behind the newest record; 0 when caught up.
+    behind: float = 0.0
+    #: Records that wait for their first delivery.
+    backlog: int = 0
+    #: Reads that failed for a passing reason, throttles above all.
+    throttles: int = 0

@@ -1,0 +1,200 @@
+"""The live view of ``streamkit run``, in a terminal that a program looks at."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyte
+import pytest
+
+from .process import ENVIRONMENT, command, put
+
+PROGRAM = """
+import logging
+from streamkit import Divert, RecordProcessor, Reject, lambda_handler
+from streamkit.testing import MemoryQueue
+
+class Orders(RecordProcessor):
+    name = "orders"
+    on_failure = Divert(MemoryQueue(), MemoryQueue())
+
+    def process(self, record):
+        if record.data == b"reject":
+            raise Reject("not this one")
+        if record.data == b"fail":
+            raise ValueError("nor this one")
+        logging.getLogger("orders").warning("logged " + record.data.decode())
+        print("printed " + record.data.decode())
+
+handler = lambda_handler(Orders)
+"""
+# A function of one's own says nothing of what it has sent aside.
+OTHER_PROGRAM = "def handler(event, context):\n    return None\n"
+
+
+class Terminal:
+    """A process on a terminal of its own, and what stands on its screen."""
+
+    def __init__(self, folder: Path, arguments: list[str], columns: int = 120, lines: int = 40) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.screen = pyte.HistoryScreen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self.process = subprocess.Popen(
+            command("run", *arguments),
+            cwd=folder,
+            env={**os.environ, **ENVIRONMENT, "TERM": "xterm-256color", "NO_COLOR": "1"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+
+    @property
+    def lines(self) -> list[str]:
+        above = ["".join(row[n].data for n in range(self.screen.columns)) for row in self.screen.history.top]
+        return [line.rstrip() for line in (*above, *self.screen.display)]
+
+    def until(self, is_so: Callable[[list[str]], bool]) -> None:
+        """Look on until the screen is as wanted."""
+        give_up_at = time.monotonic() + 60
+        while not is_so(self.lines):
+            assert time.monotonic() < give_up_at, "\n".join(self.lines)
+            self._look(0.05)
+
+    def end(self) -> int:
+        """What the process ends with, once all that it wrote stands on the screen."""
+        while self.process.poll() is None:
+            self._look(0.05)
+        while self._look(0.0):
+            pass
+        return self.process.returncode
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def _look(self, seconds: float) -> bool:
+        if not select.select([self._master], [], [], seconds)[0]:
+            return False
+        with contextlib.suppress(OSError):  # The other end was closed.
+            data = os.read(self._master, 65536)
+            self._stream.feed(data)
+            return bool(data)
+        return False
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, moto_endpoint: str, stream: str) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def start(program: str = PROGRAM, columns: int = 120) -> Terminal:
+        (tmp_path / "orders.py").write_text(program)
+        arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--checkpoints", ":memory:"]
+        opened.append(Terminal(tmp_path, arguments, columns))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def totals(lines: list[str]) -> list[str]:
+    return next((line.split() for line in lines if line.startswith(" all ")), [])
+
+
+def test_the_shards_are_shown_with_what_was_sent_aside(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    put(kinesis, stream, *(f"order {n}" for n in range(20)), "reject", "fail")
+
+    shown = terminal()
+    shown.until(lambda lines: totals(lines)[4:5] == ["22"])
+    shown.process.send_signal(signal.SIGINT)
+
+    assert shown.end() == 0
+    # age and its unit, records/s, records, failed batches, retries, diverted, dead letters, given up
+    assert totals(shown.lines)[4:] == ["22", "0", "0", "1", "1", "0"]
+    assert totals(shown.lines)[1:3] == ["0", "s"]
+    text = "\n".join(shown.lines)
+    assert f"{stream} → orders:handler" in text
+    assert "stopped; what was finished is checkpointed" in text
+
+
+def test_what_the_function_logs_and_prints_stands_whole_above_one_table(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    put(kinesis, stream, *(f"order {n}" for n in range(60)))
+
+    shown = terminal()
+    shown.until(lambda lines: totals(lines)[4:5] == ["60"])
+    shown.process.send_signal(signal.SIGTERM)
+
+    assert shown.end() == 0
+    lines = shown.lines
+    for n in range(60):
+        assert f"WARNING logged order {n}" in lines
+        assert f"printed order {n}" in lines
+    (table,) = (n for n, line in enumerate(lines) if line.startswith(" shard"))
+    assert not any("order " in line for line in lines[table:])
+
+
+def test_the_terminal_is_as_before_after_one_signal_and_after_two(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    hanging = PROGRAM.replace(
+        "def process(self, record):", "def process(self, record):\n        __import__('time').sleep(600)"
+    )
+    put(kinesis, stream, "order")
+
+    shown = terminal(hanging)
+    shown.until(lambda lines: totals(lines)[4:5] == ["1"])
+    assert shown.screen.cursor.hidden
+    shown.process.send_signal(signal.SIGINT)
+    shown.until(lambda lines: any("again to stop at once" in line for line in lines))
+    shown.process.send_signal(signal.SIGINT)
+
+    assert shown.end() == -signal.SIGINT
+    assert not shown.screen.cursor.hidden
+
+
+def test_an_error_is_the_last_line_and_leaves_the_terminal_as_it_was(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    shown = terminal("handler = None\n")
+
+    assert shown.end() == 1
+    lines = [line for line in shown.lines if line]
+    assert lines[-1] == "streamkit: orders has no function 'handler': `handler = lambda_handler(…)`"
+    assert not shown.screen.cursor.hidden
+
+
+def test_a_function_that_does_not_say_has_no_such_counts(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    put(kinesis, stream, "1", "2", "3")
+
+    shown = terminal(OTHER_PROGRAM)
+    shown.until(lambda lines: totals(lines)[4:] == ["3", "0", "0", "–", "–", "0"])
+
+
+def test_a_narrow_terminal_is_enough(terminal: Callable[..., Terminal], kinesis: Any, stream: str) -> None:
+    put(kinesis, stream, "1", "2", "3")
+
+    shown = terminal(OTHER_PROGRAM, columns=80)
+    shown.until(lambda lines: totals(lines)[4:] == ["3", "0", "0", "–", "–", "0"])
+
+    assert not any("position" in line for line in shown.lines)
