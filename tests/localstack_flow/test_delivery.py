@@ -35,7 +35,14 @@ def test_a_reader_that_is_killed_and_started_again_loses_nothing_and_repeats_a_b
     gates = {130: tmp_path / "first", 370: tmp_path / "second"}
     events = [(KEYS[n % 6], data(n, **({"wait": str(gates[n])} if n in gates else {}))) for n in range(600)]
     put(kinesis, stream, *events)
-    options = ("--checkpoints", str(tmp_path / "checkpoints.sqlite"), "--batch-size", str(BATCH))
+    options = (
+        "--checkpoints",
+        str(tmp_path / "checkpoints.sqlite"),
+        "--lease-seconds",
+        "5",
+        "--batch-size",
+        str(BATCH),
+    )
     lives = []
 
     # Killed in the middle of a batch, twice: the function has started a record that it does not finish.

@@ -70,31 +70,34 @@ def test_each_key_stays_in_order_and_nothing_is_lost_or_repeated(
     journal = tmp_path / "journal"
 
     def some_is_written_and_read() -> None:
-        rounds = writer.rounds + 5
+        rounds = writer.rounds + 10
         wait_until(lambda: writer.error is not None or writer.rounds >= rounds, process)
         assert writer.error is None
         wait_until(lambda: len(starts(journal)) >= rounds * len(KEYS) * AGGREGATED, process)
 
-    def open_shards() -> list[dict[str, Any]]:
+    def open_shards(count: int) -> list[dict[str, Any]]:
+        """By their hash keys, once there are so many of them."""
         kinesis.get_waiter("stream_exists").wait(StreamName=stream, WaiterConfig={"Delay": 1})
         shards = kinesis.list_shards(StreamName=stream)["Shards"]
         open_ = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        assert len(open_) == count
         return sorted(open_, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 
     options = ("--checkpoints", str(tmp_path / "checkpoints.sqlite"), "--batch-size", "50")
     with reader("journal", stream, journal, *options) as process:
+        # The writer never waits for any of this.
         some_is_written_and_read()
-        first = open_shards()[0]
-        middle = (int(first["HashKeyRange"]["StartingHashKey"]) + int(first["HashKeyRange"]["EndingHashKey"])) // 2
-        kinesis.split_shard(StreamName=stream, ShardToSplit=first["ShardId"], NewStartingHashKey=str(middle))
+        split, _ = open_shards(2)
+        middle = (int(split["HashKeyRange"]["StartingHashKey"]) + int(split["HashKeyRange"]["EndingHashKey"])) // 2
+        kinesis.split_shard(StreamName=stream, ShardToSplit=split["ShardId"], NewStartingHashKey=str(middle))
+        _, left, right = open_shards(3)
         some_is_written_and_read()
-        _, second, third = open_shards()
-        kinesis.merge_shards(StreamName=stream, ShardToMerge=second["ShardId"], AdjacentShardToMerge=third["ShardId"])
+        kinesis.merge_shards(StreamName=stream, ShardToMerge=left["ShardId"], AdjacentShardToMerge=right["ShardId"])
+        open_shards(2)
         some_is_written_and_read()
-        assert len(open_shards()) == 2
         kinesis.update_shard_count(StreamName=stream, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+        open_shards(4)
         some_is_written_and_read()
-        assert len(open_shards()) == 4
         writer.stop()
         events = writer.rounds * AGGREGATED
         wait_until(lambda: len(starts(journal)) >= events * len(KEYS), process)
