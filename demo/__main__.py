@@ -16,7 +16,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,11 @@ from .events import Events, events_of_file, standard_events
 from .publisher import Publisher
 from .reader import Reader, ReaderEnded
 from .report import answers, report
+
+# On sys.path since .cloud was imported.
+from local_localstack import localstack_server  # isort: skip
+from local_moto import moto_server  # isort: skip
+from local_process import Running  # isort: skip
 
 # The reader of the flights is killed once this part of them is in BigQuery.
 _KILL_AT = 0.25
@@ -44,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "events", nargs="?", type=Path, metavar="EVENTS", help="a file of other flights, one in JSON a line"
     )
     parser.add_argument("--flights", type=int, metavar="N", help="only the first N of the flights")
+    parser.add_argument("--localstack", action="store_true", help="Kinesis and SQS by LocalStack, in place of moto")
     parser.add_argument("--rows", type=int, metavar="N", help="how many rows there have to be at the end")
     options = parser.parse_args(arguments)
     if options.events is not None and not (options.events.is_file() and options.events.stat().st_size):
@@ -51,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         events = events_of_file(options.events) if options.events is not None else standard_events(options.flights)
-        return _run(events if options.rows is None else dataclasses.replace(events, rows=options.rows))
+        if options.rows is not None:
+            events = dataclasses.replace(events, rows=options.rows)
+        return _run(events, localstack_server if options.localstack else moto_server)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -60,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(events: Events) -> int:
+def _run(events: Events, aws: Callable[[], AbstractContextManager[Running]]) -> int:
     began = time.monotonic()
     line = _Line(sys.stderr)
     line.show("starting Kinesis, SQS, BigQuery and CloudSearch")
     with (
         tempfile.TemporaryDirectory(prefix="streamkit-demo-") as folder,
-        local_cloud() as cloud,
+        local_cloud(aws) as cloud,
         Publisher(cloud.kinesis, events.puts) as publisher,
     ):
         with contextlib.ExitStack() as stack:

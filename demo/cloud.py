@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,8 @@ from google.auth.credentials import AnonymousCredentials  # noqa: E402
 from google.cloud import bigquery  # noqa: E402
 from local_bigquery import bigquery_server  # noqa: E402
 from local_moto import moto_server  # noqa: E402
-from local_process import answers, running  # noqa: E402
+from local_process import Running, answers, running  # noqa: E402
+from localstack_client.session import Session  # noqa: E402
 
 __all__ = ["ROOT", "VISIBILITY", "Cloud", "Queues", "local_cloud"]
 
@@ -102,22 +103,28 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def local_cloud() -> Iterator[Cloud]:
-    """Start the servers, with empty streams, queues, table and domain; they end with the block, and leave nothing."""
+def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = moto_server) -> Iterator[Cloud]:
+    """Start the servers, with empty streams, queues, table and domain; they end with the block, and leave nothing.
+
+    ``aws`` starts the one for Kinesis and SQS.
+    """
     # The owner's own AWS settings, from which a profile or an endpoint might come, are not for this.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(_ENVIRONMENT)
     with contextlib.ExitStack() as stack:
-        moto = stack.enter_context(moto_server())
+        endpoint = stack.enter_context(aws()).endpoint
+        os.environ["AWS_ENDPOINT_URL"] = endpoint
         warehouse_server = stack.enter_context(bigquery_server())
         domain = stack.enter_context(running("cloudsearch", _cloudsearch, answers()))
 
-        def client(service: str, endpoint: str) -> Any:
-            return stack.enter_context(contextlib.closing(boto3.client(service, endpoint_url=endpoint)))
-
-        kinesis, sqs = client("kinesis", moto.endpoint), client("sqs", moto.endpoint)
-        search = client("cloudsearchdomain", domain.endpoint)
+        session = Session()
+        kinesis = stack.enter_context(contextlib.closing(session.client("kinesis")))
+        sqs = stack.enter_context(contextlib.closing(session.client("sqs")))
+        # A domain has an endpoint of its own.
+        search = stack.enter_context(
+            contextlib.closing(boto3.client("cloudsearchdomain", endpoint_url=domain.endpoint))
+        )
         for stream, shards in SHARDS.items():
             kinesis.create_stream(StreamName=stream, ShardCount=shards)
         for stream in SHARDS:
@@ -146,7 +153,7 @@ def local_cloud() -> Iterator[Cloud]:
             search,
             {stream: Queues(queue(f"{stream}-retries"), queue(f"{stream}-dead-letters")) for stream in SHARDS},
             {
-                "AWS_ENDPOINT_URL": moto.endpoint,
+                "AWS_ENDPOINT_URL": endpoint,
                 "BIGQUERY_EMULATOR_HOST": warehouse_server.endpoint,
                 "BIGQUERY_TABLE": f"{warehouse.project}.{TABLE}",
                 "SEARCH_ENDPOINT": domain.endpoint,

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import setup_bigquery
 from local_process import LOOPBACK, Running, ServerError, answers, running
+from setup_bigquery import ENVIRONMENT
 
 __all__ = ["BigQueryServer", "bigquery_server"]
 
@@ -46,17 +46,17 @@ def bigquery_server(
 
     ``ports`` are those of REST and of gRPC, 0 any free one. Raises ServerError where it is not installed or won't start.
     """
-    if not setup_bigquery.installed():
+    if not ENVIRONMENT.installed():
         raise ServerError("local-bigquery is not installed: run `make setup`")
 
     def command(rest: int, grpc: int) -> Sequence[str]:
         return [
-            *(str(setup_bigquery.PROGRAM), "serve", "--host", LOOPBACK, "--project", project),
+            *(str(ENVIRONMENT.program("local-bigquery")), "serve", "--host", LOOPBACK, "--project", project),
             *("--port", str(rest), "--grpc-port", str(grpc), "--data-dir", str(data.resolve() if data else "data")),
         ]
 
     # Its own home, where DuckDB finds its extensions.
-    with running("local-bigquery", command, _both_ready, ports=ports, env={"HOME": str(setup_bigquery.HOME)}) as server:
+    with running("local-bigquery", command, _both_ready, ports=ports, env={"HOME": str(ENVIRONMENT.home)}) as server:
         grpc = server.ports[1]
         yield BigQueryServer(server.endpoint, f"{LOOPBACK}:{grpc}", project, server.pid)
 

@@ -15,6 +15,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "localstack"))
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
+ON_LOCALSTACK = "localstack_flow"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What needs LocalStack runs where its folder is asked for, as `make localstack-test` does."""
+    if collection_path.name == ON_LOCALSTACK and not _asks_for_localstack(config):
+        return True
+    return None
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return None if _asks_for_localstack(config) else f"without tests/{ON_LOCALSTACK}: make localstack-test"
+
+
+def _asks_for_localstack(config: pytest.Config) -> bool:
+    return any(ON_LOCALSTACK in argument for argument in config.args)
+
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:

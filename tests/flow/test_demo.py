@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +16,7 @@ from demo.report import Report
 from streamkit.errors import DecodeError
 from streamkit.kpl import deaggregate
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from .demo_process import counts, demo, is_left_behind
 
 
 def flight(n: int, **other: object) -> str:
@@ -37,30 +33,6 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(lines) + "\n")
     return file
-
-
-def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The demo, with all that it makes in ``folder``."""
-    folder.mkdir()
-    return subprocess.Popen(
-        [sys.executable, "-m", "demo", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def counts(out: str) -> dict[str, int]:
-    """The table: each line's name and number."""
-    return {name: int(number) for name, number in re.findall(r"^ *([a-z -]+?) (\d+)  ", out, re.MULTILINE)}
-
-
-def is_left_behind(folder: Path) -> bool:
-    """Whether a file is left in the folder, or a process that has it on its command line: each server's watcher has."""
-    processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    return bool(list(folder.iterdir())) or str(folder) in processes
 
 
 def test_the_events_of_a_file_arrive_or_are_dead_letters(file: Path, tmp_path: Path) -> None:

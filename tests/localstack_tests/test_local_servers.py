@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+import local_environment
 import pytest
 import setup_bigquery
 from google.auth.credentials import AnonymousCredentials
@@ -102,13 +103,13 @@ def test_bigquery_starts_again_where_it_was_with_the_data_that_it_had(tmp_path: 
 
 
 def test_bigquery_that_is_not_installed_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(setup_bigquery, "_STAMP", tmp_path / "none")
+    monkeypatch.setattr(local_environment, "LOCAL", tmp_path)
     with pytest.raises(ServerError, match="make setup"), run_bigquery():
         raise AssertionError("it is not running")
 
 
 def test_a_python_3_13_is_found_where_it_is_not_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    python = setup_bigquery._find_python()
+    python = setup_bigquery.ENVIRONMENT.find_python()
     assert python is not None
     kept = tmp_path / "versions" / "3.13.99" / "bin"
     kept.mkdir(parents=True)
@@ -117,8 +118,8 @@ def test_a_python_3_13_is_found_where_it_is_not_on_the_path(monkeypatch: pytest.
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
-    assert setup_bigquery._find_python() == str(kept / "python3.13")
+    assert setup_bigquery.ENVIRONMENT.find_python() == str(kept / "python3.13")
 
 
 def test_the_folder_is_no_package_that_could_hide_the_one_of_localstack() -> None:
-    assert not (Path(setup_bigquery.__file__).parent / "__init__.py").exists()
+    assert not (Path(local_environment.__file__).parent / "__init__.py").exists()
