@@ -53,6 +53,8 @@ class Reader:
             *(sys.executable, "-m", "streamkit.cli", "run", _HANDLERS[stream]),
             *("--stream", stream, "--retry-queue", queues.retries, "--checkpoints", str(self._file)),
             *("--batch-size", "1000", "--function-timeout-in-seconds", str(VISIBILITY)),
+            # One that was killed is started again at once, and waits until its lease is over.
+            *("--lease-seconds", "3"),
         ]
         self._environment = {
             **cloud.environment,
