@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test mutants lint types check bench clean
+.PHONY: help setup run test localstack-test simulate mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: setup  ## run all the tests
 localstack-test: setup  ## install and start LocalStack, run the flows of Kinesis, SQS and DynamoDB on it, and stop it
 	@$(BIN)/python localstack/setup_localstack.py
 	$(BIN)/python -m pytest tests/localstack_flow
+
+simulate: setup  ## seeded schedules of failures: N=100000 of them (going on where it was interrupted), or SEED=7 replayed
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(N),10000))
 
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants

@@ -15,7 +15,7 @@ from .envelope import Early
 from .errors import DecodeError, StreamkitError
 from .event import Batch
 from .failure import Settlement, is_poison
-from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Unavailable
+from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Settled, Unavailable, is_settled
 from .processor import RecordProcessor
 from .reason import reason
 from .record import _UNPARSED, Record
@@ -53,9 +53,10 @@ class Execution:
         self._delivery = delivery
         self._settlement = settlement
         self._deadline = deadline
-        # Nothing more starts. A queue's messages are independent of each other, so there only a group stops.
+        # Nothing more starts. Where a failure holds less than that, the key or group is here, with the failed record's id.
         self._is_stopped = False
         self._stopped_groups: dict[str, str] = {}
+        self._holds_keys_only = processor.progress is not None and processor.on_failure.queue is None
         self._running: dict[Future[tuple[Result, float]], int] = {}
         self._has_advised = False
 
@@ -103,7 +104,7 @@ class Execution:
             if self._stopped_groups and self._is_held(index):
                 continue
             if outcomes[index] is not NOT_STARTED:
-                self._take([(index, outcomes[index])])
+                self._take_decided(index)
             elif has_started and left < deadline.reserve + deadline.longest_record:
                 break
             else:
@@ -142,7 +143,7 @@ class Execution:
                 if self._is_held(index):
                     continue
                 if batch.outcomes[index] is not NOT_STARTED:
-                    self._take([(index, batch.outcomes[index])])
+                    self._take_decided(index)
                     continue
                 if has_started and not self._deadline.allows_another():
                     break
@@ -175,12 +176,18 @@ class Execution:
         )
 
     def _is_held(self, index: int) -> bool:
-        """Whether an earlier message of its FIFO group has failed; it is then returned unrun."""
+        """Whether an earlier record of its key, or message of its FIFO group, has failed; it is then left unrun."""
         group = self._batch.key(index, self._processor.ordering)
-        if group is None or group not in self._stopped_groups:
+        if group is None or group not in self._stopped_groups or isinstance(self._batch.outcomes[index], Settled):
             return False
         self._batch.outcomes[index] = Held(self._stopped_groups[group])
         return True
+
+    def _take_decided(self, index: int) -> None:
+        """Take a record that was decided before it could run: it failed, or an earlier delivery has done it."""
+        outcome = self._batch.outcomes[index]
+        if not isinstance(outcome, Settled):
+            self._take([(index, outcome)])
 
     def _take(self, failures: Iterable[Failure]) -> None:
         """Decide about failures, and send aside what is due.
@@ -204,16 +211,28 @@ class Execution:
         current = self._batch.outcomes[index]
         is_decided = current is not outcome and not isinstance(current, Done | NotStarted)
         # By an earlier refusal of one of its writes; but a graver one counts while the record was not sent aside.
-        if is_decided and (gravity(outcome) <= gravity(current) or not self._settlement.withdraw(index)):
+        if is_decided and gravity(outcome) <= gravity(current):
+            return
+        if is_decided and not self._settlement.withdraw(index) and (is_settled(current) or not self._holds_keys_only):
             return
         self._batch.outcomes[index] = outcome
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
         self._log(index, outcome, where)
         if where is not None:
             return
-        if self._batch.source != "sqs":
+        if self._batch.source == "sqs":
+            self._hold(index)
+        elif self._holds_keys_only and isinstance(outcome, Failed):
+            self._hold(index)
+            for follower in self._settlement.withdraw_followers(index):
+                self._batch.outcomes[follower] = Held(self._batch.records[index].event_id)
+        else:
             self._is_stopped = True
-        elif (group := self._batch.key(index, self._processor.ordering)) is not None:
+
+    def _hold(self, index: int) -> None:
+        """Nothing more of its key or group starts."""
+        group = self._batch.key(index, self._processor.ordering)
+        if group is not None:
             self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
 
     def _log(self, index: int, outcome: Outcome, where: str | None) -> None:

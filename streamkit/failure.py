@@ -13,11 +13,12 @@ from .errors import DecodeError, QueueError, Reject, Retry
 from .event import Batch, QueuedRecord
 from .outcome import Done, Failed, Held, Settled, is_settled
 from .policy import Policy
+from .processor import RecordProcessor
 from .queues.base import Message, MessageRefusal, Queue
 from .reason import reason
 from .record import Record
 
-__all__ = ["Settlement", "hold_followers", "is_poison"]
+__all__ = ["Settlement", "held_within", "hold_followers", "is_poison"]
 
 log = logging.getLogger("streamkit")
 
@@ -25,6 +26,16 @@ log = logging.getLogger("streamkit")
 def is_poison(error: Exception) -> bool:
     """Whether a record that failed so can never succeed."""
     return isinstance(error, Reject | DecodeError)
+
+
+def held_within(processor: RecordProcessor) -> str:
+    """What a failure in a stream holds, as an ordering: all that follows, for it will be delivered again anyway.
+
+    With ``Block`` and a progress store only the failed record's key (``"key"``) or nothing (``"none"``) is held: what runs
+    behind the failure is not thrown away.
+    """
+    keeps_what_is_done = processor.progress is not None and processor.on_failure.queue is None
+    return processor.ordering if keeps_what_is_done else "shard"
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -64,14 +75,18 @@ class Settlement:
     """The failed records of one invocation that a queue is to take responsibility for.
 
     The first is sent at once and alone, so that a queue that refuses is known before more is started or sent; then a
-    request at a time. A record is settled when its queue has confirmed it, and not before.
+    request at a time. A record is settled when its queue has confirmed it, and not before. In a stream nothing is sent that
+    stands behind an unsettled record and is ``held_within`` the same as it.
     """
 
-    def __init__(self, policy: Policy, processor: str, batch: Batch, deadline: Deadline) -> None:
+    def __init__(
+        self, policy: Policy, processor: str, batch: Batch, deadline: Deadline, held_within: str = "shard"
+    ) -> None:
         self._policy = policy
         self._processor = processor
         self._batch = batch
         self._deadline = deadline
+        self._held_within = held_within
         self._pending: dict[int, _Route] = {}
         self._has_sent = False
 
@@ -86,6 +101,16 @@ class Settlement:
     def withdraw(self, index: int) -> bool:
         """Take back a record that has not been sent. Whether there was one."""
         return self._pending.pop(index, None) is not None
+
+    def withdraw_followers(self, index: int) -> list[int]:
+        """Take back what is waiting to be sent and is held by the record at ``index``, which stays where it is."""
+        key = self._batch.key(index, self._held_within)
+        if key is None:
+            return []
+        followers = [i for i in self._pending if i > index and self._batch.key(i, self._held_within) == key]
+        for follower in followers:
+            del self._pending[follower]
+        return followers
 
     def is_due(self) -> bool:
         """Whether what is waiting should be sent now."""
@@ -119,10 +144,13 @@ class Settlement:
     def finish(self) -> None:
         """Send the rest, but in a stream nothing that the next delivery will bring again: it would be sent twice."""
         if self._pending and self._batch.source == "kinesis":
+            waiting: set[str | None] = set()
             for index, outcome in enumerate(self._batch.outcomes):
-                if not is_settled(outcome) and index not in self._pending:
-                    self._pending = {i: route for i, route in self._pending.items() if i < index}
-                    break
+                key = self._batch.key(index, self._held_within)
+                if key in waiting:
+                    self._pending.pop(index, None)
+                elif key is not None and not is_settled(outcome) and index not in self._pending:
+                    waiting.add(key)
         if self._pending:
             self.send()
 

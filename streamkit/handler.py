@@ -10,10 +10,12 @@ from . import event as events
 from .deadline import Deadline
 from .delivery import Delivery
 from .execution import Execution
-from .failure import Settlement, hold_followers
+from .failure import Settlement, held_within, hold_followers
 from .processor import RecordProcessor, check_options
+from .progress.base import ProgressStore
 from .queues.base import Queue
 from .reason import reason
+from .redelivery import Redelivery
 from .sinks.base import Sink
 from .window import WindowProcessor, WindowRun
 
@@ -26,18 +28,20 @@ Observer = Callable[[events.Batch], None]
 
 
 def answer(processor: RecordProcessor, event: Any, context: Any, observer: Observer | None = None) -> events.Answer:
-    """Records in order, then the rest of their writes, then what failed goes aside; the answer comes last.
+    """What is not done yet in order, then the rest of the writes, then what failed goes aside; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
     """
     policy = processor.on_failure
     batch = events.decode(event, lenient=processor.aggregates == "lenient")
     deadline = Deadline(context, processor.deadline_margin)
-    settlement = Settlement(policy, processor.name, batch, deadline)
+    redelivery = Redelivery(processor, batch, deadline)
+    settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
     delivery = Delivery(processor.name, deadline)
     window = WindowRun(processor, event, batch) if isinstance(processor, WindowProcessor) else None
     execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
+    redelivery.leave_out_what_is_done()
     execution.run()
     execution.finish_delivery()
     settlement.finish()
@@ -46,6 +50,7 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
         _log_endless_aggregate(processor, batch)
     if window is not None:
         window.finish(delivery, deadline)
+    redelivery.save()
     if observer is not None:
         _show(batch, observer, processor)
     response = events.response(batch)
@@ -64,11 +69,11 @@ def _show(batch: events.Batch, observer: Observer, processor: RecordProcessor) -
 
 
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
-    record = events.made_no_progress(batch)
+    record = events.made_no_progress(batch) if processor.progress is None else None
     if record is not None:
         log.error(
             "%s: the time was up within the aggregate of %s, which will be delivered again from its start: give the function "
-            "more time, publish smaller aggregates, or set `progress` (once it is built) to go on within an aggregate",
+            "more time, publish smaller aggregates, or set `progress` to go on within an aggregate",
             processor.name,
             record.event_id,
         )
@@ -104,7 +109,7 @@ class Handler:
         return answer(processor, event, context, self.observer)
 
     def close(self) -> None:
-        """Close the processor, and the sinks and queues that it holds as attributes or in its policy."""
+        """Close the processor, and the sinks, queues and progress stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
         if processor is None:
             return
@@ -113,7 +118,7 @@ class Handler:
         for scope in (*reversed(type(processor).__mro__), processor):
             attributes |= vars(scope)  # As they stand: asking for a property may run anything.
         held = [*attributes.values(), processor.on_failure.queue, processor.on_failure.dead_letters]
-        for part in {id(part): part for part in held if isinstance(part, Sink | Queue)}.values():
+        for part in {id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore)}.values():
             part.close()
 
 

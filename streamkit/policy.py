@@ -29,7 +29,8 @@ class Policy:
 
 
 class Block(Policy):
-    """A failed record holds its shard until it succeeds or Lambda discards it. The default, and the strictest order.
+    """A failed record holds its shard until it succeeds or Lambda discards it. The default, and the strictest order. With a
+    progress store it holds what ``ordering`` says: its key, its shard or nothing.
 
     ``dead_letters`` takes what can never succeed (``Reject``, undecodable data), so that only the rest blocks.
     """

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from .errors import ConfigurationError
 from .policy import Block, Policy
+from .progress.base import ProgressStore
 from .record import Record
 from .sinks.base import Write
 
@@ -38,8 +39,8 @@ class RecordProcessor:
     ordering: Literal["key", "shard", "none"] = "key"
     #: What a failed record costs: ``Block()``, ``Divert(queue)``.
     on_failure: Policy = Block()
-    #: A store of what a redelivered batch need not repeat. Not built yet: None.
-    progress: Any = None
+    #: A store of what a redelivered batch need not repeat, as ``DynamoDbProgress(table)``. None: it repeats what it has to.
+    progress: ProgressStore | None = None
     #: How many records run at once, each in a thread of its own and never two of one key. 1 runs them in the handler's thread.
     concurrency: int = 1
     #: Seconds kept back from the function's time-out to flush the last writes, settle failures and answer.
@@ -97,8 +98,8 @@ def check_options(processor: RecordProcessor | type[RecordProcessor]) -> None:
         raise refuse("ordering", 'choose "key", "shard" or "none"')
     if not isinstance(processor.on_failure, Policy):
         raise refuse("on_failure", "choose a policy: Block() or Divert(queue)")
-    if processor.progress is not None:
-        raise refuse("progress", "progress stores are not built yet; leave it None")
+    if processor.progress is not None and not isinstance(processor.progress, ProgressStore):
+        raise refuse("progress", 'a progress store, as DynamoDbProgress("table"), or None')
     if (
         isinstance(processor.concurrency, bool)
         or not isinstance(processor.concurrency, int)

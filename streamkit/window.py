@@ -121,8 +121,9 @@ class WindowProcessor(RecordProcessor):
 class WindowRun:
     """One call for a window: the state on its way through the batch, and how it was before each record that may fail.
 
-    The state goes to Lambda in an envelope: ``{"streamkit_window": 1, "since": "4959…898", "state": {…}}``. ``since`` is the
-    number of the first record of the window, or of its part after an early end: it tells the writes of two parts apart. A
+    The state goes to Lambda in an envelope: ``{"streamkit_window": 1, "since": "4959…898", "until": "4959…955", "state": {…}}``.
+    ``since`` and ``until`` are the numbers of the first and the last record in it: they tell the writes of the parts of a
+    window apart that it has after an early end, even where a reader that began anew has cut them in other places. A
     state without the mark is one that ``aggregate`` can continue, for instance of the function that ran here before.
     """
 
@@ -133,7 +134,7 @@ class WindowRun:
         self._batch = batch
         self._has_dead_letters = processor.on_failure.dead_letters is not None
         first = batch.records[0].sequence_number if batch.records else None
-        given, self._since = _opened(event.get("state"), first or "0")
+        given, self._since, self._until = _opened(event.get("state"), first or "0")
         state = processor.initial() if given is None else given
         if state is None:
             raise TypeError(f"{type(processor).__name__}.initial returned None: it returns the state of a new window")
@@ -175,7 +176,8 @@ class WindowRun:
             return
         processor, window = self._processor, self.window
         arn = window.stream_arn
-        end = _End(b"", _event_id=f"{_stream_name(arn)}/{window.shard_id}:{_text(window.start)}:{self._since}")
+        part = f"{self._since}-{self._last_settled()}"
+        end = _End(b"", _event_id=f"{_stream_name(arn)}/{window.shard_id}:{_text(window.start)}:{part}")
 
         def finish(_: Record) -> Any:
             return processor.finish(window, self._state)
@@ -204,7 +206,7 @@ class WindowRun:
         state = self._state_before_the_unsettled()
         if fault := _fault(state):
             raise TypeError(f"{type(self._processor).__name__}'s state can't go to Lambda as JSON: state{fault}")
-        answer = {MARK: VERSION, "since": self._since, "state": state}
+        answer = {MARK: VERSION, "since": self._since, "until": self._last_settled(), "state": state}
         size = len(msgspec.json.encode(answer))
         if size > LARGEST_STATE:
             log.warning(
@@ -216,6 +218,20 @@ class WindowRun:
                 LARGEST_STATE,
             )
         return answer
+
+    def _last_settled(self) -> str:
+        """The number of the last record that the answered state has come through."""
+        until = self._until
+        unsettled = None
+        for record, outcome in zip(self._batch.records, self._batch.outcomes, strict=True):
+            if not is_settled(outcome):
+                unsettled = record.sequence_number
+                break
+        for record in self._batch.records:
+            if record.sequence_number == unsettled:
+                break
+            until = record.sequence_number or until
+        return until
 
     def _state_before_the_unsettled(self) -> State:
         for index, outcome in enumerate(self._batch.outcomes):
@@ -258,7 +274,7 @@ class WindowRun:
 
 
 class _End(Record):
-    """The end of a window, which its writes are of: ``<stream>/<shardId>:<window's start>:<since>``."""
+    """The end of a window, which its writes are of: ``<stream>/<shardId>:<window's start>:<since>-<until>``."""
 
     _event_id: str = ""
 
@@ -312,23 +328,24 @@ def _window(processor: WindowProcessor, event: Mapping[str, Any], batch: Batch) 
         raise StreamkitError(f"the event's window is not of the form that Lambda gives: {reason(error)}") from error
 
 
-def _opened(given: Any, first: str) -> tuple[State | None, str]:
-    """The user's state, None for a new window, and the number of the window's first record."""
+def _opened(given: Any, first: str) -> tuple[State | None, str, str]:
+    """The user's state, None for a new window, and the numbers of the first and last record in it."""
     if given is None or given == {}:
-        return None, first
+        return None, first, first
     if not isinstance(given, dict) or MARK not in given:
-        return given, first
+        return given, first, first
     version = given[MARK]
     if version != VERSION or isinstance(version, bool):
         raise StreamkitError(
             f"the window's state is of version {version!r}, and this streamkit knows version {VERSION}: deploy the newer one "
             "again, until the window is over"
         )
-    if not isinstance(given.get("since"), str) or given.get("state") is None:
+    since, until = given.get("since"), given.get("until")
+    if not isinstance(since, str) or not isinstance(until, str) or given.get("state") is None:
         raise StreamkitError(
-            f"the window's state has the mark {MARK} and no `since` or `state`: something has changed it"
+            f"the window's state has the mark {MARK} and no `since`, `until` or `state`: something has changed it"
         )
-    return given["state"], given["since"]
+    return given["state"], since, until
 
 
 def _copy(state: State) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 from streamkit import Block, Divert, Record, RecordProcessor, Reject, Unavailable, Write, lambda_handler
 from streamkit.kpl import UserRecord, aggregate
 from streamkit.policy import Policy
-from streamkit.testing import EventSourceMapping, MemoryQueue, MemorySink, kinesis_event
+from streamkit.progress.memory import MemoryProgress
+from streamkit.testing import Crash, EventSourceMapping, MemoryQueue, MemorySink, kinesis_event
 
 PARTIAL = {"function_response_types": ["ReportBatchItemFailures"]}
 SHARD = "shardId-000000000000"
@@ -211,6 +212,297 @@ class TestGuarantee3AtLeastOnceDuplicatesBounded:
         mapping.run_until_idle()
 
         assert letters.sink.items == list("abcd")
+
+
+class FailingProgress(MemoryProgress):
+    """Is down for look-ups, for saves or for both, as long as it is told."""
+
+    def __init__(self, *down: str) -> None:
+        super().__init__()
+        self.down = set(down)
+        self.calls: list[str] = []
+
+    def entries(self, processor: str, shard: str, up_to: int, *, deadline: float) -> list[bytes]:
+        self.calls.append("look-up")
+        if "look-up" in self.down:
+            raise ConnectionError("progress is down")
+        return super().entries(processor, shard, up_to, deadline=deadline)
+
+    def save(self, processor: str, shard: str, number: int, entry: bytes, *, deadline: float) -> None:
+        self.calls.append("save")
+        if "save" in self.down:
+            raise ConnectionError("progress is down")
+        super().save(processor, shard, number, entry, deadline=deadline)
+
+
+class TestGuarantee3WithAProgressStoreOnlyWhatWasNotDone:
+    def letters(self, policy: Policy | None = None, **options: Any) -> Letters:
+        letters = Letters(policy, **options)
+        letters.progress = FailingProgress()
+        return letters
+
+    def calls(self, letters: Letters) -> list[str]:
+        assert isinstance(letters.progress, FailingProgress)
+        return letters.progress.calls
+
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_a_redelivered_batch_runs_only_what_was_not_done(self, concurrency: int) -> None:
+        letters = self.letters(bad={"b1": ValueError("not yet")})
+        letters.concurrency = concurrency
+        mapping = mapping_of(letters, batch_size=10)
+
+        for text in ("a1", "b1", "c1", "b2", "a2"):
+            put(mapping, text, key=text[0])
+        mapping.advance(30)
+        assert letters.started.count("b1") > 2
+        assert sorted(set(letters.started)) == ["a1", "a2", "b1", "c1"], "b2 is held by b1, and the others are not"
+        letters.bad.clear()
+        letters.started.clear()
+        mapping.run_until_idle()
+
+        assert letters.started == ["b1", "b2"]
+        assert sorted(letters.sink.items) == ["a1", "a2", "b1", "b2", "c1"]
+
+    @pytest.mark.parametrize("bisect", [True, False])
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 40])
+    def test_however_the_batch_is_cut_each_record_is_done_once(self, batch_size: int, bisect: bool) -> None:
+        bad: dict[str, Any] = {f"{key}{n}": ValueError("not yet") for n in (1, 3) for key in "bd"}
+        letters = self.letters(bad=bad)
+        mapping = mapping_of(letters, batch_size=batch_size, bisect_batch_on_function_error=bisect)
+
+        texts = [f"{key}{n}" for n in range(5) for key in "abcd"]
+        for text in texts:
+            put(mapping, text, key=text[0])
+        while letters.bad:
+            mapping.advance(90)
+            letters.bad.pop(next(iter(letters.bad)))
+        mapping.run_until_idle()
+
+        for text in texts:
+            assert letters.started.count(text) == 1 or text in ("b1", "b3", "d1", "d3")
+        for key in "abcd":
+            assert [text for text in letters.sink.items if text[0] == key] == [f"{key}{n}" for n in range(5)]
+
+    def test_an_aggregate_goes_on_after_the_user_records_that_were_done(self) -> None:
+        letters = self.letters(bad={"b": ValueError("not yet")})
+        mapping = mapping_of(letters)
+
+        mapping.put(aggregate([UserRecord(text.encode(), f"key of {text}") for text in "abcd"]), "aggregate")
+        mapping.advance(0)
+        letters.bad.clear()
+        mapping.run_until_idle()
+
+        assert letters.started == ["a", "b", "c", "d", "b"]
+        assert len(mapping.invocations) == 2
+
+    def test_an_aggregate_that_is_too_slow_for_one_invocation_goes_on_by_sub_sequence(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        letters = self.letters(takes=20.0)
+        mapping = mapping_of(letters, function_timeout_in_seconds=60)
+
+        mapping.put(aggregate([UserRecord(text.encode(), "key") for text in "abcdefgh"]), "aggregate")
+        mapping.run_until_idle()
+
+        assert letters.started == list("abcdefgh")
+        assert letters.sink.items == list("abcdefgh")
+        assert "from its start" not in caplog.text
+
+    def test_a_write_refused_late_repeats_what_is_done_of_its_key_and_nothing_else(self) -> None:
+        letters = self.letters()
+        mapping = mapping_of(letters)
+        letters.sink.refuse(lambda item: "failed" if item == "a1" else None)
+
+        for text in ("a1", "b1", "a2"):
+            put(mapping, text, key=text[0])
+        mapping.advance(0)
+        letters.sink.refuse(None)
+        letters.started.clear()
+        mapping.run_until_idle()
+
+        assert letters.started == ["a1", "a2"]
+
+    def test_what_was_dead_lettered_behind_a_failure_is_not_dead_lettered_again(self) -> None:
+        dead_letters = MemoryQueue()
+        bad: dict[str, Any] = {"a": ValueError("not yet"), "b": Reject("poison"), "c": Reject("poison")}
+        letters = self.letters(Block(dead_letters), bad=bad)
+        mapping = mapping_of(letters)
+
+        for text in "abcd":
+            put(mapping, text, key=text)
+        mapping.advance(30)
+        letters.bad.pop("a")
+        mapping.run_until_idle()
+
+        assert [letter.data for letter in dead_letters] == [b"b", b"c"]
+        assert letters.sink.items == ["d", "a"]
+
+    def test_with_divert_what_was_sent_aside_is_not_sent_again(self) -> None:
+        queue = MemoryQueue()
+        letters = self.letters(Divert(queue), bad={"a": ValueError("bad"), "c": Unavailable("payments API")})
+        mapping = mapping_of(letters)
+
+        put(mapping, *"abcd")
+        mapping.advance(30)
+        del letters.bad["c"]
+        mapping.run_until_idle()
+
+        assert [envelope.data for envelope in queue] == [b"a"]
+        assert letters.started.count("a") == letters.started.count("b") == 1
+        assert letters.sink.items == ["b", "c", "d"]
+
+    def test_a_batch_in_which_all_went_well_costs_one_query_and_no_write(self) -> None:
+        letters = self.letters()
+        mapping = mapping_of(letters)
+
+        put(mapping, *"abc")
+        mapping.run_until_idle()
+
+        assert self.calls(letters) == ["look-up"]
+
+    def test_nothing_is_written_again_while_nothing_new_is_done(self) -> None:
+        letters = self.letters(bad={"a": ValueError("bad")})
+        mapping = mapping_of(letters)
+
+        for text in "ab":
+            put(mapping, text, key=text)
+        mapping.advance(600)
+
+        assert self.calls(letters).count("look-up") > 5
+        assert self.calls(letters).count("save") == 1
+
+    @pytest.mark.parametrize("down", [("look-up",), ("save",), ("look-up", "save")])
+    def test_a_store_that_is_down_costs_duplicates_and_loses_nothing(
+        self, down: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        letters = Letters(bad={"b": ValueError("not yet")})
+        letters.progress = FailingProgress(*down)
+        mapping = mapping_of(letters)
+
+        for text in "abc":
+            put(mapping, text, key=text)
+        mapping.advance(0)
+        assert letters.started == ["a", "b", "c"]
+        letters.bad.clear()
+        mapping.run_until_idle()
+
+        assert sorted(letters.started) == ["a", "b", "b", "c", "c"], "a was passed; c is a duplicate"
+        assert sorted(letters.sink.items) == ["a", "b", "c"], "which the sink dedupes by its id"
+        assert mapping.discarded == []
+        lines = [line for line in caplog.messages if "progress is down" in line]
+        assert len(lines) == sum(call in down for call in self.calls(letters))
+
+    def test_a_record_that_nobody_has_seen_is_never_skipped_though_it_stands_between_done_ones(self) -> None:
+        letters = self.letters(bad={"b": ValueError("not yet")})
+        handler = lambda_handler(letters)
+        event = kinesis_event(list("abcdefgh"))
+
+        # Delivered through a filter that lets only some through, then without the filter, in batches of all sizes.
+        handler({"Records": [event["Records"][n] for n in (1, 3, 6)]}, None)
+        letters.bad.clear()
+        letters.started.clear()
+        for start, end in ((1, 3), (3, 6), (6, 8)):
+            assert answered(handler({"Records": event["Records"][start:end]}, None)) == []
+
+        assert letters.started == ["b", "c", "e", "f", "h"]
+
+    def test_parallel_lanes_of_a_shard_neither_claim_nor_forget_what_the_others_do(self) -> None:
+        letters = self.letters(bad={"a": ValueError("not yet"), "b": ValueError("not yet")})
+        event = kinesis_event(list("abcdefgh"))
+        lanes = [{"Records": event["Records"][lane::2]} for lane in (0, 1)]
+        handlers = [lambda_handler(letters) for _ in lanes]
+
+        for _ in range(3):
+            for handler, lane in zip(handlers, lanes, strict=True):
+                assert len(answered(handler(lane, None))) == 1
+        letters.bad.clear()
+        letters.started.clear()
+        # The lanes become one: what either did is known.
+        assert answered(handlers[0](event, None)) == []
+
+        assert letters.started == ["a", "b"]
+
+    def test_two_batches_that_begin_with_the_same_record_lose_no_more_than_knowledge(self) -> None:
+        letters = self.letters(bad={"a": ValueError("not yet")})
+        event = kinesis_event(list("abcde"))
+        one, other = ({"Records": [event["Records"][n] for n in picked]} for picked in ((0, 1, 3), (0, 2, 4)))
+
+        # Each takes the other's entry for no more than it lists.
+        for part in (one, other):
+            lambda_handler(letters)(part, None)
+        letters.bad.clear()
+        letters.started.clear()
+        assert answered(lambda_handler(letters)(event, None)) == []
+
+        assert letters.started == ["a"]
+
+    @pytest.mark.parametrize("bisect", [True, False])
+    def test_a_crash_after_the_saving_and_before_the_answer_repeats_nothing(self, bisect: bool) -> None:
+        letters = self.letters(bad={"c": ValueError("not yet")})
+        handler = lambda_handler(letters)
+        crashes = iter([True])
+
+        def function(event: Any, context: Any) -> Any:
+            answer = handler(event, context)
+            if next(crashes, False):
+                raise Crash("before the answer")
+            return answer
+
+        letters.mapping = mapping = EventSourceMapping(
+            function,
+            function_response_types=["ReportBatchItemFailures"],
+            bisect_batch_on_function_error=bisect,
+        )
+        for text in "abcd":
+            put(mapping, text, key=text)
+        mapping.advance(5)
+        letters.bad.clear()
+        mapping.run_until_idle()
+
+        assert [letters.started.count(text) for text in "abd"] == [1, 1, 1]
+
+    def test_the_retry_path_never_asks_it(self) -> None:
+        queue = MemoryQueue()
+        letters = self.letters(Divert(queue), bad={"a": ValueError("not yet")})
+        mapping = mapping_of(letters)
+        put(mapping, "a")
+        mapping.run_until_idle()
+        self.calls(letters).clear()
+
+        queue.deliver(lambda_handler(letters))
+
+        assert self.calls(letters) == []
+
+    def test_another_generation_runs_all_of_it_again(self) -> None:
+        letters = self.letters(bad={"a": ValueError("not yet")})
+        event = kinesis_event(list("abc"))
+        lambda_handler(letters)(event, None)
+        letters.bad.clear()
+        letters.started.clear()
+
+        assert isinstance(letters.progress, FailingProgress)
+        letters.progress.generation = "2026-02"
+        lambda_handler(letters)(event, None)
+
+        assert letters.started == list("abc")
+
+    def test_what_ran_again_unknown_to_the_store_does_not_leave_an_older_state_behind(self) -> None:
+        letters = self.letters(bad={"x": ValueError("not yet")})
+        assert isinstance(letters.progress, FailingProgress)
+        handler = lambda_handler(letters)
+        event = kinesis_event(["w", "x", "a1", "a2"], partition_keys=["w", "x", "a", "a"])
+        handler(event, None)
+        assert letters.started == ["w", "x", "a1", "a2"]
+        letters.bad.clear()
+        letters.started.clear()
+
+        # a1 runs again, for the store can't be asked; so a2 has to follow it, though it was done before.
+        letters.progress.down = {"look-up"}
+        handler({"Records": event["Records"][1:3]}, None)
+        letters.progress.down = set()
+        handler({"Records": event["Records"][3:]}, None)
+
+        assert letters.started == ["x", "a1", "a2"]
 
 
 class TestGuarantee4ABadRecordCostsWhatTheUserChose:

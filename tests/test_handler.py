@@ -9,6 +9,9 @@ import pytest
 
 from streamkit import Block, Divert, Record, RecordProcessor, StreamkitError, Write, kpl, lambda_handler
 from streamkit.errors import BatchFailed
+from streamkit.event import Batch
+from streamkit.outcome import DONE, Outcome
+from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
 
 SUCCESS: dict[str, list[Any]] = {"batchItemFailures": []}
@@ -193,6 +196,44 @@ class TestAnInvocation:
         assert answer == {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["kinesis"]["sequenceNumber"]}]}
         assert "set `progress`" in caplog.text
 
+    def test_does_not_say_so_where_a_progress_store_lets_it_go_on(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Context:
+            def get_remaining_time_in_millis(self) -> float:
+                return 0.0
+
+        class Slow(Orders):
+            progress = MemoryProgress()
+
+        event = kinesis_event([kpl.aggregate(kpl.UserRecord(b"x", "k") for _ in range(3))])
+        handler = lambda_handler(Slow)
+
+        answers = [handler(event, Context()) for _ in range(3)]
+
+        assert [answer == SUCCESS for answer in answers] == [False, False, True]
+        assert caplog.messages == []
+
+
+class TestTheObserver:
+    def test_sees_each_batch_with_its_final_outcomes(self) -> None:
+        seen: list[tuple[str, list[Outcome]]] = []
+        handler = lambda_handler(Orders)
+        handler.observer = lambda batch: seen.append((batch.source, list(batch.outcomes)))
+
+        handler(kinesis_event([b"a", b"b"]))
+        handler({})  # A ping is no batch.
+
+        assert seen == [("kinesis", [DONE, DONE])]
+
+    def test_changes_no_answer_when_it_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        def broken(batch: Batch) -> None:
+            raise RuntimeError("broken")
+
+        handler = lambda_handler(Orders)
+        handler.observer = broken
+
+        assert handler(kinesis_event([b"a"])) == SUCCESS
+        assert "the observer of the handler has failed: RuntimeError: broken" in caplog.text
+
 
 class Closing(MemorySink):
     def __init__(self) -> None:
@@ -210,13 +251,21 @@ class ClosingQueue(MemoryQueue):
         self.closed += 1
 
 
+class ClosingProgress(MemoryProgress):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class TestClose:
-    def test_closes_the_processor_and_its_sinks_and_queues_once(self) -> None:
+    def test_closes_the_processor_and_its_sinks_queues_and_progress_store_once(self) -> None:
         queue, dead_letters = ClosingQueue(), ClosingQueue()
 
         class Shop(RecordProcessor):
             search = Closing()
             on_failure = Divert(queue, dead_letters)
+            progress = ClosingProgress()
             closed = 0
 
             def __init__(self) -> None:
@@ -239,6 +288,7 @@ class TestClose:
         assert shop.closed == 1
         assert (shop.search.closed, shop.warehouse.closed) == (1, 1)
         assert (queue.closed, dead_letters.closed) == (1, 1)
+        assert shop.progress.closed == 1
 
     def test_before_the_first_invocation_builds_nothing(self) -> None:
         lambda_handler(Orders).close()

@@ -21,16 +21,16 @@ ROOT = Path(streamkit.__file__).parent
 LAYERS = [
     ["errors"],
     ["record", "kpl", "pattern"],
-    ["sinks.base", "queues.base", "checkpoints.base"],
+    ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "positions"],
     ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],
-    ["envelope", "event", "delivery", "failure", "execution", "progress", "window"],
+    ["envelope", "event", "delivery", "failure", "execution", "redelivery", "window"],
     ["handler"],
-    ["sinks", "queues", "checkpoints"],
+    ["sinks", "queues", "checkpoints", "progress"],
     ["fanout", "producer", "local", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}
-BACKENDS = ("sinks", "queues", "checkpoints")
+BACKENDS = ("sinks", "queues", "checkpoints", "progress")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import pybase64
 import pytest
 
 from streamkit import (
@@ -22,7 +23,9 @@ from streamkit import (
 )
 from streamkit.envelope import Envelope
 from streamkit.errors import BatchFailed, QueueError
+from streamkit.kpl import UserRecord, aggregate
 from streamkit.policy import Policy
+from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
 
 
@@ -104,6 +107,136 @@ class TestStreamBlock:
 
         assert named(answer) == [number(event, 1)]
         assert letters.started == ["a", "b"]
+
+
+class TestStreamBlockWithProgress:
+    TEXTS = ("a1", "b1", "a2", "b2")
+
+    def letters(self, bad: dict[str, Exception], ordering: Any, dead_letters: MemoryQueue | None = None) -> Letters:
+        letters = Letters(Block(dead_letters), bad)
+        letters.progress = MemoryProgress()
+        letters.ordering = ordering
+        return letters
+
+    def event(self, *texts: str) -> dict[str, Any]:
+        return kinesis_event(texts or self.TEXTS, partition_keys=[text[0] for text in texts or self.TEXTS])
+
+    @pytest.mark.parametrize(
+        ("ordering", "started"),
+        [("key", ["a1", "b1", "b2"]), ("shard", ["a1"]), ("none", ["a1", "b1", "a2", "b2"])],
+    )
+    def test_a_failure_holds_its_key_or_the_rest_or_nothing(self, ordering: str, started: list[str]) -> None:
+        letters = self.letters({"a1": ValueError("bad")}, ordering)
+
+        answer = lambda_handler(letters)(event := self.event(), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert letters.started == started
+        assert letters.sink.items == started[1:]
+
+    @pytest.mark.parametrize(("ordering", "started"), [("key", {"a1", "b1", "b2"}), ("none", {"a1", "b1", "a2", "b2"})])
+    def test_it_does_so_with_concurrency(self, ordering: str, started: set[str]) -> None:
+        letters = self.letters({"a1": ValueError("bad")}, ordering)
+        letters.concurrency = 4
+
+        answer = lambda_handler(letters)(event := self.event(), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert {record.data.decode() for record in letters.seen} == started
+
+    def test_a_record_without_a_key_holds_nothing(self) -> None:
+        letters = self.letters({"a": ValueError("bad")}, "key")
+
+        lambda_handler(letters)(kinesis_event(list("abc"), partition_keys=[None] * 3), None)
+
+        assert letters.started == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_unavailable_stops_the_batch(self, concurrency: int) -> None:
+        letters = self.letters({"a1": Unavailable("payments API")}, "key")
+        letters.concurrency = concurrency
+        texts = [f"{key}{n}" for n in range(1, 500) for key in "ab"]
+
+        answer = lambda_handler(letters)(event := self.event(*texts), None)
+
+        assert named(answer) == [number(event, 0)]
+        # How soon it is known is up to the threads; that it stops the batch is not.
+        assert len(letters.started) < (2 if concurrency == 1 else len(texts))
+
+    def test_a_sink_that_is_down_stops_the_batch_though_its_record_had_failed_before(self) -> None:
+        letters = self.letters({}, "key")
+        left, right = MemorySink(), MemorySink()
+        left.request_writes = right.request_writes = 1  # type: ignore[misc]  # A class variable, here of one sink.
+        left.refuse("failed")
+        right.fail(OSError("connection refused"))
+
+        class Both(Letters):
+            def process(self, record: Record) -> Iterator[Write]:
+                self.seen.append(record)
+                yield left.item(record.data)
+                yield right.item(record.data)
+
+        both = Both(Block())
+        both.progress = letters.progress
+
+        lambda_handler(both)(self.event(), None)
+
+        assert both.started == ["a1"]
+
+    def test_a_write_refused_late_holds_what_is_done_of_its_key(self) -> None:
+        letters = self.letters({}, "key")
+        letters.sink.refuse(lambda item: "failed" if item == "a1" else None)
+        lambda_handler(letters)(self.event(), None)
+        letters.sink.refuse(None)
+        letters.seen.clear()
+
+        assert named(lambda_handler(letters)(self.event(), None)) == []
+
+        assert letters.started == ["a1", "a2"]
+
+    def test_poison_behind_a_failure_goes_aside_unless_its_key_is_held(self) -> None:
+        dead_letters = MemoryQueue()
+        bad: dict[str, Exception] = {"a1": ValueError("bad"), "a2": Reject("poison"), "b2": Reject("poison")}
+        letters = self.letters(bad, "key", dead_letters)
+
+        answer = lambda_handler(letters)(event := self.event(), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert [letter.data for letter in dead_letters] == [b"b2"]
+
+    def test_poison_is_not_sent_aside_once_an_earlier_write_of_its_key_is_refused(self) -> None:
+        dead_letters = MemoryQueue()
+        bad: dict[str, Exception] = {"a2": Reject("poison"), "b2": Reject("poison")}
+        letters = self.letters(bad, "key", dead_letters)
+        letters.sink.refuse(lambda item: "failed" if item == "a1" else None)
+
+        answer = lambda_handler(letters)(event := self.event(), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert [letter.data for letter in dead_letters] == [b"b2"]
+
+    def test_dead_letters_that_refuse_stop_the_batch(self) -> None:
+        dead_letters = MemoryQueue()
+        dead_letters.refuse()
+        letters = self.letters({"a1": Reject("poison")}, "key", dead_letters)
+
+        answer = lambda_handler(letters)(event := self.event(), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert letters.started == ["a1"]
+
+    def test_data_that_can_not_be_decoded_holds_its_key_and_is_done_once_it_is_dead_lettered(self) -> None:
+        dead_letters = MemoryQueue()
+        letters = self.letters({"b1": ValueError("bad")}, "key", dead_letters)
+        event = self.event("a1", "b1", "a2")
+        event["Records"][0]["kinesis"]["data"] = aggregate([UserRecord(b"x", "a")])[:-1]
+        event["Records"][0]["kinesis"]["data"] = pybase64.b64encode(event["Records"][0]["kinesis"]["data"]).decode()
+
+        for _ in range(3):
+            assert named(lambda_handler(letters)(event, None)) == [number(event, 1)]
+
+        assert len(dead_letters) == 1
+        assert letters.started == ["b1", "a2", "b1", "b1"]
 
 
 class TestStreamDivert:

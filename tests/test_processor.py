@@ -8,6 +8,7 @@ import pytest
 from streamkit import Block, RecordProcessor, Write, lambda_handler
 from streamkit.errors import ConfigurationError
 from streamkit.processor import check_options
+from streamkit.progress.memory import MemoryProgress
 from streamkit.record import Record
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
 
@@ -136,14 +137,20 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match="concurrency"):
             handler({}, None)
 
-    def test_a_progress_store_is_refused_clearly(self) -> None:
+    def test_a_progress_store_is_taken(self) -> None:
+        class Orders(RecordProcessor):
+            progress = MemoryProgress()
+
+        assert Orders.progress.owner == "Orders.progress"
+
+    def test_what_is_no_progress_store_is_refused_clearly(self) -> None:
         class Orders(RecordProcessor):
             pass
 
         orders = Orders()
-        orders.progress = "table"
+        orders.progress = "table"  # type: ignore[assignment]  # What it must not be.
 
-        with pytest.raises(ConfigurationError, match="not built yet"):
+        with pytest.raises(ConfigurationError, match=r"Orders\.progress = 'table'.*DynamoDbProgress"):
             check_options(orders)
 
 

@@ -85,11 +85,7 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def renew(self, lease: Lease) -> Lease:
-        """Let the entry's beat go up by one; LeaseLost if it is no longer of the lease's owner and term.
-
-        Every renewal has to be seen by others, one whose answer to an earlier try was lost too: a beat that stayed as it was
-        would have them take the shard while its owner counts anew.
-        """
+        """Let the entry's beat go up by one; LeaseLost if it is no longer of the lease's owner and term."""
 
     @abstractmethod
     def save(self, lease: Lease, sequence_number: int) -> None:
@@ -143,7 +139,9 @@ class TransactionalCheckpoints(CheckpointStore):
         return entry if entry is not None and (entry.owner, entry.term) == (owner, term) else None
 
     def renew(self, lease: Lease) -> Lease:
-        return self._change_held(lease, lambda entry: msgspec.structs.replace(entry, beat=entry.beat + 1))
+        return self._change_held(
+            lease, lambda entry: msgspec.structs.replace(entry, beat=max(entry.beat, lease.beat + 1))
+        )
 
     def save(self, lease: Lease, sequence_number: int) -> None:
         self._change_held(lease, lambda entry: _moved_up(entry, sequence_number))

@@ -110,7 +110,10 @@ class DynamoDbCheckpoints(CheckpointStore):
         return entry if entry is not None and (entry.owner, entry.term) == (owner, lease.term) else None
 
     def renew(self, lease: Lease) -> Lease:
-        _, entry = self._update(lease, "SET #beat = #beat + :one", _HELD, {":one": {"N": "1"}})
+        # Upwards only, or a repeat that comes late would hide the renewals after it from who watches the beat.
+        _, entry = self._update(
+            lease, "SET #beat = :beat", f"{_HELD} AND #beat < :beat", {":beat": {"N": str(lease.beat + 1)}}
+        )
         return lease.held_in(entry)
 
     def save(self, lease: Lease, sequence_number: int) -> None:

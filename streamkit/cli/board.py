@@ -85,7 +85,7 @@ class Board:
         for status in list(self.statuses()):
             row = rows.setdefault(status.shard_id, Row(status.shard_id, status.state))
             # A shard that was lost and taken again has a status for each time.
-            row.state, row.checkpoint, row.age = status.state, status.checkpoint, status.behind
+            row.state, row.checkpoint, row.age = status.state, status.checkpoint, status.age(time.time())
             row.backlog = status.backlog
             row.records += status.records
             row.redelivered += status.redelivered

@@ -10,13 +10,15 @@ from typing import Any
 from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 
-__all__ = ["add_connection", "connected", "error_code", "is_passing"]
+__all__ = ["add_connection", "connected", "error_code", "is_passing", "is_unreachable"]
 
 _PASSING_CODES = (
     "ProvisionedThroughputExceededException",
     "LimitExceededException",
     "KMSThrottlingException",
 )
+_CONNECT_TIMEOUT = 5.0
+_MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _BAD_KEYS_CODES = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
@@ -43,14 +45,21 @@ def connected(
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
     except ImportError:
         raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
     try:
         try:
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
-            retries = {"mode": "standard", "total_max_attempts": 4}
-            config = Config(connect_timeout=5, read_timeout=read_timeout, retries=retries)
+            if not session.region_name:
+                raise NoRegionError
+            config = Config(
+                connect_timeout=_CONNECT_TIMEOUT,
+                read_timeout=read_timeout,
+                retries={"mode": "standard", "total_max_attempts": 4},
+                # A run has a thread for each shard; connections are opened when they are needed.
+                max_pool_connections=_MOST_CONNECTIONS,
+            )
             client = session.client(service, endpoint_url=options.endpoint_url, config=config)
         except ValueError as error:
             raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error
@@ -97,6 +106,13 @@ def error_code(error: BaseException) -> str:
     """AWS's code of an error that is an answer of AWS; ``""`` for any other."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether nothing was reached at all: no name, no server."""
+    from botocore.exceptions import EndpointConnectionError
+
+    return isinstance(error, EndpointConnectionError)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 1.0
 _SHOW_CURSOR = b"\x1b[?25h"
 # Lines that are no row: title, header, totals, hint, and what is left free.
 _OTHER_LINES = 9
-_NARROW = 88
+_NARROW = 96
 _STATES = {
     "waiting": "dim",
     "reading": "green",
@@ -116,8 +116,7 @@ class LiveView(View):
         if self._lines:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
             self._console.print(text, end="", markup=False, emoji=False, soft_wrap=True)
-        else:
-            self._live.refresh()
+        self._live.refresh()
 
     def _picture(self, is_last: bool) -> Group:
         rows = self._board.rows()
@@ -196,7 +195,9 @@ class _Kept(io.TextIOBase):
 
 
 def _table(rows: list[Row], whole: Row, *, is_narrow: bool, has_total: bool) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim", footer_style="bold", show_footer=has_total)
+    table = Table(
+        box=None, collapse_padding=True, pad_edge=False, header_style="dim", footer_style="bold", show_footer=has_total
+    )
     columns: list[tuple[str, Callable[[Row], str | Text]]] = [
         ("shard", lambda row: _short_id(row.shard_id)),
         ("state", lambda row: "" if row is whole else Text(row.state, _STATES[row.state])),
@@ -223,6 +224,8 @@ def _table(rows: list[Row], whole: Row, *, is_narrow: bool, has_total: bool) -> 
 
 
 def _short_id(shard_id: str) -> str:
+    if shard_id == RETRY_QUEUE:
+        return "queue"
     number = shard_id.removeprefix("shardId-")
     return str(int(number)) if number != shard_id and number.isdecimal() else shard_id
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, StreamkitError
-from .connection import add_connection, connected, error_code, is_passing
+from .connection import add_connection, connected, error_code, is_passing, is_unreachable
 from .terminal import duration, say
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "Entry", "GaveUp", "Sender", "add_options", "command"]
@@ -135,7 +135,8 @@ class Sender:
     """Puts entries, one request at a time: what was refused goes before anything newer of its key.
 
     A request holds one entry of each key, since Kinesis may take a later record of a request and refuse an earlier one.
-    ``patience`` is in seconds; GaveUp when nothing was taken for longer. Other errors of the client are raised as they are.
+    ``patience`` is in seconds; GaveUp when nothing was taken for longer. Errors that no waiting mends are raised as they are,
+    and so is one that says that there is no server, until there was one.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class Sender:
         try:
             answer = self._client.put_records(StreamName=self._stream, Records=records)
         except Exception as error:
-            if is_passing(error):
+            if is_passing(error) and (self.lines or not is_unreachable(error)):
                 return entries, str(error)
             if error_code(error) not in ("ValidationException", "InvalidArgumentException"):
                 raise
@@ -416,13 +417,14 @@ class _Progress:
 
 
 def _report(stream: str, sender: Sender, lines: _Lines, seconds: float, interrupted: BaseException | None) -> int:
-    packed = f" in {sender.records:,} Kinesis records" if sender.records != sender.lines else ""
+    packed = f" as {sender.records:,} Kinesis records" if sender.records != sender.lines else ""
     say(f"put {sender.lines:,} records{packed} to {stream} in {duration(seconds)}")
     if isinstance(interrupted, GaveUp):
         say(f"streamkit: gave up, since the stream took nothing any more: {interrupted}")
     missing = [*sender.refused, *sender.unconfirmed]
     if missing:
-        say(f"streamkit: {len(missing):,} lines were not put: {_ranges(missing)}")
+        perhaps = " (the last request may have put some)" if interrupted is not None else ""
+        say(f"streamkit: {len(missing):,} lines were not put{perhaps}: {_ranges(missing)}")
     if interrupted is not None and not lines.is_read and lines.last is not None:
         say(f"streamkit: nothing was read after {lines.last.file}:{lines.last.number}")
     if interrupted is not None and not isinstance(interrupted, GaveUp):

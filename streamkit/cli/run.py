@@ -47,8 +47,9 @@ examples:
   streamkit run orders:handler --stream orders --json | jq 'select(.type == "summary")'
 
 columns of the live view:
+  shard      its number; `queue` is the retry queue, where there is one
   position   the last sequence number below which everything is settled
-  age        seconds between now and the newest record that was not read yet; 0 when caught up
+  age        between now and the arrival of the oldest record that is not settled; 0 when all is
   failed batches, retries   batches that did not succeed as a whole, and how often one was tried again
   diverted, dead letters    records that the function has sent aside; – where it does not say (not a lambda_handler)
   given up   records past --maximum-retry-attempts or their age: their failure documents went to --on-failure, or to the log
@@ -131,10 +132,10 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    signals = _Signals()
     from .board import Board
 
+    settings = _settings(options)
+    signals = _Signals()
     board = Board()
     with _view(options, board, signals.stop) as view:
         signals.view = view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -171,7 +172,9 @@ def _json_line(shard_id: str, record: Any, user: UserRecord | None) -> str:
         line["data"] = data.decode()
     except UnicodeDecodeError:
         line["data_base64"] = pybase64.b64encode(data).decode()
-    return msgspec.json.encode(line).decode() + "\n"
+    text = msgspec.json.encode(line).decode()
+    # JSON escapes no control characters above ASCII, which a terminal obeys too.
+    return f"{text if text.isprintable() else json.dumps(line)}\n"
 
 
 def _time(record: Any) -> str:

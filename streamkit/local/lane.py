@@ -158,18 +158,20 @@ class Lane:
         return len(self._gathered) + len(self._backlog)
 
     @property
-    def oldest(self) -> int | None:
-        """The lowest sequence number that is neither done nor discarded; None where there is none."""
+    def oldest(self) -> Item | None:
+        """The first record that is neither done nor discarded; None where there is none."""
         for items in (self._batches[0].items if self._batches else (), self._gathered, self._backlog):
             if items:
-                return items[0].sequence_number
+                return items[0]
         return None
 
     @property
     def begin_at(self) -> int | None:
         """Where a reader that begins anew would have to begin: at the start of an open window, whose state is lost then."""
-        window = self._window
-        return window.first if window is not None and window.first is not None else self.oldest
+        window, oldest = self._window, self.oldest
+        if window is not None and window.first is not None:
+            return window.first
+        return None if oldest is None else oldest.sequence_number
 
     @property
     def is_over(self) -> bool:

@@ -68,6 +68,11 @@ class ShardMapping:
         return sum(lane.backlog_bytes for lane in self._lanes)
 
     @property
+    def oldest_arrival(self) -> float | None:
+        """When the oldest record arrived that is neither done nor discarded; None where there is none."""
+        return min((oldest.arrived_at for lane in self._lanes if (oldest := lane.oldest) is not None), default=None)
+
+    @property
     def is_over(self) -> bool:
         """The shard is closed, and everything in it is passed."""
         return all(lane.is_over for lane in self._lanes)
@@ -132,7 +137,9 @@ class ShardMapping:
 
     def _pass(self) -> None:
         """Move the checkpoint up to what all lanes have come through."""
-        lowest = min((oldest for lane in self._lanes if (oldest := lane.oldest) is not None), default=None)
+        lowest = min(
+            (oldest.sequence_number for lane in self._lanes if (oldest := lane.oldest) is not None), default=None
+        )
         unpassed = self._unpassed
         while unpassed and (lowest is None or unpassed[0] < lowest):
             self.checkpoint = unpassed.popleft()

@@ -152,6 +152,7 @@ class ShardReader:
             self._read()
         action = self._mapping.next(self._clock.time())
         self.status.backlog = self._mapping.backlog
+        self.status.oldest_arrival = self._mapping.oldest_arrival
         self.status.state = "blocked" if self._mapping.is_retrying else "reading"
         if isinstance(action, Invoke):
             self._invoke(action)

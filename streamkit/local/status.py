@@ -31,9 +31,16 @@ class ShardStatus(msgspec.Struct):
     discarded: int = 0
     #: The last sequence number passed.
     checkpoint: int | None = None
-    #: Seconds that the last read was behind the newest record; 0 when caught up.
+    #: Seconds that the last read was behind the newest record; 0 when all was read.
     behind: float = 0.0
+    #: When the oldest record arrived that was read and is not settled, in seconds since the epoch; None when there is none.
+    oldest_arrival: float | None = None
     #: Records that wait for their first delivery.
     backlog: int = 0
     #: Reads that failed for a passing reason, throttles above all.
     throttles: int = 0
+
+    def age(self, now: float) -> float:
+        """Seconds between ``now`` and the arrival of the oldest record that is not settled; 0 when all is."""
+        unsettled = 0.0 if self.oldest_arrival is None else now - self.oldest_arrival
+        return max(unsettled, self.behind, 0.0)

@@ -1,6 +1,6 @@
 """What a processor's tests need: events, a mapping on a virtual clock, and a queue and a sink in memory.
 
-``streamkit.testing.contracts`` has the suites for sinks, queues and checkpoint stores of your own; it needs pytest.
+``streamkit.testing.contracts`` has the suites for sinks, queues and stores of your own; it needs pytest.
 """
 
 from .events import kinesis_event, window_event

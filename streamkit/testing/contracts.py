@@ -1,4 +1,4 @@
-"""What every sink, queue and checkpoint store has to do, as suites for your own: subclass one and fill in its blanks.
+"""What every sink, queue and store has to do, as suites for your own: subclass one and fill in its blanks.
 
     class TestLedger(SinkContract):
         @pytest.fixture
@@ -30,11 +30,20 @@ import pytest
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..envelope import Envelope, open_envelope
+from ..progress.base import ProgressStore
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
 from ..sinks.base import Sink, Write
 
-__all__ = ["CheckpointContract", "FifoQueueContract", "QueueContract", "SinkContract", "message", "stamp"]
+__all__ = [
+    "CheckpointContract",
+    "FifoQueueContract",
+    "ProgressContract",
+    "QueueContract",
+    "SinkContract",
+    "message",
+    "stamp",
+]
 
 
 class _StampedRecord(Record):
@@ -552,6 +561,114 @@ class CheckpointContract:
     def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
         self.taken(store)
 
+
+class ProgressContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the methods below."""
+
+    shard = "stream/shardId-000000000000"
+    number = 49590338271490256608559692538361571095921575989136588898
+
+    @abstractmethod
+    def another_generation(self, store: Any) -> ProgressStore:
+        """A store with the same entries behind it and another generation."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the entries can't be reached, and after which they can."""
+
+    def save(self, store: ProgressStore, number: int, entry: bytes, *, shard: str = "") -> None:
+        store.save("contract", shard or self.shard, number, entry, deadline=_soon())
+
+    def entries(self, store: ProgressStore, up_to: int, *, shard: str = "") -> list[bytes]:
+        return [bytes(entry) for entry in store.entries("contract", shard or self.shard, up_to, deadline=_soon())]
+
+    def test_nothing_is_known_of_a_shard_that_has_no_entries(self, store: ProgressStore) -> None:
+        assert self.entries(store, self.number) == []
+
+    def test_an_entry_is_found_from_its_number_on(self, store: ProgressStore) -> None:
+        self.save(store, self.number, b"\x00\xff entry")
+
+        assert self.entries(store, self.number - 1) == []
+        assert self.entries(store, self.number) == [b"\x00\xff entry"]
+        assert self.entries(store, self.number + 10**50) == [b"\x00\xff entry"]
+
+    def test_the_highest_number_comes_first(self, store: ProgressStore) -> None:
+        for n in (2, 9, 1, 10, 11):
+            self.save(store, n, str(n).encode())
+
+        assert self.entries(store, 10) == [b"10", b"9", b"2", b"1"]
+
+    def test_numbers_of_different_lengths_compare_as_numbers(self, store: ProgressStore) -> None:
+        for number in (9, 10**127, 10**128 - 1):
+            self.save(store, number, str(len(str(number))).encode())
+
+        assert self.entries(store, 10**128 - 1) == [b"128", b"128", b"1"]
+
+    def test_a_look_up_reads_a_few_entries_and_no_more(self, store: ProgressStore) -> None:
+        for n in range(store.most_entries + 5):
+            self.save(store, n, str(n).encode())
+
+        found = self.entries(store, self.number)
+
+        assert found == [str(n).encode() for n in reversed(range(5, store.most_entries + 5))]
+
+    def test_an_entry_takes_the_place_of_the_one_under_its_number(self, store: ProgressStore) -> None:
+        self.save(store, self.number, b"first")
+        self.save(store, self.number, b"second")
+
+        assert self.entries(store, self.number) == [b"second"]
+
+    def test_shards_streams_and_processors_are_kept_apart(self, store: ProgressStore) -> None:
+        places = [("a", "s/x"), ("a", "s/y"), ("a", "t/x"), ("b", "s/x"), ("a/s", "x"), ('a","s/x', ""), ("ä", "s/x")]
+        for n, (processor, shard) in enumerate(places):
+            store.save(processor, shard, 1, str(n).encode(), deadline=_soon())
+
+        found = [list(store.entries(processor, shard, 1, deadline=_soon())) for processor, shard in places]
+
+        assert found == [[str(n).encode()] for n in range(len(places))]
+
+    def test_another_generation_knows_nothing_of_it(self, store: ProgressStore) -> None:
+        self.save(store, self.number, b"entry")
+        other = self.another_generation(store)
+
+        assert self.entries(other, self.number) == []
+        self.save(other, self.number, b"other")
+        assert self.entries(store, self.number) == [b"entry"]
+
+    def test_entries_of_the_largest_size_are_kept_whole(self, store: ProgressStore) -> None:
+        entry = bytes(range(256)) * 515 + b"end"
+
+        self.save(store, self.number, entry)
+
+        assert self.entries(store, self.number) == [entry]
+
+    def test_invocations_that_save_at_once_leave_whole_entries(self, store: ProgressStore) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def save(lane: int) -> None:
+            for n in range(5):
+                self.save(store, self.number + lane, bytes([lane, n]) * 500)
+                self.save(store, self.number, bytes([9, lane, n]) * 500)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(save, range(1, 5)))
+
+        *lanes, shared = self.entries(store, self.number + 4)
+        assert lanes == [bytes([lane, 4]) * 500 for lane in (4, 3, 2, 1)]
+        assert shared == shared[:3] * 500
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, store: ProgressStore) -> None:
+        self.save(store, self.number, b"entry")
+
+        with self.unreachable(store):
+            assert _raises(lambda: self.entries(store, self.number))
+            assert _raises(lambda: self.save(store, self.number, b"lost"))
+
+        assert self.entries(store, self.number) == [b"entry"]
+
+    def test_it_can_be_closed_twice(self, store: ProgressStore) -> None:
+        self.save(store, self.number, b"entry")
+
         store.close()
         store.close()
 
@@ -570,3 +687,12 @@ def _at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
             return call()
 
         return list(threads.map(run, calls))
+
+
+def _raises(call: Callable[[], object]) -> bool:
+    """Whether it raises an exception: the seam allows any."""
+    try:
+        call()
+    except Exception:  # noqa: BLE001  # Which one is the store's own affair.
+        return True
+    return False

@@ -70,3 +70,11 @@ def test_the_total_has_the_oldest_age_and_every_sum() -> None:
     whole = total(board.rows())
 
     assert (whole.records, whole.age, whole.discarded, whole.diverted, whole.dead_letters) == (5, 9.0, 1, 0, 0)
+
+
+def test_the_age_is_that_of_the_oldest_record_that_is_not_settled() -> None:
+    waiting = ShardStatus("a", behind=5.0, oldest_arrival=100.0)
+
+    assert waiting.age(170.0) == 70.0
+    assert waiting.age(101.0) == 5.0
+    assert ShardStatus("a").age(1000.0) == 0.0

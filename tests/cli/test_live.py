@@ -113,7 +113,7 @@ def terminal(tmp_path: Path, moto_endpoint: str, stream: str) -> Iterator[Callab
 
 
 def totals(lines: list[str]) -> list[str]:
-    return next((line.split() for line in lines if line.startswith(" all ")), [])
+    return next((line.split() for line in lines if line.startswith("all ")), [])
 
 
 def test_the_shards_are_shown_with_what_was_sent_aside(
@@ -148,8 +148,27 @@ def test_what_the_function_logs_and_prints_stands_whole_above_one_table(
     for n in range(60):
         assert f"WARNING logged order {n}" in lines
         assert f"printed order {n}" in lines
-    (table,) = (n for n, line in enumerate(lines) if line.startswith(" shard"))
+    (table,) = (n for n, line in enumerate(lines) if line.startswith("shard "))
     assert not any("order " in line for line in lines[table:])
+
+
+def test_the_table_moves_on_while_the_function_logs(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str
+) -> None:
+    steps = """def process(self, record):
+        import os, time
+        while not os.path.exists("go"):
+            logging.getLogger("orders").warning("waiting")
+            time.sleep(0.05)
+"""
+    put(kinesis, stream, "order")
+
+    shown = terminal(PROGRAM.replace("def process(self, record):\n", steps))
+    shown.until(lambda lines: any(line.startswith(stream) and line.endswith("   0 s") for line in lines))
+    shown.until(lambda lines: any(line.startswith(stream) and line.endswith("   2 s") for line in lines))
+
+    assert "WARNING waiting" in shown.lines
+    assert totals(shown.lines)[4] == "1"
 
 
 def test_the_terminal_is_as_before_after_one_signal_and_after_two(
@@ -198,3 +217,20 @@ def test_a_narrow_terminal_is_enough(terminal: Callable[..., Terminal], kinesis:
     shown.until(lambda lines: totals(lines)[4:] == ["3", "0", "0", "–", "–", "0"])
 
     assert not any("position" in line for line in shown.lines)
+
+
+def test_without_rich_there_are_plain_lines_and_one_hint(
+    terminal: Callable[..., Terminal], kinesis: Any, stream: str, tmp_path: Path
+) -> None:
+    # `python -m` finds what is in the current folder first.
+    (tmp_path / "rich.py").write_text("raise ImportError('not installed')\n")
+    put(kinesis, stream, "order")
+
+    shown = terminal()
+    shown.until(lambda lines: "WARNING logged order" in lines)
+    shown.process.send_signal(signal.SIGINT)
+
+    assert shown.end() == 0
+    text = "\n".join(shown.lines)
+    assert text.count("for a live view of the shards: pip install 'kinesis-streamkit[cli]'") == 1
+    assert ": 1 records, " in text

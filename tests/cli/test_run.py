@@ -153,14 +153,6 @@ def test_a_handler_that_is_not_there_is_named(folder: Path, handler: str, error:
     assert error_of(folder, "run", handler, "--stream", "orders") == (1, error)
 
 
-@pytest.mark.parametrize("option", ["--parallelization-factor", "--tumbling-window-in-seconds"])
-def test_a_setting_that_is_not_built_yet_is_named(folder: Path, option: str) -> None:
-    code, line = error_of(folder, "run", "orders:handler", "--stream", "orders", option, "2")
-
-    assert code == 1
-    assert f"{option.removeprefix('--').replace('-', '_')} is not built yet" in line
-
-
 def test_without_boto3_it_says_what_to_install(folder: Path) -> None:
     (folder / "boto3.py").write_text("raise ImportError('not installed')\n")
 

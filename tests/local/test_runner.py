@@ -24,7 +24,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
-from streamkit.checkpoints.base import CheckpointStore
+from streamkit.checkpoints.base import CheckpointStore, Lease
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.local.context import Clock
@@ -968,3 +968,220 @@ class TestMemory:
         runner.run()
 
         assert runner.statuses[0].behind == 1.5
+
+
+class TestResharding:
+    def test_children_are_read_when_all_their_parents_are_done_and_that_is_written(self) -> None:
+        checkpoints = MemoryCheckpoints()
+        ended: list[set[str]] = []
+
+        def fails_at_first(texts: list[str]) -> Any:
+            ended.append({s for s, lease in checkpoints.leases("reader", "s").items() if lease.has_ended})
+            return 1 / 0 if len(seen.batches) < 3 else None
+
+        seen = Function(fails_at_first)
+        client = Scripted({SECOND: [[b"child"]], FIRST: [[b"parent"]]}, parents={SECOND: FIRST})
+
+        runner = make_runner(seen, client, "s", checkpoints=checkpoints)
+        runner.run()
+
+        assert seen.texts == ["parent", "parent", "parent", "child"]
+        assert ended == [set(), set(), set(), {FIRST}]
+        assert [(one.shard_id, one.state) for one in runner.statuses] == [(FIRST, "ended"), (SECOND, "ended")]
+
+    def test_a_parent_that_is_listed_no_more_holds_nobody(self) -> None:
+        seen = Function()
+
+        make_runner(seen, Scripted({SECOND: [[b"child"]]}, parents={SECOND: "shardId-long-gone"}), "s").run()
+
+        assert seen.texts == ["child"]
+
+    def test_a_shard_that_was_read_to_its_end_is_not_read_again(self) -> None:
+        checkpoints = MemoryCheckpoints()
+        make_runner(Function(), Scripted({FIRST: [[]]}), "s", checkpoints=checkpoints).run()
+        client, seen = Scripted({FIRST: [[b"a"]], SECOND: [[b"b"]]}, parents={SECOND: FIRST}), Function()
+
+        make_runner(seen, client, "s", checkpoints=checkpoints).run()
+
+        assert seen.texts == ["b"]
+
+
+class TestLanes:
+    def test_run_at_once_and_each_keeps_the_order_of_its_keys(self, client: Any, stream: str) -> None:
+        meeting = threading.Barrier(2, timeout=LONG)
+        batches: list[list[str]] = []
+
+        def function(event: dict[str, Any], context: Any) -> None:
+            keys = [record["kinesis"]["partitionKey"] for record in event["Records"]]
+            if len(batches) < 2:
+                batches.append(keys)
+                meeting.wait()
+            batches.append(keys)
+
+        for _ in range(2):
+            for key in "abcdef":
+                put(client, stream, key, key=key)
+        runner = make_runner(function, client, stream, parallelization_factor=2)
+        with running(runner):
+            while len(batches) < 4:
+                time.sleep(0.01)
+
+        assert not meeting.broken
+        assert set(batches[0]).isdisjoint(batches[1])
+
+    def test_the_checkpoint_is_that_of_the_slowest(self, client: Any, stream: str) -> None:
+        checkpoints, held = MemoryCheckpoints(), threading.Event()
+
+        def function(event: dict[str, Any], context: Any) -> None:
+            if "a" in [record["kinesis"]["partitionKey"] for record in event["Records"]]:
+                held.wait(LONG)
+
+        put(client, stream, "slow", key="a")
+        for key in "bcdefg":
+            put(client, stream, key, key=key)
+        runner = make_runner(function, client, stream, checkpoints=checkpoints, parallelization_factor=10)
+        with running(runner):
+            while not (runner.statuses and runner.statuses[0].batches >= 3):
+                time.sleep(0.01)
+            before = checkpoint(checkpoints, stream, FIRST)
+            held.set()
+        assert before is None
+        assert checkpoint(checkpoints, stream, FIRST) == int(read_all(client, stream)[-1]["SequenceNumber"])
+
+
+class TestFilters:
+    def test_what_they_do_not_want_is_passed_and_never_delivered(self, client: Any, stream: str) -> None:
+        checkpoints, seen = MemoryCheckpoints(), Function()
+        put(client, stream, '{"type": "a"}', '{"type": "b"}', "no json", '{"type": "a", "n": 2}', '{"type": "c"}')
+        runner = make_runner(seen, client, stream, checkpoints=checkpoints, filter_criteria=[{"data": {"type": ["a"]}}])
+
+        with running(runner):
+            last = int(read_all(client, stream)[-1]["SequenceNumber"])
+            while checkpoint(checkpoints, stream, FIRST) != last:
+                time.sleep(0.01)
+
+        assert seen.texts == ['{"type": "a"}', '{"type": "a", "n": 2}']
+
+
+class TestWindows:
+    def test_a_window_that_was_open_when_its_reader_ended_is_made_again_from_its_start(
+        self, client: Any, stream: str
+    ) -> None:
+        checkpoints = MemoryCheckpoints()
+        states: list[Any] = []
+        results: list[Any] = []
+
+        def totals(event: dict[str, Any], context: Any) -> Any:
+            state = {"count": event["state"].get("count", 0) + len(event["Records"])}
+            states.append(state)
+            if event["isFinalInvokeForWindow"]:
+                results.append(state)
+            return {"state": state}
+
+        settings: dict[str, Any] = {"checkpoints": checkpoints, "tumbling_window_in_seconds": 3, "batch_size": 2}
+        # Of one window: there is a second left for the puts.
+        while not 0 < time.time() % 3 < 1.5:
+            time.sleep(0.01)
+        put(client, stream, *"abc")
+        with running(make_runner(totals, client, stream, **settings)):
+            while not states:
+                time.sleep(0.01)
+        assert checkpoint(checkpoints, stream, FIRST) is None or results
+
+        with running(make_runner(totals, client, stream, **settings)):
+            while not results:
+                time.sleep(0.01)
+
+        assert results == [{"count": 3}]
+
+
+class TestLeases:
+    def test_two_runners_share_no_shard_and_one_takes_over_when_the_other_stops(self, client: Any) -> None:
+        stream = create(client, shards=2)
+        checkpoints = MemoryCheckpoints()
+        first, second = Function(), Function()
+        one = make_runner(first, client, stream, checkpoints=checkpoints, lease_seconds=3)
+        two = make_runner(second, client, stream, checkpoints=checkpoints, lease_seconds=3)
+        with running(two):
+            with running(one):
+                while len(one.statuses) + len(two.statuses) < 2:
+                    time.sleep(0.01)
+                put(client, stream, *map(str, range(20)))
+                while len(first.texts) + len(second.texts) < 20:
+                    time.sleep(0.01)
+            put(client, stream, *map(str, range(20, 40)))
+            second.wait_for(lambda: len(first.texts) + len(second.texts) >= 40)
+
+        assert sorted(first.texts + second.texts, key=int) == [str(n) for n in range(40)]
+
+    def test_a_runner_whose_lease_was_taken_stops_reading_and_writes_nothing(self, client: Any, stream: str) -> None:
+        checkpoints = MemoryCheckpoints()
+        may_end = threading.Event()
+        seen = Function(lambda texts: may_end.wait(LONG) and None)
+        put(client, stream, "a")
+        runner = make_runner(seen, client, stream, checkpoints=checkpoints, lease_seconds=1)
+
+        with running(runner):
+            seen.wait_for(lambda: bool(seen.batches))
+            # As one does that has watched it for a lease without a beat: faster than this runner's next renewal.
+            while not (taken := take_over(checkpoints, stream)):
+                pass
+            may_end.set()
+            while runner.statuses[0].state != "lost":
+                time.sleep(0.01)
+
+        assert taken.checkpoint is None
+        assert checkpoint(checkpoints, stream, FIRST) is None
+
+    def test_a_store_that_is_away_for_a_moment_holds_the_shard_and_loses_nothing(
+        self, client: Any, stream: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Away(MemoryCheckpoints):
+            failures = 2
+
+            def may_pass(self, error: Exception) -> bool:
+                return isinstance(error, ConnectionError)
+
+            def save(self, lease: Lease, sequence_number: int) -> None:
+                if self.failures:
+                    self.failures -= 1
+                    raise ConnectionError("nobody there")
+                super().save(lease, sequence_number)
+
+        checkpoints, seen = Away(), Function()
+        put(client, stream, *"ab")
+
+        run_until(make_runner(seen, client, stream, checkpoints=checkpoints, batch_size=1), seen, 2)
+
+        assert seen.texts == ["a", "b"]
+        assert caplog.text.count("could not be saved") == 2
+
+    def test_latest_goes_on_from_the_first_start_after_a_restart_without_a_checkpoint(
+        self, client: Any, stream: str
+    ) -> None:
+        checkpoints = MemoryCheckpoints()
+        put(client, stream, "before")
+        proxy = Proxy(client)
+        time.sleep(0.01)
+        with running(make_runner(Function(), proxy, stream, checkpoints=checkpoints, starting_position="LATEST")):
+            assert proxy.has_position.wait(LONG)
+        time.sleep(0.01)
+        put(client, stream, "between")
+        seen = Function()
+
+        run_until(make_runner(seen, client, stream, checkpoints=checkpoints, starting_position="LATEST"), seen, 1)
+
+        assert seen.texts == ["between"]
+
+
+def take_over(checkpoints: CheckpointStore, stream: str) -> Lease | None:
+    return checkpoints.take("reader", stream, FIRST, "another", checkpoints.leases("reader", stream)[FIRST])
+
+
+def test_a_record_of_10_mib_is_delivered_alone() -> None:
+    big = b"x" * 10 * 1024 * 1024
+    seen = Function()
+
+    make_runner(seen, Scripted({FIRST: [[b"before", big, b"after"]]}), "s").run()
+
+    assert [[len(text) for text in batch] for batch in seen.batches] == [[6], [len(big)], [5]]

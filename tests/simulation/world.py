@@ -5,8 +5,11 @@ Only the clock and the edges of I/O are simulated. While it runs and at its end,
   - no answer and no checkpoint passes a record that nobody has settled;
   - no record starts again once an answer has passed it, so that what repeats lies between the answered position and the
     furthest record started;
-  - records of a batch start in sequence order; with ``Block``, nothing starts once a failure is known, and a record starts
-    only after ``process`` has come through with every earlier one of its key, redelivered or not;
+  - records of a batch start in sequence order; with ``Block``, nothing starts once a failure is known (with a progress store:
+    nothing of the failed record's key), and a record starts only after ``process`` has come through with every earlier one of
+    its key, redelivered or not;
+  - with a progress store that never failed, what was done or settled when a batch was answered does not run again;
+  - with ``Block``, the last write of a key that a sink gets is that of the key's last record, whatever was repeated;
   - what failed because something was unavailable is nowhere but in the stream, and no attempt was counted for it;
   - when the faults are over, no record is lost: each is written in full, or in the dead letters, for a reason of its own.
 """
@@ -36,6 +39,8 @@ from streamkit.errors import QueueError, SinkError
 from streamkit.handler import Handler
 from streamkit.kpl import UserRecord, aggregate
 from streamkit.policy import Policy
+from streamkit.positions import decode_entry
+from streamkit.progress.memory import MemoryProgress
 from streamkit.queues.base import Message, MessageRefusal
 from streamkit.testing import Crash, EventSourceMapping, MemoryQueue
 
@@ -82,6 +87,10 @@ class World:
             "queue refuses": choice([0.0, 0.1, 0.4]),
             "queue is down": choice([0.0, 0.05]),
             "queue answer is lost": choice([0.0, 0.05]),
+            "look-up fails": choice([0.0, 0.0, 0.2]),
+            "save fails": choice([0.0, 0.0, 0.2]),
+            "save's answer is lost": choice([0.0, 0.0, 0.2]),
+            "entry is lost": choice([0.0, 0.0, 0.1]),
         }
         #: The sink that is down for an hour, or "process".
         self.outage = ""
@@ -91,6 +100,7 @@ class World:
         self.dead_letters = SimulatedQueue(self, "dead letters") if choice([True, True, False]) else None
         self.retries = SimulatedQueue(self, "retry queue", fifo=choice([False] * 7 + [True]))
         self.sinks = [SimulatedSink(self, "left", choice([1, 3, 500])), SimulatedSink(self, "right", choice([2, 500]))]
+        self.progress = SimulatedProgress(self) if choice([True, True, False]) else None
         self.shards = choice([1, 1, 2])
         self.mapping = EventSourceMapping(
             self.invoke,
@@ -106,7 +116,12 @@ class World:
         #: Shard id → the highest number that an answer has passed.
         self.passed: dict[str, int] = {}
         self.known_failure = ""
+        self.failed_in_batch: list[Fact] = []
         self.started_in_batch: list[str] = []
+        #: The texts that the sinks or a queue have confirmed in this invocation, with who did.
+        self.confirmed_in_batch: dict[str, set[str]] = {}
+        #: The texts that were done or settled when a batch of theirs was answered.
+        self.settled_when_answered: set[str] = set()
         #: The texts that process has come through with, or rejected.
         self.processed: set[str] = set()
         self.new_container()
@@ -183,12 +198,15 @@ class World:
             if not named or number < named[0]:
                 self.check_settled(shard_id, number)
                 self.passed[shard_id] = number
+        self.take_stock(shard_id, numbers)
         return answer
 
     def call(self, event: Any, context: Any) -> Any:
         """Call the handler, in a container that dies with a crash."""
         self.known_failure = ""
+        self.failed_in_batch = []
         self.started_in_batch = []
+        self.confirmed_in_batch = {}
         try:
             self.step("before the handler")
             answer = self.handler(event, context)
@@ -196,7 +214,27 @@ class World:
         except Crash:
             self.new_container()
             raise
+        finally:
+            if self.progress is not None:
+                self.progress.end_invocation()
         return answer
+
+    def take_stock(self, shard_id: str, numbers: list[int]) -> None:
+        """Note what is done or settled of a batch that has been answered: not what stands behind a failure of its key."""
+        waiting: set[str] = set()
+        for fact in self.facts.values():
+            if fact.position not in numbers or self.mapping.shard_ids[fact.shard] != shard_id:
+                continue
+            confirmed = self.confirmed_in_batch.get(fact.text, set())
+            is_done = confirmed >= {"left", "right"} and self.group(fact) not in waiting
+            if is_done or confirmed & {"dead letters", "retry queue"}:
+                self.settled_when_answered.add(fact.text)
+            elif fact.text not in self.settled_when_answered and not self.is_divert and self.ordering != "none":
+                waiting.add(self.group(fact))
+
+    def group(self, fact: Fact) -> str:
+        """What the record keeps order within, of its shard."""
+        return fact.key if self.ordering == "key" else ""
 
     def deliver_retries(self) -> bool:
         """Deliver what the retry queue holds, each message once. Whether there was anything."""
@@ -235,9 +273,12 @@ class World:
             self.note(f"    … {where}")
             raise Crash(where)
 
-    def failed(self, why: str) -> None:
-        """The framework has been told of a failure."""
-        self.known_failure = self.known_failure or why
+    def failed(self, why: str, *, text: str = "") -> None:
+        """The framework has been told of a failure: of ``text``, or of something that ends the batch."""
+        if text and self.progress is not None and not self.is_divert:
+            self.failed_in_batch.append(self.facts[text])
+        else:
+            self.known_failure = self.known_failure or why
 
     # Checks.
 
@@ -249,13 +290,20 @@ class World:
             raise Violation(f"{text} started again though an answer had passed it")
         if self.known_failure and not self.is_divert:
             raise Violation(f"{text} started though a failure was known: {self.known_failure}")
-        if self.started_in_batch and self.facts[text].order < self.facts[self.started_in_batch[-1]].order:
+        fact = self.facts[text]
+        if self.ordering != "none" and any(self.group(failed) == self.group(fact) for failed in self.failed_in_batch):
+            raise Violation(f"{text} started though a record of its key had failed")
+        if text in self.settled_when_answered and self.progress is not None and not self.progress.has_failed:
+            raise Violation(f"{text} started again though it was settled when its batch was answered")
+        if self.started_in_batch and fact.order < self.facts[self.started_in_batch[-1]].order:
             raise Violation(f"{text} started after {self.started_in_batch[-1]}")
         self.started_in_batch.append(text)
-        if not self.is_divert:
-            fact = self.facts[text]
+        self.confirmed_in_batch[text] = set()
+        if not self.is_divert and (self.progress is None or self.ordering != "none"):
             for earlier in self.facts.values():
-                is_before = earlier.order < fact.order and (earlier.shard, earlier.key) == (fact.shard, fact.key)
+                is_before = earlier.order < fact.order and earlier.shard == fact.shard
+                if is_before and self.ordering != "shard":
+                    is_before = earlier.key == fact.key
                 if is_before and earlier.kind != DAMAGED and earlier.text not in self.processed:
                     raise Violation(
                         f"{text} started before {earlier.text}, an earlier record of its key, was processed"
@@ -289,10 +337,20 @@ class World:
                 raise Violation(f"{fact.text} is not in the dead letters, and nowhere else")
             if fact.position > int(self.mapping.checkpoints[self.mapping.shard_ids[fact.shard]]):
                 raise Violation(f"the checkpoint has stopped before {fact.text}")
+        self.check_the_last_of_each_key()
         if len(self.retries):
             raise Violation(f"{len(self.retries)} records are left in the retry queue")
         if self.mapping.discarded:
             raise Violation("the engine discarded records, though all ended in time")
+
+    def check_the_last_of_each_key(self) -> None:
+        if self.is_divert or self.ordering == "none" or (self.progress is not None and self.progress.was_blind):
+            return
+        last = {(fact.shard, fact.key): fact.text for fact in self.facts.values() if fact.kind == GOOD}
+        for sink in self.sinks:
+            for place, text in last.items():
+                if sink.last[place] != text:
+                    raise Violation(f"{sink.name} got {sink.last[place]} after {text}, the last record of its key")
 
 
 class Simulated(RecordProcessor):
@@ -304,6 +362,7 @@ class Simulated(RecordProcessor):
         self.world = world
         self.on_failure = world.policy()
         self.ordering = world.ordering
+        self.progress = world.progress
         self.deadline_margin = world.deadline_margin
 
     def process(self, record: Record) -> Iterator[Write]:
@@ -322,7 +381,7 @@ class Simulated(RecordProcessor):
             world.failed("unavailable")
             raise Unavailable("a service")
         if world.happens("process fails"):
-            world.failed("process")
+            world.failed("process", text=text)
             raise world.random.choice([ValueError("bad"), KeyError("total"), Retry(0)])
         yield world.sinks[1].text(text)
         world.processed.add(text)
@@ -338,11 +397,15 @@ class SimulatedSink(Sink):
         self.request_writes = request_writes  # type: ignore[misc]  # A class variable, which each schedule chooses.
         self.texts: dict[str, str] = {}
         self.ids: dict[str, str] = {}
+        #: The text of each shard and key that came last.
+        self.last: dict[tuple[int, str], str] = {}
 
     def take(self, write: Write) -> None:
         text, write_id = write.payload, write.write_id
         if self.texts.setdefault(text, write_id) != write_id or self.ids.setdefault(write_id, text) != text:
             raise Violation(f"{text} came with the write id {write_id}, and one of the two had another partner before")
+        fact = self.world.facts[text]
+        self.last[fact.shard, fact.key] = text
 
     def text(self, text: str) -> Write:
         return Write(self, text)
@@ -366,9 +429,12 @@ class SimulatedSink(Sink):
             world.failed("sink answer is lost")
             raise ConnectionError(f"{self.name} did not answer")
         for write, kind in refused:
-            world.failed(f"{self.name} refused")
+            world.failed(f"{self.name} refused", text=write.payload if kind == "failed" else "")
             error = ConnectionError("throttled") if kind == "unavailable" else SinkError("refused")
             yield Refusal(write, error, kind)  # type: ignore[arg-type]  # mypy sees a str
+        for write in writes:
+            if write not in [refused_write for refused_write, _ in refused]:
+                world.confirmed_in_batch.setdefault(write.payload, set()).add(self.name)
 
 
 class SimulatedQueue(MemoryQueue):
@@ -405,6 +471,10 @@ class SimulatedQueue(MemoryQueue):
         if world.happens("queue answer is lost"):
             world.failed("queue answer is lost")
             raise QueueError("no answer")
+        for envelope in envelopes:
+            if envelope.event_id in confirmed:
+                for fact in self.facts_of(envelope):
+                    world.confirmed_in_batch.setdefault(fact.text, set()).add(self.name)
         if refusals:
             world.failed(f"{self.name} refused")
         return refusals
@@ -428,3 +498,45 @@ class SimulatedQueue(MemoryQueue):
             raise Violation(f"{envelope.data!r} is given up after {envelope.attempts} attempts: {last.message}")
         if self is self.world.retries and is_poison:
             raise Violation(f"{envelope.data!r} is poison and is to be tried again")
+
+
+class SimulatedProgress(MemoryProgress):
+    """Fails on look-ups and saves, loses answers and entries."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.has_failed = False
+        #: An invocation could neither look up nor save, so that nothing tells what it has repeated.
+        self.was_blind = False
+        self._is_blind = False
+
+    def entries(self, processor: str, shard: str, up_to: int, *, deadline: float) -> list[bytes]:
+        self.world.step("before the look-up")
+        if self.world.happens("look-up fails"):
+            self.has_failed = self._is_blind = True
+            raise ConnectionError("progress is down")
+        numbers = self._shards.get((self.generation, processor, shard), {})
+        if numbers and self.world.happens("entry is lost"):
+            self.has_failed = True
+            lost = numbers.pop(self.world.random.choice(sorted(numbers)))
+            self.was_blind |= decode_entry(lost).alone
+        return super().entries(processor, shard, up_to, deadline=deadline)
+
+    def save(self, processor: str, shard: str, number: int, entry: bytes, *, deadline: float) -> None:
+        positions = sorted(decode_entry(entry).positions)
+        self.world.note(f"    progress under {number % 10_000}: {[(n % 10_000, sub) for n, sub in positions]}")
+        self.world.step("before the save")
+        if self.world.happens("save fails"):
+            self.has_failed = True
+            raise ConnectionError("progress is down")
+        super().save(processor, shard, number, entry, deadline=deadline)
+        self._is_blind = False
+        self.world.step("after the save")
+        if self.world.happens("save's answer is lost"):
+            self.has_failed = True
+            raise ConnectionError("progress did not answer")
+
+    def end_invocation(self) -> None:
+        self.was_blind |= self._is_blind
+        self._is_blind = False

@@ -1,0 +1,299 @@
+"""``streamkit put``: order, refusals and what it says of what it could not put."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from streamkit import cli
+from streamkit.cli import put as command_module
+from streamkit.cli.put import Entry, GaveUp, Place, Sender
+from streamkit.kpl import deaggregate
+
+from .process import ENVIRONMENT, command, ended, error_of
+
+
+def stored(kinesis: Any, stream: str) -> list[Any]:
+    """All Kinesis records of a stream, those of a shard in their order."""
+    records: list[Any] = []
+    for shard in kinesis.list_shards(StreamName=stream)["Shards"]:
+        iterator = kinesis.get_shard_iterator(
+            StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        records += kinesis.get_records(ShardIterator=iterator)["Records"]
+    return records
+
+
+def data(kinesis: Any, stream: str) -> list[str]:
+    return sorted(record["Data"].decode() for record in stored(kinesis, stream))
+
+
+def test_each_line_of_the_files_and_of_stdin_is_a_record(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\r\n\ntwo\n")
+    (tmp_path / "b.txt").write_bytes(b"three")
+
+    one = ended(tmp_path, "put", stream, "a.txt", "-", "b.txt", "--endpoint-url", moto_endpoint, stdin="four\n")
+
+    assert (one.returncode, one.stdout) == (0, "")
+    assert one.stderr.startswith(f"put 4 records to {stream} in ")
+    assert data(kinesis, stream) == ["four", "one", "three", "two"]
+    assert len({record["PartitionKey"] for record in stored(kinesis, stream)}) == 4
+
+
+def test_the_key_is_a_field_of_each_line_and_lines_without_it_are_named(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    lines = ['{"id": "a"}', "no json", '{"id": 12}', '{"other": 1}', "[]", '{"id": ""}', '{"id": true}']
+    (tmp_path / "orders.jsonl").write_text("\n".join(lines))
+
+    one = ended(tmp_path, "put", stream, "orders.jsonl", "--json-key", "id", "--endpoint-url", moto_endpoint)
+
+    assert one.returncode == 1
+    assert {record["PartitionKey"]: record["Data"].decode() for record in stored(kinesis, stream)} == {
+        "a": lines[0],
+        "12": lines[2],
+    }
+    assert "orders.jsonl:2: it is not JSON, so it has no field 'id'" in one.stderr
+    assert one.stderr.endswith("streamkit: 5 lines were not put: orders.jsonl:2, orders.jsonl:4-7\n")
+
+
+def test_texts_of_the_command_line_are_put_under_one_key(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    arguments = ["--data", "one", "--data", "two", "--key", "k", "--endpoint-url", moto_endpoint]
+
+    assert ended(tmp_path, "put", stream, *arguments).returncode == 0
+
+    assert [(record["PartitionKey"], record["Data"]) for record in stored(kinesis, stream)] == [
+        ("k", b"one"),
+        ("k", b"two"),
+    ]
+
+
+def test_aggregates_hold_lines_of_one_key_in_their_order(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    rows = [{"id": f"key {n % 3}", "n": n, "text": "x" * 200} for n in range(1500)]
+    text = "\n".join(map(json.dumps, rows))
+
+    arguments = ["--json-key", "id", "--aggregate", "--endpoint-url", moto_endpoint]
+    one = ended(tmp_path, "put", stream, *arguments, stdin=text)
+
+    assert one.returncode == 0, one.stderr
+    by_key: dict[str, list[int]] = defaultdict(list)
+    records = stored(kinesis, stream)
+    for record in records:
+        users = deaggregate(record["Data"])
+        assert users is not None
+        assert {user.partition_key for user in users} == {record["PartitionKey"]}
+        assert len(record["Data"]) <= 51_200
+        by_key[record["PartitionKey"]] += [json.loads(user.data)["n"] for user in users]
+    assert by_key == {f"key {k}": list(range(k, 1500, 3)) for k in range(3)}
+    assert len(records) < 20
+
+
+def test_aggregates_without_a_key_have_a_random_one_each(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    one = ended(tmp_path, "put", stream, "--aggregate", "--endpoint-url", moto_endpoint, stdin="line\n" * 5000)
+
+    assert one.returncode == 0
+    assert f"put 5,000 records as {len(stored(kinesis, stream))} Kinesis records" in one.stderr
+    assert sum(len(deaggregate(record["Data"]) or ()) for record in stored(kinesis, stream)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            ["nowhere", "--data", "x"],
+            "streamkit: stream nowhere: there is no such stream here (ResourceNotFoundException)",
+        ),
+        (["nowhere", "missing.txt"], "streamkit: there is no file missing.txt"),
+        (["nowhere", "--data", "x", "--key", ""], "streamkit: --key has 0 characters"),
+        (["nowhere", "--data", "x", "--profile", "nobody"], "streamkit: stream nowhere: The config profile (nobody)"),
+        (
+            ["nowhere", "--data", "x", "--endpoint-url", "nonsense"],
+            "streamkit: Invalid endpoint: nonsense: an endpoint is",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: list[str], error: str, tmp_path: Path, moto_endpoint: str) -> None:
+    code, line = error_of(tmp_path, "put", *arguments, AWS_ENDPOINT_URL=moto_endpoint)
+
+    assert code == 1
+    assert line.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("environment", "error"),
+    [
+        ({"AWS_DEFAULT_REGION": "", "AWS_REGION": ""}, "no region is set: add --region"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "there are no AWS credentials: sign in"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 'Could not connect to the endpoint URL: "http://127.0.0.1:9/"'),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_do(environment: dict[str, str], error: str, tmp_path: Path) -> None:
+    settings = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), **environment}
+
+    code, line = error_of(tmp_path, "put", "orders", "--data", "x", **settings)
+
+    assert code == 1
+    assert line.startswith(f"streamkit: stream orders: {error}")
+
+
+class Refusing:
+    """A client whose requests pass on to ``kinesis``, but for the records that ``refuses`` says, once for each answer."""
+
+    def __init__(self, kinesis: Any, refuses: Callable[[int, int, dict[str, Any]], str | Exception | None]) -> None:
+        self._kinesis = kinesis
+        self._refuses = refuses
+        self.requests: list[list[bytes]] = []
+
+    def put_records(self, *, StreamName: str, Records: list[dict[str, Any]]) -> Any:  # noqa: N803  # boto3's own names.
+        self.requests.append([record["Data"] for record in Records])
+        refusals = [self._refuses(len(self.requests), n, record) for n, record in enumerate(Records)]
+        for refusal in refusals:
+            if isinstance(refusal, Exception):
+                raise refusal
+        passed = [record for record, refusal in zip(Records, refusals, strict=True) if refusal is None]
+        taken = iter(self._kinesis.put_records(StreamName=StreamName, Records=passed)["Records"] if passed else ())
+        return {"Records": [{"ErrorCode": refusal} if refusal else next(taken) for refusal in refusals]}
+
+
+THROTTLED = "ProvisionedThroughputExceededException"
+
+
+def sender_of(client: Any, stream: str, patience: float = 60.0) -> Sender:
+    return Sender(client, stream, patience, sleep=lambda seconds: None)
+
+
+def send(sender: Sender, *entries: tuple[str, bytes]) -> None:
+    for n, (key, content) in enumerate(entries, 1):
+        sender.add(Entry(key, content, [Place("-", n)]))
+    while sender.waiting:
+        sender.send()
+
+
+def test_only_what_was_refused_is_sent_again_and_each_key_stays_in_order(kinesis: Any, stream: str) -> None:
+    client = Refusing(kinesis, lambda request, n, record: THROTTLED if (request * 7 + n) % 3 == 0 else None)
+    entries = [(f"key {n % 40}", b"%d" % n) for n in range(1000)]
+
+    sender = sender_of(client, stream)
+    send(sender, *entries)
+
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for record in stored(kinesis, stream):
+        by_key[record["PartitionKey"]].append(int(record["Data"]))
+    assert by_key == {f"key {k}": list(range(k, 1000, 40)) for k in range(40)}
+    assert sender.lines == 1000
+    assert all(len(request) <= 40 for request in client.requests)
+
+
+def test_a_request_whose_answer_is_lost_is_sent_again(kinesis: Any, stream: str) -> None:
+    lost = ReadTimeoutError(endpoint_url="http://127.0.0.1")
+    client = Refusing(kinesis, lambda request, n, record: lost if request == 1 else None)
+
+    send(sender_of(client, stream), ("a", b"1"), ("b", b"2"))
+
+    assert client.requests == [[b"1", b"2"], [b"1", b"2"]]
+
+
+def test_a_request_is_within_the_limits_of_records_and_bytes(kinesis: Any, stream: str) -> None:
+    client = Refusing(kinesis, lambda request, n, record: None)
+
+    send(
+        sender_of(client, stream),
+        *((f"{n}", b"x") for n in range(1200)),
+        *((f"b{n}", b"x" * 900_000) for n in range(8)),
+    )
+
+    assert [len(request) for request in client.requests] == [500, 500, 205, 3]
+
+
+def test_a_stream_that_takes_nothing_is_given_up_after_the_patience(kinesis: Any, stream: str) -> None:
+    client = Refusing(kinesis, lambda request, n, record: THROTTLED if record["Data"] != b"1" else None)
+    sender = sender_of(client, stream, patience=0.0)
+
+    with pytest.raises(GaveUp, match=THROTTLED):
+        send(sender, ("a", b"1"), ("b", b"2"), ("b", b"3"))
+
+    assert (sender.lines, [entry.data for entry in sender.waiting]) == (1, [b"2", b"3"])
+
+
+def test_one_record_that_fails_a_whole_request_is_found_and_the_others_are_put(kinesis: Any, stream: str) -> None:
+    bad = ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "PutRecords")
+    client = Refusing(kinesis, lambda request, n, record: bad if record["Data"] == b"5" else None)
+    sender = sender_of(client, stream)
+
+    send(sender, *((f"{n}", b"%d" % n) for n in range(1, 10)))
+
+    assert sender.refused == [Place("-", 5)]
+    assert data(kinesis, stream) == [str(n) for n in range(1, 10) if n != 5]
+
+
+def test_what_no_stream_takes_is_refused_unsent(kinesis: Any, stream: str) -> None:
+    client = Refusing(kinesis, lambda request, n, record: None)
+    sender = sender_of(client, stream)
+
+    send(sender, ("a", b"x" * (10 * 1024 * 1024)))
+
+    assert (client.requests, sender.refused) == ([], [Place("-", 1)])
+
+
+def test_giving_up_names_every_line_that_was_not_put(
+    kinesis: Any,
+    stream: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = Refusing(kinesis, lambda request, n, record: THROTTLED if record["Data"] in (b"2", b"4") else None)
+    monkeypatch.setattr(command_module, "connected", lambda options, stream: nullcontext(client))
+    (tmp_path / "numbers").write_text("".join(f"{n}\n" for n in range(1, 6)))
+
+    code = cli.main(["put", stream, str(tmp_path / "numbers"), "--patience", "0"])
+
+    assert code == 1
+    assert data(kinesis, stream) == ["1", "3", "5"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("put 3 records to ")
+    assert said[1] == f"streamkit: gave up, since the stream took nothing any more: {THROTTLED}"
+    assert said[2].endswith(f"put some): {tmp_path}/numbers:2, {tmp_path}/numbers:4")
+
+
+def test_lines_that_come_slowly_are_put_as_they_come(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    putting = subprocess.Popen(
+        command("put", stream, "--endpoint-url", moto_endpoint),
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with putting:
+        try:
+            assert putting.stdin is not None
+            for n in range(2):
+                putting.stdin.write(b"%d\n" % n)
+                putting.stdin.flush()
+                until = time.monotonic() + 60
+                while len(stored(kinesis, stream)) <= n:
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+            putting.stdin.close()
+            assert putting.wait(60) == 0
+        finally:
+            putting.kill()
