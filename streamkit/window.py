@@ -7,7 +7,7 @@ import marshal
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,6 +32,8 @@ State = Any
 
 MARK = "streamkit_window"
 VERSION = 1
+#: ``since``, while a window has no record: a number that no record has.
+NO_RECORD = "0"
 #: Lambda's limit of a state, as JSON: over it, the window ends early.
 LARGEST_STATE = 1_000_000
 _CO_GENERATOR = 0x20
@@ -134,7 +136,7 @@ class WindowRun:
         self._batch = batch
         self._has_dead_letters = processor.on_failure.dead_letters is not None
         first = batch.records[0].sequence_number if batch.records else None
-        given, self._since, self._until = _opened(event.get("state"), first or "0")
+        given, self._since, self._until = _opened(event.get("state"), first or NO_RECORD)
         state = processor.initial() if given is None else given
         if state is None:
             raise TypeError(f"{type(processor).__name__}.initial returned None: it returns the state of a new window")
@@ -273,6 +275,21 @@ class WindowRun:
         return True
 
 
+class _Edges(msgspec.Struct):
+    start: Annotated[datetime, msgspec.Meta(tz=True)]
+    end: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Call(msgspec.Struct):
+    """What Lambda adds to the event of a call for a window, but for the state, by Lambda's names."""
+
+    window: _Edges
+    shardId: str  # noqa: N815  # Lambda's name.
+    eventSourceARN: str  # noqa: N815  # Lambda's name.
+    isFinalInvokeForWindow: bool  # noqa: N815  # Lambda's name.
+    isWindowTerminatedEarly: bool  # noqa: N815  # Lambda's name.
+
+
 class _End(Record):
     """The end of a window, which its writes are of: ``<stream>/<shardId>:<window's start>:<since>-<until>``."""
 
@@ -315,17 +332,17 @@ def _window(processor: WindowProcessor, event: Mapping[str, Any], batch: Batch) 
             "whose event source mapping has TumblingWindowInSeconds"
         )
     try:
-        start, end = (datetime.fromisoformat(event["window"][edge]).astimezone(UTC) for edge in ("start", "end"))
-        return Window(
-            start,
-            end,
-            shard_id=event["shardId"],
-            stream_arn=event["eventSourceARN"].partition("/consumer/")[0],
-            is_final=event["isFinalInvokeForWindow"] is True,
-            is_terminated_early=event["isWindowTerminatedEarly"] is True,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        call = msgspec.convert(event, _Call)
+    except msgspec.ValidationError as error:
         raise StreamkitError(f"the event's window is not of the form that Lambda gives: {reason(error)}") from error
+    return Window(
+        call.window.start.astimezone(UTC),
+        call.window.end.astimezone(UTC),
+        call.shardId,
+        call.eventSourceARN.partition("/consumer/")[0],
+        call.isFinalInvokeForWindow,
+        call.isWindowTerminatedEarly,
+    )
 
 
 def _opened(given: Any, first: str) -> tuple[State | None, str, str]:
@@ -345,7 +362,7 @@ def _opened(given: Any, first: str) -> tuple[State | None, str, str]:
         raise StreamkitError(
             f"the window's state has the mark {MARK} and no `since`, `until` or `state`: something has changed it"
         )
-    return given["state"], since, until
+    return given["state"], first if since == NO_RECORD else since, first if until == NO_RECORD else until
 
 
 def _copy(state: State) -> bytes:

@@ -29,6 +29,18 @@ def test_the_example_of_a_test_passes() -> None:
     names["test_a_negative_total_is_dead_lettered"]()
 
 
+def test_the_window_that_its_page_shows_is_a_handler_and_its_test_passes() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "windows.md").read_text()
+    program, example = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "totals"}
+    exec(program, names)
+    exec(example, names)
+
+    names["test_a_window_is_a_row_for_each_customer"]()
+
+    assert names["handler"](names["window_event"](is_final=True)) == {"batchItemFailures": [], "state": {}}
+
+
 def test_every_page_it_names_is_there() -> None:
     root = Path(__file__).resolve().parent.parent
     links = re.findall(r"\]\(([\w./-]+)\)", README)
