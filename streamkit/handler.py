@@ -71,11 +71,14 @@ def _show(batch: events.Batch, observer: Observer, processor: RecordProcessor) -
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
     record = events.made_no_progress(batch) if processor.progress is None else None
     if record is not None:
+        # A window's state is that of whole records of the stream, so there nothing goes on within one.
+        way_on = "" if isinstance(processor, WindowProcessor) else ", or set `progress` to go on within an aggregate"
         log.error(
             "%s: the time was up within the aggregate of %s, which will be delivered again from its start: give the function "
-            "more time, publish smaller aggregates, or set `progress` to go on within an aggregate",
+            "more time, or publish smaller aggregates%s",
             processor.name,
             record.event_id,
+            way_on,
         )
 
 
