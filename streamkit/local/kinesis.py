@@ -2,7 +2,7 @@
 
 Most of what a read costs is boto3's parsing of each record. So ``Records`` are taken out of the answer before boto3 parses
 it, by botocore's event ``before-parse`` on the client that was given. The hook acts within a feed's own calls only: other
-uses of the client get what they always got. Where it does not fire (botocore before 1.35.40), or the answer is not of
+uses of the client get what they always got. Where it does not fire (botocore before 1.35.16), or the answer is not of
 Kinesis's own form, boto3's records are put into that form: the same records, slower.
 """
 
