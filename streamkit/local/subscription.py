@@ -69,7 +69,9 @@ class SubscriptionFeed(Feed):
             return Page([], self._behind)
 
     def close(self) -> None:
-        """End the subscription. Its thread ends at once with urllib3 2.3 or newer, else at the next event: 5 s at most."""
+        """End the subscription. Its thread ends at once with botocore 1.35.16 and urllib3 2.3 or newer, else at the next event,
+        of which Kinesis sends one every five seconds at least.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
