@@ -17,7 +17,6 @@ from .queues.base import Queue
 from .reason import reason
 from .redelivery import Redelivery
 from .sinks.base import Sink
-from .window import WindowProcessor, WindowRun
 
 __all__ = ["Handler", "answer", "lambda_handler"]
 
@@ -38,7 +37,7 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     redelivery = Redelivery(processor, batch, deadline)
     settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
     delivery = Delivery(processor.name, deadline)
-    window = WindowRun(processor, event, batch) if isinstance(processor, WindowProcessor) else None
+    window = None if processor._window_run is None else processor._window_run(processor, event, batch)
     execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
     redelivery.leave_out_what_is_done()
@@ -72,7 +71,7 @@ def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> N
     record = events.made_no_progress(batch) if processor.progress is None else None
     if record is not None:
         # A window's state is that of whole records of the stream, so there nothing goes on within one.
-        way_on = "" if isinstance(processor, WindowProcessor) else ", or set `progress` to go on within an aggregate"
+        way_on = "" if processor._window_run is not None else ", or set `progress` to go on within an aggregate"
         log.error(
             "%s: the time was up within the aggregate of %s, which will be delivered again from its start: give the function "
             "more time, or publish smaller aggregates%s",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from .deadline import Deadline
 from .event import Batch
 from .outcome import Outcome, Settled, is_settled
-from .positions import Position, decode_entry, encode_entry
 from .processor import RecordProcessor
 from .progress.base import ProgressStore
 from .reason import reason
 from .record import Record
+
+if TYPE_CHECKING:
+    from .positions import Position
 
 __all__ = ["Redelivery"]
 
@@ -79,6 +82,8 @@ class Redelivery:
 
     def _look_up(self, store: ProgressStore) -> frozenset[Position]:
         """The positions at or above the batch's first that are known to be done or settled."""
+        from .positions import decode_entry  # A processor without a store does not pay for it.
+
         last = _position(self._batch.records[-1])[0]
         entries = self._deadline.request(
             store, lambda deadline: store.entries(self._processor, self._shard(), last, deadline=deadline)
@@ -97,6 +102,8 @@ class Redelivery:
         return frozenset(position for position in known if position[0] >= first)
 
     def _save(self, store: ProgressStore, settled: frozenset[Position]) -> None:
+        from .positions import encode_entry
+
         entry = encode_entry(settled | self._known, alone=self._could_not_look_up)
         self._deadline.request(
             store, lambda deadline: store.save(self._processor, self._shard(), self._first(), entry, deadline=deadline)

@@ -275,6 +275,9 @@ class WindowRun:
         return True
 
 
+WindowProcessor._window_run = WindowRun
+
+
 class _Edges(msgspec.Struct):
     start: Annotated[datetime, msgspec.Meta(tz=True)]
     end: Annotated[datetime, msgspec.Meta(tz=True)]
