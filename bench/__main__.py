@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, main_path
+from . import aggregates, batches, cold_start, main_path, reading
 from .harness import Difference, print_rows, print_table, progress
 
-_PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf")
+_PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
 
 
 def main() -> int:
@@ -18,6 +18,7 @@ def main() -> int:
         rows += aggregates.run(20)
         size_rows, sizes = batches.run_sizes(25)
         rows += size_rows
+        rows += reading.run(40)
         rows += cold_start.run(40)
         profile = main_path.profile(12) + aggregates.profile(6)
     except Difference as error:

@@ -436,8 +436,8 @@ MUTANTS = [
     Mutant(
         "take what came while a read was under way for read",
         "local/shard_reader.py",
-        "self._mapping.caught_up(asked_at)",
-        "self._mapping.caught_up(self._clock.time())",
+        "caught_up(asked_at if page.as_of is None else page.as_of)",
+        "caught_up(self._clock.time())",
         READER,
         "may_have_arrived_while_it_read",
     ),

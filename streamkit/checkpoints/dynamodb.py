@@ -190,7 +190,7 @@ class DynamoDbCheckpoints(CheckpointStore):
         except client.exceptions.ResourceNotFoundException as error:
             raise ConfigurationError(
                 f"the DynamoDB table {self._table} does not exist in {client.meta.region_name}, or is being made; "
-                f"make it with DynamoDbCheckpoints({self._table!r}).create_table()"
+                f"make it with DynamoDbCheckpoints({self._table!r}).create_table(), or `streamkit run … --create-table`"
             ) from error
 
     def _client(self) -> Any:

@@ -38,10 +38,13 @@ class Page(msgspec.Struct, frozen=True):
     """
 
     records: Sequence[dict[str, Any]]
-    #: Seconds between now and the newest record of the shard that was not read yet; 0 when all was read.
-    behind: float = 0.0
+    #: Seconds between now and the newest record of the shard that was not read yet; 0 when all was read. None where the
+    #: read brought no word of the stream, as that of a subscription does between two events.
+    behind: float | None = 0.0
     #: The shard is closed, and this was the last of it.
     has_ended: bool = False
+    #: When ``behind`` was so, in seconds since the epoch; None: when it was asked.
+    as_of: float | None = None
 
 
 class Feed(ABC):

@@ -2,7 +2,7 @@
 
 Most of what a read costs is boto3's parsing of each record. So ``Records`` are taken out of the answer before boto3 parses
 it, by botocore's event ``before-parse`` on the client that was given. The hook acts within a feed's own calls only: other
-uses of the client get what they always got. Where it does not fire (botocore before 1.35.40), or the answer is not of
+uses of the client get what they always got. Where it does not fire (botocore before 1.35.16), or the answer is not of
 Kinesis's own form, boto3's records are put into that form: the same records, slower.
 """
 
@@ -22,7 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from .documents import raw_record
 from .feed import Feed, Page, Position, Shard, Stream
-from .subscription import SubscriptionFeed, resumed
+from .subscription import SubscriptionFeed, iterator_arguments, resumed
 
 __all__ = ["KinesisStream", "PollingFeed"]
 
@@ -138,20 +138,12 @@ class PollingFeed(Feed):
     def _get_records(self, position: Position) -> dict[str, Any]:
         if self._iterator is None:
             asked_at = time.time()
-            self._iterator = self._client.get_shard_iterator(**self._arguments(position))["ShardIterator"]
+            starting = iterator_arguments(resumed(position, self._began_at))
+            self._iterator = self._client.get_shard_iterator(**self._shard, **starting)["ShardIterator"]
             self._began_at = self._began_at or asked_at
         with _raw_records():
             answer: dict[str, Any] = self._client.get_records(ShardIterator=self._iterator, Limit=_READ_RECORDS)
         return answer
-
-    def _arguments(self, position: Position) -> dict[str, Any]:
-        position = resumed(position, self._began_at)
-        arguments: dict[str, Any] = {**self._shard, "ShardIteratorType": position.type}
-        if position.sequence_number is not None:
-            arguments["StartingSequenceNumber"] = str(position.sequence_number)
-        if position.timestamp is not None:
-            arguments["Timestamp"] = position.timestamp
-        return arguments
 
 
 class _Record(TypedDict):

@@ -39,6 +39,8 @@ __all__ = ["Runner"]
 log = logging.getLogger("streamkit")
 
 _LONGEST_BACKOFF = 10.0
+# Seconds: how soon a shard that another runner gave up is seen, however long leases are.
+_BETWEEN_LOOKS = 5.0
 
 
 class Runner:
@@ -186,7 +188,7 @@ class Runner:
             return min(_LONGEST_BACKOFF, 0.2 * 2.0 ** min(self._failed_looks, 20))
         self._failed_looks = 0
         self._have_all_ended = all(shard.id in leases and leases[shard.id].has_ended for shard in shards)
-        return self._lease_seconds / 3
+        return min(self._lease_seconds / 3, _BETWEEN_LOOKS)
 
     def _read(self, lease: Lease) -> None:
         """Start to read a shard that was taken."""

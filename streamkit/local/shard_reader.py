@@ -196,7 +196,9 @@ class ShardReader:
         except Exception as error:  # noqa: BLE001  # Sorted by what it is; what can't pass is raised again.
             self._read_failed(error)
             return
-        self._read_failures = 0
+        if page.behind is not None:
+            self._read_failures = 0
+            self.status.behind = page.behind
         self._add(page)
         if page.has_ended:
             self._feed_has_ended = True
@@ -204,8 +206,7 @@ class ShardReader:
         elif not page.records and not page.behind:
             self._next_read = self._clock.monotonic() + self._feed.between_idle_reads
         if page.behind == 0:
-            self._mapping.caught_up(asked_at)
-        self.status.behind = page.behind
+            self._mapping.caught_up(asked_at if page.as_of is None else page.as_of)
 
     def _add(self, page: Page) -> None:
         if page.records:

@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 from .documents import raw_record
 from .feed import Feed, Page, Position
 
-__all__ = ["SubscriptionFeed", "resumed"]
+__all__ = ["SubscriptionFeed", "iterator_arguments", "resumed"]
 
 # What is held until it is read, and an event more.
 _ENOUGH_BYTES = 4 * 1024 * 1024
@@ -33,6 +33,9 @@ class SubscriptionFeed(Feed):
     A consumer may not subscribe to a shard again within five seconds: ``between_calls``.
     """
 
+    # It waits for nothing: what has come is taken out of memory.
+    between_reads = between_idle_reads = 0.05
+
     def __init__(self, client: Any, consumer_arn: str, shard_id: str, *, between_calls: float = 5.0) -> None:
         self._client = client
         self._target = {"ConsumerARN": consumer_arn, "ShardId": shard_id}
@@ -43,7 +46,9 @@ class SubscriptionFeed(Feed):
         self._changed = threading.Condition()
         self._records: list[dict[str, Any]] = []
         self._held_bytes = 0
-        self._behind = 0.0
+        # None when no event has come since the last read.
+        self._behind: float | None = None
+        self._as_of: float | None = None
         self._has_ended = False
         self._error: Exception | None = None
         self._is_closed = False
@@ -53,9 +58,9 @@ class SubscriptionFeed(Feed):
     def read(self, position: Position) -> Page:
         """What has come since the last read. What ended the subscription is raised when all before it was read."""
         with self._changed:
-            if self._records or self._has_ended:
-                page = Page(self._records, self._behind, self._has_ended)
-                self._records, self._held_bytes = [], 0
+            if self._behind is not None or self._has_ended:
+                page = Page(self._records, self._behind, self._has_ended, self._as_of)
+                self._records, self._held_bytes, self._behind = [], 0, None
                 self._changed.notify_all()
                 return page
             if self._error is not None:
@@ -66,10 +71,12 @@ class SubscriptionFeed(Feed):
                 name = f"streamkit {self._target['ShardId']} subscription"
                 self._thread = threading.Thread(target=self._run, args=(position,), name=name, daemon=True)
                 self._thread.start()
-            return Page([], self._behind)
+            return Page([], None)
 
     def close(self) -> None:
-        """End the subscription. Its thread ends at once with urllib3 2.3 or newer, else at the next event: 5 s at most."""
+        """End the subscription. Its thread ends at once with botocore 1.35.16 and urllib3 2.3 or newer, else at the next event,
+        of which Kinesis sends one every five seconds at least.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -94,17 +101,24 @@ class SubscriptionFeed(Feed):
 
     def _subscribe(self, position: Position) -> Position | None:
         """Take in the events of one subscription. Where the next one begins; None where there is none to be."""
-        began_at = time.time()
+        began_at, asked_for = time.time(), position
         events = self._client.subscribe_to_shard(**self._target, StartingPosition=_starting(position))["EventStream"]
         self._began_at = self._began_at or began_at
         try:
             with self._changed:
                 self._connection = _noted.connection
             for event in events:
-                taken = self._take(event["SubscribeToShardEvent"])
+                taken = self._take(event["SubscribeToShardEvent"], position)
                 if taken is None:
                     return None
                 position = taken
+        except Exception as error:
+            has_broken = isinstance(_error_of(error), ResponseStreamingError)
+            if not (has_broken and position == asked_for and self._has_nothing_left(position)):
+                raise
+            with self._changed:
+                self._has_ended = True
+            return None
         finally:
             with self._changed:
                 self._connection = None
@@ -112,8 +126,25 @@ class SubscriptionFeed(Feed):
         # Started at LATEST, and ended before its first event.
         return resumed(position, self._began_at)
 
-    def _take(self, event: dict[str, Any]) -> Position | None:
+    def _has_nothing_left(self, position: Position) -> bool:
+        """Whether the shard is closed and read to its end, by one read of GetRecords; False where that can't be told.
+
+        AWS ends such a subscription with an event that says so. LocalStack's breaks, each time anew.
+        """
+        shard = {
+            "StreamARN": self._target["ConsumerARN"].partition("/consumer/")[0],
+            "ShardId": self._target["ShardId"],
+        }
+        try:
+            iterator = self._client.get_shard_iterator(**shard, **iterator_arguments(position))["ShardIterator"]
+            answer = self._client.get_records(ShardIterator=iterator, Limit=1)
+        except Exception:  # noqa: BLE001  # What broke the subscription is raised then.
+            return False
+        return not answer["Records"] and not answer.get("NextShardIterator")
+
+    def _take(self, event: dict[str, Any], position: Position) -> Position | None:
         """Hold the event's records as soon as there is room. Where the next is to begin; None at the end."""
+        came_at = time.time()
         records = [raw_record(record) for record in event["Records"]]
         number = event.get("ContinuationSequenceNumber")
         with self._changed:
@@ -122,11 +153,12 @@ class SubscriptionFeed(Feed):
                 return None
             self._records += records
             self._held_bytes += sum(len(record["Data"]) + _RECORD_BYTES for record in records)
-            self._behind = event.get("MillisBehindLatest", 0) / 1000
+            self._behind, self._as_of = event.get("MillisBehindLatest", 0) / 1000, came_at
             if not number or event.get("ChildShards"):
                 self._has_ended = True
                 return None
-            return Position("AFTER_SEQUENCE_NUMBER", int(number))
+            # LocalStack's number of a shard without records is 0, and it can't go on after that.
+            return Position("AFTER_SEQUENCE_NUMBER", int(number)) if int(number) else position
 
 
 def resumed(position: Position, began_at: float | None) -> Position:
@@ -134,6 +166,16 @@ def resumed(position: Position, began_at: float | None) -> Position:
     if position.type == "LATEST" and began_at is not None:
         return Position("AT_TIMESTAMP", timestamp=began_at)
     return position
+
+
+def iterator_arguments(position: Position) -> dict[str, Any]:
+    """What GetShardIterator calls a position."""
+    arguments: dict[str, Any] = {"ShardIteratorType": position.type}
+    if position.sequence_number is not None:
+        arguments["StartingSequenceNumber"] = str(position.sequence_number)
+    if position.timestamp is not None:
+        arguments["Timestamp"] = position.timestamp
+    return arguments
 
 
 def _starting(position: Position) -> dict[str, Any]:

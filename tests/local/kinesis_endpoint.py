@@ -40,8 +40,6 @@ class Endpoint:
         self.operations = operations
         #: The operation and the arguments of each request.
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        #: How many event streams were left before their end, by whom they were for.
-        self.left = threading.Semaphore(0)
 
     def asked(self, operation: str) -> list[dict[str, Any]]:
         """The arguments of each request of that operation."""
@@ -114,11 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
             for frame in frames:
                 self._chunk(frame)
             self._chunk(b"")
-        except Dies:
+        except (Dies, OSError):
+            # Told to, or the reader has left.
             self.close_connection = True
-        except OSError:
-            self.close_connection = True
-            self.server.endpoint.left.release()
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))

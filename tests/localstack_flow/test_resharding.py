@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,20 @@ def writer(kinesis: Any, stream: str) -> Iterator[Writer]:
     writer.stop()
 
 
+@pytest.fixture(params=["polled", "by enhanced fan-out"])
+def way(request: pytest.FixtureRequest, kinesis: Any, stream: str) -> tuple[str, ...]:
+    """How the stream is read, as options of the command."""
+    if request.param == "polled":
+        return ()
+    arn = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamARN"]
+    consumer = kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="reader")["Consumer"]["ConsumerARN"]
+    while kinesis.describe_stream_consumer(ConsumerARN=consumer)["ConsumerDescription"]["ConsumerStatus"] != "ACTIVE":
+        time.sleep(0.1)
+    return ("--consumer", consumer)
+
+
 def test_each_key_stays_in_order_and_nothing_is_lost_or_repeated(
-    kinesis: Any, stream: str, writer: Writer, tmp_path: Path
+    kinesis: Any, stream: str, way: tuple[str, ...], writer: Writer, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
 
@@ -83,7 +96,7 @@ def test_each_key_stays_in_order_and_nothing_is_lost_or_repeated(
         assert len(open_) == count
         return sorted(open_, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 
-    options = ("--checkpoints", str(tmp_path / "checkpoints.sqlite"), "--batch-size", "50")
+    options = ("--checkpoints", str(tmp_path / "checkpoints.sqlite"), "--batch-size", "50", *way)
     with reader("journal", stream, journal, *options) as process:
         # The writer never waits for any of this.
         some_is_written_and_read()

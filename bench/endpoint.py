@@ -1,0 +1,152 @@
+"""A Kinesis endpoint that costs the reader nothing: answers made in a process of its own, to the four calls of a reader.
+
+Run as ``python -m bench.endpoint RECORDS SHARDS``, it says its port and serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pybase64
+
+__all__ = ["endpoint", "payload_of"]
+
+_PAGE = 10_000
+_FIRST_NUMBER = 49590338271490256608559692538361571095921575989136588898
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def endpoint(records: int, shards: int) -> Iterator[str]:
+    """The address of an endpoint with any stream of ``records`` over ``shards``, all of which have ended."""
+    command = [sys.executable, "-m", "bench.endpoint", str(records), str(shards)]
+    process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def payload_of(number: int) -> bytes:
+    """A measurement of 200 bytes of JSON."""
+    text = b'{"id":%d,"sensor":"sensor-%03d","site":"Gij\xc3\xb3n","values":[%d.5,%d,null,true],"note":"' % (
+        number,
+        number % 500,
+        number % 97,
+        number % 89,
+    )
+    return text + b"." * (200 - len(text) - 2) + b'"}'
+
+
+class _Stream:
+    """Its answers by operation, in JSON. An iterator is ``<shard>:<offset>``."""
+
+    def __init__(self, records: int, shards: int) -> None:
+        self._shards = shards
+        self._in_shard = records // shards
+        # Records of the last minutes: older than its retention, a reader may leave them out.
+        self._began_at = int(time.time()) - 600
+        # As many pages as a hundred thousand records have; of more, each is made anew.
+        self._get_records = lru_cache(maxsize=16)(self._page)
+
+    def answer(self, operation: str, arguments: dict[str, Any]) -> bytes:
+        if operation == "GetRecords":
+            shard, offset = map(int, arguments["ShardIterator"].split(":"))
+            return self._get_records(shard, offset)
+        if operation == "GetShardIterator":
+            return self._iterator(arguments)
+        if operation == "ListShards":
+            return msgspec.json.encode({"Shards": [self._shard(shard) for shard in range(self._shards)]})
+        summary = {
+            "StreamName": "measurements",
+            "StreamARN": "arn:aws:kinesis:us-east-1:123456789012:stream/measurements",
+            "StreamStatus": "ACTIVE",
+            "RetentionPeriodHours": 24,
+            "StreamCreationTimestamp": self._began_at,
+            "EnhancedMonitoring": [],
+            "OpenShardCount": self._shards,
+        }
+        return msgspec.json.encode({"StreamDescriptionSummary": summary})
+
+    def _shard(self, shard: int) -> dict[str, Any]:
+        return {
+            "ShardId": f"shardId-{shard:012}",
+            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": str(2**128 - 1)},
+            "SequenceNumberRange": {"StartingSequenceNumber": str(_FIRST_NUMBER)},
+        }
+
+    def _iterator(self, arguments: dict[str, Any]) -> bytes:
+        offset = 0
+        if arguments["ShardIteratorType"] == "AFTER_SEQUENCE_NUMBER":
+            offset = int(arguments["StartingSequenceNumber"]) - _FIRST_NUMBER + 1
+        return msgspec.json.encode({"ShardIterator": f"{int(arguments['ShardId'].partition('-')[2])}:{offset}"})
+
+    def _page(self, shard: int, offset: int) -> bytes:
+        end = min(offset + _PAGE, self._in_shard)
+        numbers = range(offset, end)
+        records = [
+            {
+                "SequenceNumber": str(_FIRST_NUMBER + number),
+                "ApproximateArrivalTimestamp": (self._began_at * 1000 + number % 500_000) / 1000,
+                "Data": pybase64.b64encode_as_string(payload_of(shard * self._in_shard + number)),
+                "PartitionKey": f"sensor-{number % 500:03}",
+            }
+            for number in numbers
+        ]
+        has_ended = end == self._in_shard
+        return msgspec.json.encode(
+            {
+                "Records": records,
+                "NextShardIterator": None if has_ended else f"{shard}:{end}",
+                "MillisBehindLatest": 0 if has_ended else 1000,
+            }
+        )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Else the body waits for the acknowledgement of the headers.
+    wbufsize = -1
+    stream: _Stream
+
+    def do_POST(self) -> None:
+        operation = self.headers["X-Amz-Target"].partition(".")[2]
+        arguments = msgspec.json.decode(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.stream.answer(operation, arguments)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # The name is the base class's.
+        """Say nothing: there is one request for each ten thousand records."""
+
+
+def _serve(records: int, shards: int) -> None:
+    _Handler.stream = _Stream(records, shards)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    print(server.server_port, flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+    server.shutdown()
+    server.server_close()
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:]))
