@@ -559,6 +559,26 @@ class TestSqliteFile:
             assert {(entry(store, f"shard-{n}") or Lease("", "", "")).owner for n in of_owner} <= {owner}
         store.close()
 
+    def test_lets_nobody_come_between_reading_an_entry_and_writing_it(self, tmp_path: Path) -> None:
+        one, other = SqliteCheckpoints(tmp_path / "file"), SqliteCheckpoints(tmp_path / "file")
+        other.leases("reader", "stream")
+        took: list[Lease | None] = []
+        taking = threading.Thread(target=lambda: took.append(other.take("reader", "stream", SHARD, "b", None)))
+
+        def slowly(entry: Lease | None) -> Lease | None:
+            taking.start()
+            # Time enough, if it could.
+            taking.join(0.3)
+            return entry or Lease("reader", "stream", SHARD, "a", 1)
+
+        one._change("reader", "stream", SHARD, slowly)
+        taking.join()
+
+        assert took == [None]
+        assert one.leases("reader", "stream")[SHARD].owner == "a"
+        one.close()
+        other.close()
+
     def test_is_asked_again_while_another_process_has_it_to_itself(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,14 @@ def test_the_limits_themselves_are_taken() -> None:
 
     assert len(longest) == 4096
     assert Filters([longest] * 5)
+
+
+def test_the_table_of_the_page_is_true() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "engine.md").read_text()
+    rows = re.findall(r"^\|[^|]*\| `(\{.*\})` \| `(\{.*\})` \| `(\{.*\})` \|$", page, re.MULTILINE)
+
+    assert len(rows) == 16
+    for pattern, delivered, left_out in rows:
+        filters = Filters([f'{{"data": {pattern}}}'])
+        assert filters.wants(delivered.encode()), pattern
+        assert not filters.wants(left_out.encode()), pattern

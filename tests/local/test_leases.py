@@ -239,6 +239,22 @@ class TestLeaseThatIsHeld:
         clock.now = SECONDS * 0.9
         assert not leases.holds(SHARD)
 
+    def test_holds_from_the_start_of_its_renewal_and_not_from_its_answer(self, store: Store, clock: Clock) -> None:
+        leases = runner(store, "a", clock)
+        taken(leases)
+        clock.now = 15.0
+
+        def slow() -> None:
+            clock.now += 3.0
+
+        store.before = slow
+        assert leases.renew() == []
+
+        clock.now = 15.0 + SECONDS * 0.9 - 0.1
+        assert leases.holds(SHARD)
+        clock.now = 15.0 + SECONDS * 0.9
+        assert not leases.holds(SHARD)
+
     def test_ends_before_another_can_take_it(self, store: Store, clock: Clock) -> None:
         owner, other = runner(store, "a", clock), runner(store, "b", clock)
         taken(owner)

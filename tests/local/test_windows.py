@@ -232,8 +232,8 @@ def mapping(**settings: Any) -> ShardMapping:
     return ShardMapping(Settings(**{"tumbling_window_in_seconds": 60, **settings}))
 
 
-def item(number: int, second: float) -> Item:
-    return Item(number, START + second, 100)
+def item(number: int, second: float, *, lane: int = 0, wanted: bool = True) -> Item:
+    return Item(number, START + second, 100, None, lane, wanted)
 
 
 class TestReaderThatBeginsAnew:
@@ -245,6 +245,22 @@ class TestReaderThatBeginsAnew:
             shard.answered({"state": {}}, START + 63)
 
         assert shard.checkpoint == 3
+        assert shard.resume_after == 1
+
+    def test_begins_with_a_window_that_a_faster_lane_has_ended_where_the_open_one_lies_in_it(self) -> None:
+        shard = mapping(parallelization_factor=2)
+        shard.add([item(1, 0, wanted=False), item(2, 10, lane=1), item(3, 20), item(4, 30, lane=1)], START + 61)
+        shard.add([item(5, 61, lane=1)], START + 61)
+        open_one, final = shard.next(START + 61), shard.next(START + 61)
+        assert isinstance(open_one, Invoke)
+        assert isinstance(final, Invoke)
+        assert final.window is not None
+        assert final.window.is_final
+
+        shard.answered({"state": {}}, START + 61, open_one.lane)
+        shard.answered({"state": {}}, START + 61, final.lane)
+
+        assert shard.checkpoint == 4
         assert shard.resume_after == 1
 
     def test_waits_for_the_stream_to_be_read_up_to_the_windows_end(self) -> None:
