@@ -71,7 +71,6 @@ class Runner:
         self._lease_seconds = lease_seconds
         self._clock = clock or Clock()
         self._leases: Leases | None = None
-        self._start = Position("TRIM_HORIZON")
         # The shards that the first look of a reader's first run has found; only they can begin at LATEST.
         self._at_first: set[str] = set()
         self._readers: dict[str, ShardReader] = {}
@@ -127,14 +126,8 @@ class Runner:
             clock=self._clock.monotonic,
             started_at=started_at,
         )
-        kind = self._settings.starting_position
-        if kind == "LATEST":
-            # Whatever was put after the first start is to be delivered, after a restart and in later shards too.
-            self._start = Position("AT_TIMESTAMP", timestamp=started_at)
-            if not known:
-                self._at_first = {shard.id for shard in self._stream.shards()}
-        else:
-            self._start = Position(kind, timestamp=self._settings.starting_time)
+        if self._settings.starting_position == "LATEST" and not known:
+            self._at_first = {shard.id for shard in self._stream.shards()}
 
     def coordinate(self) -> float:
         """One round: renew leases, let go of shards that are done with, take those that are free. Seconds until the next."""
@@ -198,7 +191,7 @@ class Runner:
         reader = ShardReader(
             self._stream,
             lease,
-            start=Position("LATEST") if shard_id in self._at_first else self._start,
+            start=self._start_of(lease),
             settings=self._settings,
             store=self._checkpoints,
             holds=lambda: leases.holds(shard_id),
@@ -207,12 +200,22 @@ class Runner:
             clock=self._clock,
             **({} if pool is None else {"run": pool.submit}),
         )
-        self._at_first.discard(shard_id)
         self._readers[shard_id] = reader
         self.statuses.append(reader.status)
         if self._is_stopping:
             reader.stop()
         self._launch(reader, functions, pool)
+
+    def _start_of(self, lease: Lease) -> Position:
+        """Where to begin in a shard without a checkpoint."""
+        kind = self._settings.starting_position
+        if kind != "LATEST":
+            return Position(kind, timestamp=self._settings.starting_time)
+        if lease.shard_id in self._at_first and lease.term == 1:
+            return Position(kind)
+        # Whatever was put after the reader's first start is to be delivered: after a restart, in later shards, and when a
+        # runner that began at the same time has read it and not settled it.
+        return Position("AT_TIMESTAMP", timestamp=lease.started_at)
 
     def _launch(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         thread = threading.Thread(
