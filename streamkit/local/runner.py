@@ -166,40 +166,52 @@ class Runner:
         try:
             shards = self._stream.shards()
             leases = self._leases.observe()
-            for shard in shards:
-                if shard.id not in self._readers and self._leases.is_free(shard.id) and _is_next(shard, shards, leases):
-                    lease = self._leases.take(shard.id)
-                    if lease is not None:
-                        self._read(lease)
-        except Exception as error:
-            if not (self._stream.may_pass(error) or self._checkpoints.may_pass(error)):
-                raise
-            self._failed_looks += 1
-            log.warning("%s: the shards of %s could not be looked up: %s", self._name, self._stream.name, reason(error))
-            return min(_LONGEST_BACKOFF, 0.2 * 2.0 ** min(self._failed_looks, 20))
+            # What has ended since the shards were listed can have children that are not among them.
+            self._have_all_ended = _have_all_ended(shards, leases) and _have_all_ended(self._stream.shards(), leases)
+        except Exception as error:  # noqa: BLE001  # Sorted by what it is; what can't pass is raised again.
+            return self._look_failed(error)
+        for shard_id in _next(shards, leases):
+            if shard_id not in self._readers and self._leases.is_free(shard_id):
+                try:
+                    lease = self._leases.take(shard_id)
+                except Exception as error:  # noqa: BLE001  # As above.
+                    return self._look_failed(error)
+                if lease is not None:
+                    self._read(lease)
         self._failed_looks = 0
-        self._have_all_ended = all(shard.id in leases and leases[shard.id].has_ended for shard in shards)
         return self._lease_seconds / 3
 
+    def _look_failed(self, error: Exception) -> float:
+        """Seconds until the next try; what no wait can mend is raised."""
+        if not (self._stream.may_pass(error) or self._checkpoints.may_pass(error)):
+            raise error
+        self._failed_looks += 1
+        log.warning("%s: the shards of %s could not be looked up: %s", self._name, self._stream.name, reason(error))
+        return min(_LONGEST_BACKOFF, 0.2 * 2.0 ** min(self._failed_looks, 20))
+
     def _read(self, lease: Lease) -> None:
-        """Start to read a shard that was taken."""
+        """Start to read a shard that was taken. What this raises is neither the stream's nor the store's, and ends the run."""
         leases, shard_id = self._leases, lease.shard_id
         assert leases is not None
         lanes = self._settings.parallelization_factor
         pool = ThreadPoolExecutor(lanes, f"streamkit {shard_id}") if lanes > 1 else None
-        functions = [self._make_function() for _ in range(lanes)]
-        reader = ShardReader(
-            self._stream,
-            lease,
-            start=self._start_of(lease),
-            settings=self._settings,
-            store=self._checkpoints,
-            holds=lambda: leases.holds(shard_id),
-            functions=functions,
-            on_failure=self._on_failure,
-            clock=self._clock,
-            **({} if pool is None else {"run": pool.submit}),
-        )
+        try:
+            functions = [self._make_function() for _ in range(lanes)]
+            reader = ShardReader(
+                self._stream,
+                lease,
+                start=self._start_of(lease),
+                settings=self._settings,
+                store=self._checkpoints,
+                holds=lambda: leases.holds(shard_id),
+                functions=functions,
+                on_failure=self._on_failure,
+                clock=self._clock,
+                **({} if pool is None else {"run": pool.submit}),
+            )
+        except BaseException:
+            leases.give_up(shard_id)
+            raise
         self._readers[shard_id] = reader
         self.statuses.append(reader.status)
         if self._is_stopping:
@@ -221,8 +233,15 @@ class Runner:
         thread = threading.Thread(
             target=self._work, args=(reader, functions, pool), name=f"streamkit {reader.shard_id}"
         )
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no more: run() is not to wait for it.
+            reader.status.state = "stopped"
+            self._close(reader, functions, pool)
+            self._over.put(reader.shard_id)
+            raise
         self._threads[reader.shard_id] = thread
-        thread.start()
 
     def _work(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         try:
@@ -230,6 +249,7 @@ class Runner:
                 if seconds > 0:
                     reader.wait(seconds)
         except BaseException as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
+            reader.status.state = "stopped"
             self._fail(error)
         finally:
             self._close(reader, functions, pool)
@@ -263,8 +283,13 @@ class Runner:
             self._over.put(shard_id)
 
 
-def _is_next(shard: Shard, shards: list[Shard], leases: dict[str, Lease]) -> bool:
-    """Whether a shard has something to read, and its parents are done. A parent that is listed no more has expired."""
+def _next(shards: list[Shard], leases: dict[str, Lease]) -> list[str]:
+    """The shards that have something to read, and whose parents are done. A parent that is listed no more has expired."""
     done = {shard_id for shard_id, lease in leases.items() if lease.has_ended}
-    listed = {other.id for other in shards}
-    return shard.id not in done and all(parent in done or parent not in listed for parent in shard.parents)
+    holding = {shard.id for shard in shards} - done
+    return [shard.id for shard in shards if shard.id in holding and holding.isdisjoint(shard.parents)]
+
+
+def _have_all_ended(shards: list[Shard], leases: dict[str, Lease]) -> bool:
+    """A stream that is being made can list none."""
+    return bool(shards) and all(shard.id in leases and leases[shard.id].has_ended for shard in shards)

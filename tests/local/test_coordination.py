@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from streamkit.checkpoints.base import CheckpointStore
 from streamkit.checkpoints.memory import MemoryCheckpoints
@@ -74,3 +77,120 @@ class TestLatest:
 
         assert [position.type for position in stream.positions[FIRST]] == ["LATEST", "AT_TIMESTAMP"]
         assert stream.positions[FIRST][1].timestamp == hand.now - 11
+
+
+class Threaded(Runner):
+    """A runner with threads, which ends by itself or is a failed test."""
+
+    def run_to_its_end(self) -> BaseException | None:
+        ended: list[BaseException | None] = []
+
+        def run() -> None:
+            try:
+                self.run()
+            except Exception as error:
+                ended.append(error)
+            else:
+                ended.append(None)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert ended, "it hangs"
+        return ended[0]
+
+
+class TestStart:
+    def test_a_function_whose_making_fails_as_a_network_does_ends_the_run_and_leaves_the_shard_to_others(self) -> None:
+        def makes_none() -> Any:
+            raise ConnectionError("no database")
+
+        checkpoints = MemoryCheckpoints()
+        runner = make_runner(ScriptedStream({FIRST: []}), Hand(), checkpoints=checkpoints, make_function=makes_none)
+        runner.begin()
+
+        with pytest.raises(ConnectionError, match="no database"):
+            runner.coordinate()
+
+        assert checkpoints.leases("reader", "s")[FIRST].owner == ""
+
+    def test_a_thread_that_the_system_does_not_give_ends_the_run_and_leaves_all_shards_to_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = threading.Thread.start
+
+        def start_but(thread: threading.Thread) -> None:
+            if thread.name.endswith(SECOND):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        closed: list[str] = []
+
+        class Closing:
+            def __call__(self, event: Any, context: Any) -> None:
+                return
+
+            def close(self) -> None:
+                closed.append("")
+
+        checkpoints = MemoryCheckpoints()
+        runner = make_runner(
+            ScriptedStream({FIRST: [], SECOND: []}),
+            Hand(),
+            kind=Threaded,
+            checkpoints=checkpoints,
+            make_function=Closing,
+        )
+        monkeypatch.setattr(threading.Thread, "start", start_but)
+
+        error = runner.run_to_its_end()
+
+        assert isinstance(error, RuntimeError)
+        assert [lease.owner for lease in checkpoints.leases("reader", "s").values()] == ["", ""]
+        assert len(closed) == 2
+
+
+class TestEnd:
+    def test_a_shard_whose_reader_has_raised_is_left_to_others_at_once(self) -> None:
+        checkpoints = MemoryCheckpoints()
+        stream = ScriptedStream({FIRST: [ValueError("no such stream")], SECOND: []})
+        runner = make_runner(stream, Hand(), kind=Threaded, checkpoints=checkpoints)
+
+        error = runner.run_to_its_end()
+
+        assert isinstance(error, ValueError)
+        assert [lease.owner for lease in checkpoints.leases("reader", "s").values()] == ["", ""]
+        assert [status.state for status in runner.statuses] == ["stopped", "stopped"]
+
+    def test_a_stream_that_lists_no_shard_yet_has_not_ended(self) -> None:
+        hand = Hand()
+        stream = ScriptedStream({})
+        runner = make_runner(stream, hand)
+        runner.begin()
+
+        hand.now += runner.coordinate()
+
+        assert not runner._have_all_ended
+
+    def test_a_shard_that_ends_while_the_shards_are_looked_up_ends_nothing_before_its_children(self) -> None:
+        class SplitMeanwhile(MemoryCheckpoints):
+            def leases(self, reader: str, stream_name: str) -> Any:
+                if split_now:
+                    stream.parents[SECOND] = (FIRST,)
+                    stream.reads_of[SECOND] = [page(2, has_ended=True)]
+                    while runner.reader().step() is not None:
+                        pass
+                return super().leases(reader, stream_name)
+
+        hand = Hand()
+        split_now: list[bool] = []
+        stream = ScriptedStream({FIRST: [page(1, has_ended=True)]})
+        runner = make_runner(stream, hand, checkpoints=SplitMeanwhile())
+        runner.begin()
+        runner.coordinate()
+
+        split_now.append(True)
+        hand.now += 5
+        runner.coordinate()
+
+        assert not runner._have_all_ended
