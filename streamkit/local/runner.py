@@ -136,7 +136,8 @@ class Runner:
             if shard_id in self._readers:
                 self._readers[shard_id].lose()
         self._collect()
-        until_renewal = self._lease_seconds / 3
+        # A renewal that is not due yet costs nothing, and one that fails is to be tried again before the lease is over.
+        until_renewal = self._lease_seconds / 10
         if self._is_stopping:
             return until_renewal
         now = self._clock.monotonic()
@@ -163,6 +164,7 @@ class Runner:
     def _look(self) -> float:
         """Take the shards that can be read and that nobody has. Seconds until it is worth looking again."""
         assert self._leases is not None
+        started = self._clock.monotonic()
         try:
             shards = self._stream.shards()
             leases = self._leases.observe()
@@ -178,6 +180,9 @@ class Runner:
                     return self._look_failed(error)
                 if lease is not None:
                     self._read(lease)
+                if self._clock.monotonic() - started >= self._lease_seconds / 6:
+                    # Of thousands of shards the first would be lost before the last are taken.
+                    return 0.0
         self._failed_looks = 0
         return self._lease_seconds / 3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.checkpoints.base import CheckpointStore
+from streamkit.checkpoints.base import CheckpointStore, Lease
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
@@ -194,3 +194,72 @@ class TestEnd:
         runner.coordinate()
 
         assert not runner._have_all_ended
+
+
+class Slow(MemoryCheckpoints):
+    """A store whose writes take their time; ``failures`` of its next renewals fail."""
+
+    def __init__(self, hand: Hand, *, taking: float = 0.0, renewal: float = 0.0) -> None:
+        super().__init__()
+        self.hand = hand
+        self.taking = taking
+        self.renewal = renewal
+        self.failures = 0
+
+    def may_pass(self, error: Exception) -> bool:
+        return isinstance(error, ConnectionError)
+
+    def take(self, *arguments: Any, **options: Any) -> Lease | None:
+        self.hand.now += self.taking
+        return super().take(*arguments, **options)
+
+    def renew(self, lease: Lease) -> Lease:
+        self.hand.now += self.renewal
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("nobody there")
+        return super().renew(lease)
+
+
+class TestLeases:
+    def test_two_renewals_that_fail_cost_no_lease(self) -> None:
+        hand = Hand()
+        store = Slow(hand)
+        runner = make_runner(ScriptedStream({FIRST: []}), hand, checkpoints=store)
+        runner.begin()
+        runner.coordinate()
+        store.failures = 2
+
+        for _ in range(20):
+            hand.now += runner.coordinate()
+            assert runner.reader().step() is not None
+
+        assert store.failures == 0
+
+    def test_of_many_shards_none_is_lost_before_the_last_is_taken(self) -> None:
+        hand = Hand()
+        stream = ScriptedStream({f"shardId-{n:012}": [] for n in range(1_000)})
+        store = Slow(hand, taking=0.02, renewal=0.001)
+        runner = make_runner(stream, hand, checkpoints=store)
+        runner.begin()
+
+        for _ in range(30):
+            hand.now += runner.coordinate()
+
+        assert len(runner.shard_ids) == 1_000
+        assert {lease.term for lease in store.leases("reader", "s").values()} == {1}
+
+    def test_ten_thousand_shards_are_looked_through_in_one_go(self) -> None:
+        hand, store = Hand(), MemoryCheckpoints()
+        shard_ids = [f"shardId-{n:012}" for n in range(10_000)]
+        for shard_id in shard_ids[:-1]:
+            lease = store.take("reader", "s", shard_id, "before", None)
+            assert lease is not None
+            store.end(lease, None)
+        stream = ScriptedStream({shard_id: [] for shard_id in shard_ids}, {shard_ids[-1]: (shard_ids[0],)})
+        runner = make_runner(stream, hand, checkpoints=store)
+        runner.begin()
+
+        runner.coordinate()
+
+        assert runner.shard_ids == shard_ids[-1:]
