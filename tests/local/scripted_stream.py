@@ -29,12 +29,14 @@ class Hand:
         return Clock(lambda: self.now, lambda: self.now)
 
 
-def page(*numbers: int, at: float = 1_000_000_000.0, key: str = "key", **others: Any) -> Page:
-    """Records by their numbers, which are their data too."""
+def page(
+    *numbers: int, at: float = 1_000_000_000.0, key: str = "key", data: bytes | None = None, **others: Any
+) -> Page:
+    """Records by their numbers, which are their data too where that is not given."""
     records = [
         {
             "SequenceNumber": str(number),
-            "Data": pybase64.b64encode(str(number).encode()).decode(),
+            "Data": pybase64.b64encode(str(number).encode() if data is None else data).decode(),
             "PartitionKey": key,
             "ApproximateArrivalTimestamp": at,
         }
