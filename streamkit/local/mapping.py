@@ -50,6 +50,8 @@ class ShardMapping:
         self.checkpoint = checkpoint
         self.resume_after = checkpoint
         self._lanes = [Lane(settings, number) for number in range(settings.parallelization_factor)]
+        # The lane that is asked first.
+        self._turn = 0
         self._is_windowed = settings.tumbling_window_in_seconds > 0
         # What was added and is not passed by the checkpoint, and what is passed by it in windows that are still open.
         self._unpassed: deque[int] = deque()
@@ -71,6 +73,11 @@ class ShardMapping:
     def oldest_arrival(self) -> float | None:
         """When the oldest record arrived that is neither done nor discarded; None where there is none."""
         return min((oldest.arrived_at for lane in self._lanes if (oldest := lane.oldest) is not None), default=None)
+
+    @property
+    def unpassed(self) -> int:
+        """How many records were added that the checkpoint has not passed."""
+        return len(self._unpassed)
 
     @property
     def is_over(self) -> bool:
@@ -107,12 +114,13 @@ class ShardMapping:
     def next(self, now: float) -> Action:
         """What to do at this time. An ``Invoke`` has begun when it is returned; a ``Discard`` is over.
 
-        Several invocations can be under way, one of each lane.
+        Several invocations can be under way, one of each lane. The lanes take turns, for a driver that runs one at a time.
         """
         wait: Wait | None = None
-        for lane in self._lanes:
-            action = lane.next(now)
+        for number in range(len(self._lanes)):
+            action = self._lanes[(self._turn + number) % len(self._lanes)].next(now)
             if isinstance(action, Invoke):
+                self._turn = action.lane + 1
                 return action
             if isinstance(action, Discard):
                 self._pass()

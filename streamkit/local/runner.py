@@ -73,7 +73,6 @@ class Runner:
         self._lease_seconds = lease_seconds
         self._clock = clock or Clock()
         self._leases: Leases | None = None
-        self._start = Position("TRIM_HORIZON")
         # The shards that the first look of a reader's first run has found; only they can begin at LATEST.
         self._at_first: set[str] = set()
         self._readers: dict[str, ShardReader] = {}
@@ -129,14 +128,8 @@ class Runner:
             clock=self._clock.monotonic,
             started_at=started_at,
         )
-        kind = self._settings.starting_position
-        if kind == "LATEST":
-            # Whatever was put after the first start is to be delivered, after a restart and in later shards too.
-            self._start = Position("AT_TIMESTAMP", timestamp=started_at)
-            if not known:
-                self._at_first = {shard.id for shard in self._stream.shards()}
-        else:
-            self._start = Position(kind, timestamp=self._settings.starting_time)
+        if self._settings.starting_position == "LATEST" and not known:
+            self._at_first = {shard.id for shard in self._stream.shards()}
 
     def coordinate(self) -> float:
         """One round: renew leases, let go of shards that are done with, take those that are free. Seconds until the next."""
@@ -145,7 +138,8 @@ class Runner:
             if shard_id in self._readers:
                 self._readers[shard_id].lose()
         self._collect()
-        until_renewal = self._lease_seconds / 3
+        # A renewal that is not due yet costs nothing, and one that fails is to be tried again before the lease is over.
+        until_renewal = self._lease_seconds / 10
         if self._is_stopping:
             return until_renewal
         now = self._clock.monotonic()
@@ -172,56 +166,89 @@ class Runner:
     def _look(self) -> float:
         """Take the shards that can be read and that nobody has. Seconds until it is worth looking again."""
         assert self._leases is not None
+        started = self._clock.monotonic()
         try:
             shards = self._stream.shards()
             leases = self._leases.observe()
-            for shard in shards:
-                if shard.id not in self._readers and self._leases.is_free(shard.id) and _is_next(shard, shards, leases):
-                    lease = self._leases.take(shard.id)
-                    if lease is not None:
-                        self._read(lease)
-        except Exception as error:
-            if not (self._stream.may_pass(error) or self._checkpoints.may_pass(error)):
-                raise
-            self._failed_looks += 1
-            log.warning("%s: the shards of %s could not be looked up: %s", self._name, self._stream.name, reason(error))
-            return min(_LONGEST_BACKOFF, 0.2 * 2.0 ** min(self._failed_looks, 20))
+            # What has ended since the shards were listed can have children that are not among them.
+            self._have_all_ended = _have_all_ended(shards, leases) and _have_all_ended(self._stream.shards(), leases)
+        except Exception as error:  # noqa: BLE001  # Sorted by what it is; what can't pass is raised again.
+            return self._look_failed(error)
+        for shard_id in _next(shards, leases):
+            if shard_id not in self._readers and self._leases.is_free(shard_id):
+                try:
+                    lease = self._leases.take(shard_id)
+                except Exception as error:  # noqa: BLE001  # As above.
+                    return self._look_failed(error)
+                if lease is not None:
+                    self._read(lease)
+                if self._clock.monotonic() - started >= self._lease_seconds / 6:
+                    # Of thousands of shards the first would be lost before the last are taken.
+                    return 0.0
         self._failed_looks = 0
-        self._have_all_ended = all(shard.id in leases and leases[shard.id].has_ended for shard in shards)
         return min(self._lease_seconds / 3, _BETWEEN_LOOKS)
 
+    def _look_failed(self, error: Exception) -> float:
+        """Seconds until the next try; what no wait can mend is raised."""
+        if not (self._stream.may_pass(error) or self._checkpoints.may_pass(error)):
+            raise error
+        self._failed_looks += 1
+        log.warning("%s: the shards of %s could not be looked up: %s", self._name, self._stream.name, reason(error))
+        return min(_LONGEST_BACKOFF, 0.2 * 2.0 ** min(self._failed_looks, 20))
+
     def _read(self, lease: Lease) -> None:
-        """Start to read a shard that was taken."""
+        """Start to read a shard that was taken. What this raises is neither the stream's nor the store's, and ends the run."""
         leases, shard_id = self._leases, lease.shard_id
         assert leases is not None
         lanes = self._settings.parallelization_factor
         pool = ThreadPoolExecutor(lanes, f"streamkit {shard_id}") if lanes > 1 else None
-        functions = [self._make_function() for _ in range(lanes)]
-        reader = ShardReader(
-            self._stream,
-            lease,
-            start=Position("LATEST") if shard_id in self._at_first else self._start,
-            settings=self._settings,
-            store=self._checkpoints,
-            holds=lambda: leases.holds(shard_id),
-            functions=functions,
-            on_failure=self._on_failure,
-            clock=self._clock,
-            **({} if pool is None else {"run": pool.submit}),
-        )
-        self._at_first.discard(shard_id)
+        try:
+            functions = [self._make_function() for _ in range(lanes)]
+            reader = ShardReader(
+                self._stream,
+                lease,
+                start=self._start_of(lease),
+                settings=self._settings,
+                store=self._checkpoints,
+                holds=lambda: leases.holds(shard_id),
+                functions=functions,
+                on_failure=self._on_failure,
+                clock=self._clock,
+                **({} if pool is None else {"run": pool.submit}),
+            )
+        except BaseException:
+            leases.give_up(shard_id)
+            raise
         self._readers[shard_id] = reader
         self.statuses.append(reader.status)
         if self._is_stopping:
             reader.stop()
         self._launch(reader, functions, pool)
 
+    def _start_of(self, lease: Lease) -> Position:
+        """Where to begin in a shard without a checkpoint."""
+        kind = self._settings.starting_position
+        if kind != "LATEST":
+            return Position(kind, timestamp=self._settings.starting_time)
+        if lease.shard_id in self._at_first and lease.term == 1:
+            return Position(kind)
+        # Whatever was put after the reader's first start is to be delivered: after a restart, in later shards, and when a
+        # runner that began at the same time has read it and not settled it.
+        return Position("AT_TIMESTAMP", timestamp=lease.started_at)
+
     def _launch(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         thread = threading.Thread(
             target=self._work, args=(reader, functions, pool), name=f"streamkit {reader.shard_id}"
         )
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no more: run() is not to wait for it.
+            reader.status.state = "stopped"
+            self._close(reader, functions, pool)
+            self._over.put(reader.shard_id)
+            raise
         self._threads[reader.shard_id] = thread
-        thread.start()
 
     def _work(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         try:
@@ -229,6 +256,7 @@ class Runner:
                 if seconds > 0:
                     reader.wait(seconds)
         except BaseException as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
+            reader.status.state = "stopped"
             self._fail(error)
         finally:
             self._close(reader, functions, pool)
@@ -262,8 +290,13 @@ class Runner:
             self._over.put(shard_id)
 
 
-def _is_next(shard: Shard, shards: list[Shard], leases: dict[str, Lease]) -> bool:
-    """Whether a shard has something to read, and its parents are done. A parent that is listed no more has expired."""
+def _next(shards: list[Shard], leases: dict[str, Lease]) -> list[str]:
+    """The shards that have something to read, and whose parents are done. A parent that is listed no more has expired."""
     done = {shard_id for shard_id, lease in leases.items() if lease.has_ended}
-    listed = {other.id for other in shards}
-    return shard.id not in done and all(parent in done or parent not in listed for parent in shard.parents)
+    holding = {shard.id for shard in shards} - done
+    return [shard.id for shard in shards if shard.id in holding and holding.isdisjoint(shard.parents)]
+
+
+def _have_all_ended(shards: list[Shard], leases: dict[str, Lease]) -> bool:
+    """A stream that is being made can list none."""
+    return bool(shards) and all(shard.id in leases and leases[shard.id].has_ended for shard in shards)

@@ -43,6 +43,8 @@ _SHORTEST_BACKOFF = 0.2
 # What is held of a shard: so many records or bytes of event, and what one read brings (10 MiB) on top.
 _ENOUGH_RECORDS = 1000
 _ENOUGH_BYTES = 16 * 1024 * 1024
+# How far behind the checkpoint it is read: what the filters do not want or other lanes have done is kept as a number only.
+_ENOUGH_UNPASSED = 100_000
 
 
 class ShardReader:
@@ -150,6 +152,9 @@ class ShardReader:
     def _go_on(self) -> float | None:
         if not self._feed_has_ended and self._clock.monotonic() >= self._next_read:
             self._read()
+        if self._is_stopping or not self._holds():
+            # What was read or settled can have taken long.
+            return 0
         action = self._mapping.next(self._clock.time())
         self.status.backlog = self._mapping.backlog
         self.status.oldest_arrival = self._mapping.oldest_arrival
@@ -163,6 +168,7 @@ class ShardReader:
         if self._mapping.is_over and not self._in_hand:
             if not self._write(lambda: self._store.end(self._lease, self._mapping.resume_after)):
                 return self._until_settled()
+            self.status.checkpoint = self._mapping.checkpoint
             log.info("%s: shard %s has ended", self._lease.reader, self.shard_id)
             return self._end("ended")
         return self._pause(action)
@@ -188,7 +194,11 @@ class ShardReader:
         """One read, unless enough for the next batches is held already."""
         self._next_read = self._clock.monotonic() + self._feed.between_reads
         enough = max(2 * self._settings.batch_size, _ENOUGH_RECORDS)
-        if self._mapping.backlog >= enough or self._mapping.backlog_bytes >= _ENOUGH_BYTES:
+        if (
+            self._mapping.backlog >= enough
+            or self._mapping.backlog_bytes >= _ENOUGH_BYTES
+            or self._mapping.unpassed >= _ENOUGH_UNPASSED
+        ):
             return
         asked_at = self._clock.time()
         try:
@@ -332,6 +342,7 @@ class ShardReader:
                 self._settle_later()
                 return False
             self.status.discarded += len(self._untold.popleft()[1])
+            self._failures_to_settle = 0
         number = self._mapping.resume_after
         if number is None or number == self._saved:
             return True

@@ -47,6 +47,16 @@ class TestLanes:
         assert numbers(second) == [2]
         assert isinstance(shard.next(NOW), Idle)
 
+    def test_take_turns_where_one_invocation_runs_at_a_time(self) -> None:
+        shard = mapping(3, batch_size=1)
+        shard.add([item(number, number % 3) for number in range(9)], NOW)
+        order: list[int] = []
+        while isinstance(action := shard.next(NOW), Invoke):
+            order.append(action.lane)
+            shard.answered(None, NOW, action.lane)
+
+        assert order == [0, 1, 2] * 3
+
     def test_the_checkpoint_is_the_lowest_of_them(self) -> None:
         shard = mapping(2, batch_size=1)
         shard.add([item(1, 0), item(2, 1), item(3, 0), item(4, 1)], NOW)
