@@ -22,7 +22,7 @@ import pybase64
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..reason import reason
-from .context import FUNCTION_ARN, Clock, RealContext
+from .context import FUNCTION_ARN, CalledOff, Clock, RealContext
 from .documents import EventRecords, event_of, failure_document, read_back
 from .feed import Page, Position, Stream
 from .lane import Discard, Idle, Invoke, Item, Wait
@@ -269,7 +269,11 @@ class ShardReader:
         status.retries += again > 0
         if numbers:
             self._highest_delivered[action.lane] = max(highest, numbers[-1])
-        context = RealContext(self._settings.function_timeout_in_seconds, self._clock.monotonic)
+        context = RealContext(
+            self._settings.function_timeout_in_seconds,
+            self._clock.monotonic,
+            is_called_off=lambda: self._is_stopping or self._is_lost or not self._holds(),
+        )
         self._request_ids[action.lane] = context.aws_request_id
         self._in_hand += 1
         self._run(lambda: self._call(action, context))
@@ -299,7 +303,11 @@ class ShardReader:
             action, outcome = self._ended.get()
             self._in_hand -= 1
             now = self._clock.time()
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, CalledOff):
+                self.status.batches -= 1
+                self.status.records -= len(action.items)
+                self._mapping.throttled(now, action.lane)
+            elif isinstance(outcome, BaseException):
                 if not isinstance(outcome, Exception | SystemExit):
                     raise outcome  # Lambda survives whatever a function raises; Ctrl-C is none of it.
                 self.status.failures += 1

@@ -10,6 +10,7 @@ import pytest
 
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.local import shard_reader
+from streamkit.local.container import Container
 from streamkit.local.feed import Page, Position
 from streamkit.local.mapping import lane_of
 from streamkit.local.settings import Settings
@@ -48,10 +49,12 @@ class World:
             settings=self.settings,
             store=self.store,
             holds=lambda: self.is_held,
-            functions=[self.function] * self.settings.parallelization_factor,
-            on_failure=self.destination,
-            clock=self.hand.clock,
-            **options,
+            **{
+                "functions": [self.function] * self.settings.parallelization_factor,
+                "on_failure": self.destination,
+                "clock": self.hand.clock,
+                **options,
+            },
         )
 
     def run(self, reader: ShardReader, seconds: float) -> int:
@@ -96,6 +99,23 @@ class TestLease:
 
 
 class TestStop:
+    def test_an_invocation_that_waits_for_its_turn_is_called_off_and_was_none(self) -> None:
+        world = World([page(1, 2)], maximum_retry_attempts=0)
+        waiting: list[Callable[[], None]] = []
+        container = Container(lambda event, context: world.invoked.append([0]), timeout=60)
+        reader = world.reader(functions=[container], run=waiting.append)
+        world.run(reader, 1)
+        reader.stop()
+        (invocation,) = waiting
+
+        invocation()
+        world.run(reader, 100)
+
+        assert world.invoked == []
+        assert world.checkpoint is None
+        assert reader.status.state == "stopped"
+        assert (reader.status.batches, reader.status.records, reader.status.failures) == (0, 0, 0)
+
     def test_while_it_reads_it_begins_no_invocation(self) -> None:
         def read() -> Page:
             reader.stop()
