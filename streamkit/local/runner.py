@@ -85,7 +85,9 @@ class Runner:
         self.statuses: list[ShardStatus] = []
 
     def run(self) -> None:
-        """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised."""
+        """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised, and
+        any that ``begin`` meets: nothing was promised yet, and whoever has started it with a wrong address is to see it.
+        """
         try:
             self.begin()
             while not self._is_stopping:

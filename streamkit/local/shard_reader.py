@@ -234,7 +234,14 @@ class ShardReader:
     def _read_failed(self, error: Exception) -> None:
         """Go on from the same place later; raise what waiting can't mend."""
         if not self._stream.may_pass(error):
-            raise error
+            if not self._has_expired():
+                raise error
+            log.warning(
+                "%s: shard %s is listed no more; what was not read of it has expired", self._lease.reader, self.shard_id
+            )
+            self._feed_has_ended = True
+            self._mapping.end()
+            return
         self._read_failures += 1
         self.status.throttles += 1
         backoff = _backoff(self._read_failures)
@@ -246,6 +253,15 @@ class ShardReader:
             _code(error),
             backoff,
         )
+
+    def _has_expired(self) -> bool:
+        """Whether the shard was closed so long ago that there is none of its records any more."""
+        try:
+            listed = [shard.id for shard in self._stream.shards()]
+        except Exception:  # noqa: BLE001  # The read's own error tells more.
+            return False
+        # A stream that is there lists an open shard.
+        return bool(listed) and self.shard_id not in listed
 
     def _position(self) -> Position:
         if self._last_read is not None:

@@ -11,7 +11,7 @@ import pytest
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.local import shard_reader
 from streamkit.local.container import Container
-from streamkit.local.feed import Page, Position
+from streamkit.local.feed import Page, Position, Shard
 from streamkit.local.mapping import lane_of
 from streamkit.local.settings import Settings
 from streamkit.local.shard_reader import ShardReader
@@ -241,3 +241,35 @@ class TestStatus:
 
         assert reader.status.state == "ended"
         assert reader.status.checkpoint == world.checkpoint == 2
+
+
+class TestExpiredShard:
+    def test_one_that_is_listed_no_more_has_ended_once_what_was_read_of_it_is_done(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World([page(1), ValueError("no such shard")])
+        monkeypatch.setattr(world.stream, "shards", lambda: [Shard("shardId-000000000001")])
+        reader = world.reader()
+
+        world.run(reader, 10)
+
+        assert world.invoked == [[1]]
+        assert reader.status.state == "ended"
+        assert world.store.leases("reader", "s")[SHARD].has_ended
+
+    def test_one_that_is_listed_raises(self) -> None:
+        world = World([ValueError("no such shard")])
+
+        with pytest.raises(ValueError, match="no such shard"):
+            world.run(world.reader(), 10)
+
+    def test_one_of_a_stream_that_is_gone_raises_what_the_read_did(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone() -> Any:
+            raise KeyError("no such stream")
+
+        for listing in (gone, list):
+            world = World([ValueError("no such shard")])
+            monkeypatch.setattr(world.stream, "shards", listing)
+
+            with pytest.raises(ValueError, match="no such shard"):
+                world.run(world.reader(), 10)
