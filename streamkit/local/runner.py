@@ -21,6 +21,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 
 import msgspec
@@ -264,14 +265,16 @@ class Runner:
 
     def _close(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         try:
-            reader.close()
-            if pool is not None:
-                pool.shutdown()
-            for function in functions:
-                close = getattr(function, "close", None)
-                if close is not None:
-                    close()
-        except Exception as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
+            # In the reverse order, each whatever the others raise.
+            with ExitStack() as closing:
+                for function in reversed(functions):
+                    close = getattr(function, "close", None)
+                    if close is not None:
+                        closing.callback(close)
+                if pool is not None:
+                    closing.callback(pool.shutdown)
+                closing.callback(reader.close)
+        except BaseException as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
