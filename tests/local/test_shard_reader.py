@@ -273,3 +273,27 @@ class TestExpiredShard:
 
             with pytest.raises(ValueError, match="no such shard"):
                 world.run(world.reader(), 10)
+
+
+class TestDiscard:
+    def test_its_document_names_the_last_request_of_its_lane(self) -> None:
+        requests: dict[int, list[str]] = {}
+        told: dict[int, str] = {}
+
+        def function(event: Any, context: Any) -> None:
+            number = int(event["Records"][0]["kinesis"]["sequenceNumber"])
+            requests.setdefault(number, []).append(context.aws_request_id)
+            raise ValueError("not today")
+
+        def takes(document: Any, records: Any) -> None:
+            (record,) = records
+            told[int(record["kinesis"]["sequenceNumber"])] = document["requestContext"]["requestId"]
+
+        other = next(key for key in "bcdefgh" if lane_of(key, 0, 2) != lane_of("a", 0, 2))
+        world = World([page(1, key="a"), page(2, key=other)], parallelization_factor=2, maximum_retry_attempts=1)
+        world.destination = takes
+
+        world.run(world.reader(functions=[function] * 2), 30)
+
+        assert told == {number: ids[-1] for number, ids in requests.items()}
+        assert {len(ids) for ids in requests.values()} == {2}
