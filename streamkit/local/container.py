@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .context import RealContext
+from .context import CalledOff, RealContext
 
 __all__ = ["LONGEST_TIMEOUT", "Container"]
 
@@ -19,7 +19,8 @@ class Container:
     its class and are called by one thread at a time.
 
     The time-out, in seconds, begins with the invocation and not while it waits for its turn, so callers give it
-    ``LONGEST_TIMEOUT``. An answer that comes later raises TimeoutError. ``announce(event)`` is called before each invocation.
+    ``LONGEST_TIMEOUT``. An answer that comes later raises TimeoutError, and CalledOff what a caller does not want any more when
+    its turn comes. ``announce(event)`` is called before each invocation.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Container:
             self._calls += 1
             self._turn.wait_for(lambda: self._ended == place)
         try:
+            if isinstance(context, RealContext) and context.is_called_off():
+                raise CalledOff
             self._announce(event)
             context = RealContext(self._timeout)
             answer = self._function(event, context)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import NamedTuple
 
-__all__ = ["FUNCTION_ARN", "Clock", "RealContext"]
+__all__ = ["FUNCTION_ARN", "CalledOff", "Clock", "RealContext"]
 
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:function"
 
@@ -19,8 +19,15 @@ class Clock(NamedTuple):
     monotonic: Callable[[], float] = monotonic
 
 
+class CalledOff(Exception):
+    """The invocation was to wait for its turn, and nobody wants it any more: it was none."""
+
+
 class RealContext:
-    """Lambda's context. A running Python function can't be stopped from outside, so its time-out is what this tells it."""
+    """Lambda's context. A running Python function can't be stopped from outside, so its time-out is what this tells it.
+
+    ``is_called_off`` is for whoever lets invocations wait: whether this one is not to begin any more.
+    """
 
     function_name = "function"
     function_version = "$LATEST"
@@ -29,7 +36,14 @@ class RealContext:
     log_group_name = "/aws/lambda/function"
     log_stream_name = "local"
 
-    def __init__(self, timeout: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        clock: Callable[[], float] = monotonic,
+        *,
+        is_called_off: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.is_called_off = is_called_off
         self.aws_request_id = str(uuid.uuid4())
         self._clock = clock
         self._ends_at = clock() + timeout

@@ -21,6 +21,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 
 import msgspec
@@ -87,7 +88,9 @@ class Runner:
         self.statuses: list[ShardStatus] = []
 
     def run(self) -> None:
-        """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised."""
+        """Read until ``stop`` is called or every shard has ended. An error that no retry can mend stops all and is raised, and
+        any that ``begin`` meets: nothing was promised yet, and whoever has started it with a wrong address is to see it.
+        """
         try:
             self.begin()
             while not self._is_stopping:
@@ -264,14 +267,16 @@ class Runner:
 
     def _close(self, reader: ShardReader, functions: list[Function], pool: ThreadPoolExecutor | None) -> None:
         try:
-            reader.close()
-            if pool is not None:
-                pool.shutdown()
-            for function in functions:
-                close = getattr(function, "close", None)
-                if close is not None:
-                    close()
-        except Exception as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
+            # In the reverse order, each whatever the others raise.
+            with ExitStack() as closing:
+                for function in reversed(functions):
+                    close = getattr(function, "close", None)
+                    if close is not None:
+                        closing.callback(close)
+                if pool is not None:
+                    closing.callback(pool.shutdown)
+                closing.callback(reader.close)
+        except BaseException as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

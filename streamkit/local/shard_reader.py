@@ -22,7 +22,7 @@ import pybase64
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..reason import reason
-from .context import FUNCTION_ARN, Clock, RealContext
+from .context import FUNCTION_ARN, CalledOff, Clock, RealContext
 from .documents import EventRecords, event_of, failure_document, read_back
 from .feed import Page, Position, Stream
 from .lane import Discard, Idle, Invoke, Item, Wait
@@ -236,7 +236,14 @@ class ShardReader:
     def _read_failed(self, error: Exception) -> None:
         """Go on from the same place later; raise what waiting can't mend."""
         if not self._stream.may_pass(error):
-            raise error
+            if not self._has_expired():
+                raise error
+            log.warning(
+                "%s: shard %s is listed no more; what was not read of it has expired", self._lease.reader, self.shard_id
+            )
+            self._feed_has_ended = True
+            self._mapping.end()
+            return
         self._read_failures += 1
         self.status.throttles += 1
         backoff = _backoff(self._read_failures)
@@ -248,6 +255,15 @@ class ShardReader:
             _code(error),
             backoff,
         )
+
+    def _has_expired(self) -> bool:
+        """Whether the shard was closed so long ago that there is none of its records any more."""
+        try:
+            listed = [shard.id for shard in self._stream.shards()]
+        except Exception:  # noqa: BLE001  # The read's own error tells more.
+            return False
+        # A stream that is there lists an open shard.
+        return bool(listed) and self.shard_id not in listed
 
     def _position(self) -> Position:
         if self._last_read is not None:
@@ -271,7 +287,11 @@ class ShardReader:
         status.retries += again > 0
         if numbers:
             self._highest_delivered[action.lane] = max(highest, numbers[-1])
-        context = RealContext(self._settings.function_timeout_in_seconds, self._clock.monotonic)
+        context = RealContext(
+            self._settings.function_timeout_in_seconds,
+            self._clock.monotonic,
+            is_called_off=lambda: self._is_stopping or self._is_lost or not self._holds(),
+        )
         self._request_ids[action.lane] = context.aws_request_id
         self._in_hand += 1
         self._run(lambda: self._call(action, context))
@@ -301,7 +321,11 @@ class ShardReader:
             action, outcome = self._ended.get()
             self._in_hand -= 1
             now = self._clock.time()
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, CalledOff):
+                self.status.batches -= 1
+                self.status.records -= len(action.items)
+                self._mapping.throttled(now, action.lane)
+            elif isinstance(outcome, BaseException):
                 if not isinstance(outcome, Exception | SystemExit):
                     raise outcome  # Lambda survives whatever a function raises; Ctrl-C is none of it.
                 self.status.failures += 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamkit.local.container import Container
-from streamkit.local.context import RealContext
+from streamkit.local.context import CalledOff, RealContext
 
 
 def test_invocations_wait_for_each_other() -> None:
@@ -120,3 +120,14 @@ def test_the_time_of_an_invocation_begins_when_its_turn_comes(monkeypatch: pytes
         thread.join(30)
 
     assert happened == ["time begins", "ends", "time begins", "ends"]
+
+
+def test_what_is_called_off_while_it_waits_for_its_turn_does_not_begin_and_holds_up_nobody() -> None:
+    called: list[str] = []
+    container = Container(lambda event, context: called.append(event), timeout=60)
+
+    with pytest.raises(CalledOff):
+        container("late", RealContext(60, is_called_off=lambda: True))
+    container("next", RealContext(60))
+
+    assert called == ["next"]

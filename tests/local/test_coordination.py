@@ -88,7 +88,7 @@ class Threaded(Runner):
         def run() -> None:
             try:
                 self.run()
-            except Exception as error:
+            except BaseException as error:
                 ended.append(error)
             else:
                 ended.append(None)
@@ -161,6 +161,25 @@ class TestEnd:
         assert isinstance(error, ValueError)
         assert [lease.owner for lease in checkpoints.leases("reader", "s").values()] == ["", ""]
         assert [status.state for status in runner.statuses] == ["stopped", "stopped"]
+
+    def test_a_function_that_exits_as_it_is_closed_hangs_nobody_and_keeps_no_other_from_it(self) -> None:
+        closed: list[int] = []
+
+        class Exits:
+            def __call__(self, event: Any, context: Any) -> None:
+                return
+
+            def close(self) -> None:
+                closed.append(1)
+                raise SystemExit(3)
+
+        stream = ScriptedStream({FIRST: [page(1, has_ended=True)]})
+        runner = make_runner(stream, Hand(), kind=Threaded, make_function=Exits, parallelization_factor=2)
+
+        error = runner.run_to_its_end()
+
+        assert isinstance(error, SystemExit)
+        assert closed == [1, 1]
 
     def test_a_stream_that_lists_no_shard_yet_has_not_ended(self) -> None:
         hand = Hand()

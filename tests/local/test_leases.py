@@ -224,6 +224,22 @@ class TestLeaseThatIsHeld:
 
         assert leases.lease(SHARD).beat == 1
 
+    def test_is_renewed_from_the_start_of_the_call_and_not_from_its_answer(self, store: Store, clock: Clock) -> None:
+        leases = runner(store, "a", clock)
+        taken(leases)
+        clock.now = 10.0
+
+        def slow() -> None:
+            clock.now += 8.0
+
+        store.before = slow
+        assert leases.renew() == []
+
+        clock.now = 10.0 + SECONDS * 0.9 - 0.1
+        assert leases.holds(SHARD)
+        clock.now = 10.0 + SECONDS * 0.9
+        assert not leases.holds(SHARD)
+
     def test_holds_from_the_start_of_the_call_and_not_from_its_answer(self, store: Store, clock: Clock) -> None:
         leases = runner(store, "a", clock)
         leases.observe()

@@ -374,6 +374,18 @@ class TestAge:
         assert discard.invocations == 2
         assert invoked(mapping, 62) == [2]
 
+    def test_the_budget_starts_afresh_when_records_too_old_were_cut(self) -> None:
+        mapping = shard(maximum_record_age_in_seconds=60, maximum_retry_attempts=1, backoff_in_seconds=10)
+        mapping.add(items(1, at=0) + items(2, at=30), 30)
+        assert invoked(mapping, 55) == [1, 2]
+        mapping.failed(55)
+
+        assert numbers_of(discarded(mapping, 65)) == [1]
+        for now in (65, 75):
+            assert invoked(mapping, now) == [2]
+            mapping.failed(now)
+        assert discarded(mapping, 75).invocations == 2
+
     def test_a_record_older_than_the_retention_is_discarded_though_no_age_is_set(self) -> None:
         mapping = filled(1, retention_in_seconds=100)
 

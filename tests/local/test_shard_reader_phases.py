@@ -10,7 +10,8 @@ import pytest
 
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.local import shard_reader
-from streamkit.local.feed import Page, Position
+from streamkit.local.container import Container
+from streamkit.local.feed import Page, Position, Shard
 from streamkit.local.mapping import lane_of
 from streamkit.local.settings import Settings
 from streamkit.local.shard_reader import ShardReader
@@ -48,10 +49,12 @@ class World:
             settings=self.settings,
             store=self.store,
             holds=lambda: self.is_held,
-            functions=[self.function] * self.settings.parallelization_factor,
-            on_failure=self.destination,
-            clock=self.hand.clock,
-            **options,
+            **{
+                "functions": [self.function] * self.settings.parallelization_factor,
+                "on_failure": self.destination,
+                "clock": self.hand.clock,
+                **options,
+            },
         )
 
     def run(self, reader: ShardReader, seconds: float) -> int:
@@ -96,6 +99,23 @@ class TestLease:
 
 
 class TestStop:
+    def test_an_invocation_that_waits_for_its_turn_is_called_off_and_was_none(self) -> None:
+        world = World([page(1, 2)], maximum_retry_attempts=0)
+        waiting: list[Callable[[], None]] = []
+        container = Container(lambda event, context: world.invoked.append([0]), timeout=60)
+        reader = world.reader(functions=[container], run=waiting.append)
+        world.run(reader, 1)
+        reader.stop()
+        (invocation,) = waiting
+
+        invocation()
+        world.run(reader, 100)
+
+        assert world.invoked == []
+        assert world.checkpoint is None
+        assert reader.status.state == "stopped"
+        assert (reader.status.batches, reader.status.records, reader.status.failures) == (0, 0, 0)
+
     def test_while_it_reads_it_begins_no_invocation(self) -> None:
         def read() -> Page:
             reader.stop()
@@ -221,3 +241,59 @@ class TestStatus:
 
         assert reader.status.state == "ended"
         assert reader.status.checkpoint == world.checkpoint == 2
+
+
+class TestExpiredShard:
+    def test_one_that_is_listed_no_more_has_ended_once_what_was_read_of_it_is_done(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World([page(1), ValueError("no such shard")])
+        monkeypatch.setattr(world.stream, "shards", lambda: [Shard("shardId-000000000001")])
+        reader = world.reader()
+
+        world.run(reader, 10)
+
+        assert world.invoked == [[1]]
+        assert reader.status.state == "ended"
+        assert world.store.leases("reader", "s")[SHARD].has_ended
+
+    def test_one_that_is_listed_raises(self) -> None:
+        world = World([ValueError("no such shard")])
+
+        with pytest.raises(ValueError, match="no such shard"):
+            world.run(world.reader(), 10)
+
+    def test_one_of_a_stream_that_is_gone_raises_what_the_read_did(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone() -> Any:
+            raise KeyError("no such stream")
+
+        for listing in (gone, list):
+            world = World([ValueError("no such shard")])
+            monkeypatch.setattr(world.stream, "shards", listing)
+
+            with pytest.raises(ValueError, match="no such shard"):
+                world.run(world.reader(), 10)
+
+
+class TestDiscard:
+    def test_its_document_names_the_last_request_of_its_lane(self) -> None:
+        requests: dict[int, list[str]] = {}
+        told: dict[int, str] = {}
+
+        def function(event: Any, context: Any) -> None:
+            number = int(event["Records"][0]["kinesis"]["sequenceNumber"])
+            requests.setdefault(number, []).append(context.aws_request_id)
+            raise ValueError("not today")
+
+        def takes(document: Any, records: Any) -> None:
+            (record,) = records
+            told[int(record["kinesis"]["sequenceNumber"])] = document["requestContext"]["requestId"]
+
+        other = next(key for key in "bcdefgh" if lane_of(key, 0, 2) != lane_of("a", 0, 2))
+        world = World([page(1, key="a"), page(2, key=other)], parallelization_factor=2, maximum_retry_attempts=1)
+        world.destination = takes
+
+        world.run(world.reader(functions=[function] * 2), 30)
+
+        assert told == {number: ids[-1] for number, ids in requests.items()}
+        assert {len(ids) for ids in requests.values()} == {2}

@@ -215,6 +215,17 @@ class TestWindow:
 
         assert totals.results == [("00:00:00", {"a": 1})]
 
+    def test_a_wait_holds_though_the_reader_is_caught_up_and_looks_again(self) -> None:
+        mapping = ShardMapping(Settings(tumbling_window_in_seconds=60, window_wait_in_seconds=30))
+        mapping.add([Item(1, START, 100)], START)
+        assert isinstance(mapping.next(START), Invoke)
+        mapping.answered({"state": {}}, START)
+
+        mapping.caught_up(START + 89)
+        assert isinstance(mapping.next(START + 89), Wait)
+        mapping.caught_up(START + 90)
+        assert isinstance(mapping.next(START + 90), Invoke)
+
     @pytest.mark.parametrize("bisect", [True, False])
     def test_the_final_call_waits_for_every_part_of_a_split_batch(self, bisect: bool) -> None:
         totals = Totals(bisect_batch_on_function_error=bisect, enabled=False)

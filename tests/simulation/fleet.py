@@ -1,15 +1,18 @@
 """One seeded schedule of two runners on one stream: the shipped runner, leases, engine and handler, on a clock of its own.
 
-Simulated are the clock and the edges of I/O: the stream, what is under the stores, the sink. Runners are killed between any
-two steps, paused in the middle of an invocation until their leases are over, stopped and started; the stream is split and
-merged under them; reads, stores and sinks fail, or do their work and lose the answer; an invocation is delivered twice.
-While it runs and at its end:
+Simulated are the clock and the edges of I/O: the stream, what is under the stores, the sink, the on-failure destination.
+Runners are killed between any two steps, paused in the middle of an invocation, a read or a write until their leases are over,
+stopped and started; the stream is split and merged under them; reads, stores, sinks and the destination fail, or do their work
+and lose the answer; an invocation is delivered twice. While it runs and at its end:
 
   - no checkpoint in the store passes a record that is not settled; with windows, one whose window has not ended;
-  - a checkpoint never moves back, and no two runners hold one shard;
+  - a checkpoint never moves back, no two runners hold one shard, and nobody writes by a lease that another has taken;
+  - no invocation begins under a lease that is lost, or before the checkpoint of the one before it is in the store;
+  - a reader ends when its invocations have, and no shard is read again by a process that still runs one of it;
   - a record starts only after ``process`` has come through with every earlier one of its key, in its shard and those that it
-    came from;
-  - when the faults are over, every record that the filter wants is written, and each of them in one window;
+    came from, or the destination has taken it;
+  - when the faults are over, every record that the filter wants is written, and each of them in one window, or taken by the
+    destination; from LATEST, every one since the shard was first read or, after that, since the first start;
   - no filtered record was ever delivered.
 """
 
@@ -51,6 +54,8 @@ class Fact:
         self.key = key
         self.is_wanted = is_wanted
         self.arrived_at = now
+        #: It was there when its shard was first read, from LATEST.
+        self.is_skipped = False
         self.before = shard.last_of(key)
 
 
@@ -62,6 +67,7 @@ class SimulatedShard:
         self.parents = parents
         self.is_closed = False
         self.facts: list[Fact] = []
+        self.is_begun = False
 
     def last_of(self, key: str) -> list[Fact]:
         """The last wanted record of a key here, or else those in its parents."""
@@ -80,6 +86,7 @@ class Member:
         self.runner = SimulatedRunner(self)
         self.invocations: list[Callable[[], None]] = []
         self.due: dict[str, float] = {}
+        self.launched: dict[str, ShardReader] = {}
         self.coordinate_at = 0.0
         self.paused_until = 0.0
         self.has_begun = False
@@ -101,6 +108,7 @@ class SimulatedRunner(Runner):
             name="reader",
             checkpoints=fleet.store,
             settings=fleet.settings,
+            on_failure=fleet.destination if fleet.settings.maximum_retry_attempts >= 0 else None,
             lease_seconds=_LEASE_SECONDS,
             clock=Clock(lambda: fleet.now, lambda: fleet.now),
         )
@@ -115,10 +123,23 @@ class SimulatedRunner(Runner):
     def _launch(self, reader: ShardReader, functions: Any, pool: Any) -> None:
         if pool is not None:
             pool.shutdown()
+        before = self.member.launched.get(reader.shard_id)
+        if before is not None and before._in_hand:
+            raise Violation(f"{self.member.name} reads {reader.shard_id} again while it runs an invocation of it")
+        self.member.launched[reader.shard_id] = reader
+
         # Lanes or not, an invocation begins now and ends when the schedule says.
-        reader._run = self.member.invocations.append
+        def run(invocation: Callable[[], None]) -> None:
+            if not self.holds(reader.shard_id):
+                raise Violation(f"{self.member.name} invokes for {reader.shard_id}, which it does not hold")
+            self.member.fleet.check_holders(reader.shard_id)
+            self.member.invocations.append(invocation)
+
+        reader._run = run
 
     def ended(self, reader: ShardReader) -> None:
+        if reader._in_hand:
+            raise Violation(f"{self.member.name} is done with {reader.shard_id} while an invocation is under way")
         reader.close()
         self._over.put(reader.shard_id)
 
@@ -142,6 +163,8 @@ class Fleet:
             "store is down": choice([0.0, 0.05]),
             "store answer is lost": choice([0.0, 0.05]),
             "progress is down": choice([0.0, 0.1]),
+            "destination is down": choice([0.0, 0.2]),
+            "destination answer is lost": choice([0.0, 0.1]),
             "progress answer is lost": choice([0.0, 0.1]),
             "answer is lost": choice([0.0, 0.1]),
             "delivered twice": choice([0.0, 0.05]),
@@ -157,6 +180,11 @@ class Fleet:
             maximum_batching_window_in_seconds=choice([0, 0, 2]),
             parallelization_factor=choice([1, 1, 2, 3]),
             bisect_batch_on_function_error=choice([True, False, False]),
+            # Where a window is made anew, what was discarded of it the first time can come through.
+            maximum_retry_attempts=-1 if self.is_windowed else choice([-1, -1, 0, 2]),
+            starting_position="TRIM_HORIZON"
+            if self.is_windowed
+            else choice(["TRIM_HORIZON", "TRIM_HORIZON", "LATEST"]),
             tumbling_window_in_seconds=20 if self.is_windowed else 0,
             maximum_state_in_bytes=choice([1_000_000, 250]),
             function_response_types=["ReportBatchItemFailures"],
@@ -168,6 +196,8 @@ class Fleet:
         self.store = SimulatedCheckpoints(self)
         self.sink = SimulatedSink(self)
         self.processed: set[str] = set()
+        self.discarded: set[str] = set()
+        self.busy: list[Member | ShardReader] = []
         self.crashed = False
         self.depth = 0
         self.started = 0
@@ -216,14 +246,18 @@ class Fleet:
         """Without faults: let everybody do what is due, then let time pass."""
         for member in list(self.members):
             if not member.has_begun or self.now >= member.coordinate_at or self.over_or_stopping(member):
-                self.guarded(member, lambda member=member: self.coordinate(member))  # type: ignore[misc]
+                self.guarded(member, lambda member=member: self.coordinate(member), member)  # type: ignore[misc]
             while member.invocations:
                 self.guarded(member, member.invocations.pop(0))
             for reader in member.readers():
                 for _ in range(50):
                     if self.now < member.due.get(reader.shard_id, 0.0) and not member.is_stopping:
                         break
-                    self.guarded(member, lambda member=member, reader=reader: self.step_reader(member, reader))  # type: ignore[misc]
+                    self.guarded(
+                        member,
+                        lambda member=member, reader=reader: self.step_reader(member, reader),  # type: ignore[misc]
+                        reader,
+                    )
                     while member.invocations:
                         self.guarded(member, member.invocations.pop(0))
                     if reader.shard_id not in member.runner.readers:
@@ -235,27 +269,32 @@ class Fleet:
 
     def act(self, member: Member) -> None:
         """One step of a member: whichever, but that leases are renewed in time as a rule."""
-        if member not in self.members or member.paused_until > self.now or member is self.acting:
+        if member not in self.members or member.paused_until > self.now:
             return
-        readers, invocations = member.readers(), member.invocations
-        choice = self.random.random()
-        if not member.has_begun or choice < 0.05 or (self.now >= member.coordinate_at and choice < 0.8):
-            self.guarded(member, lambda: self.coordinate(member))
+        readers = [reader for reader in member.readers() if reader not in self.busy]
+        invocations, choice = member.invocations, self.random.random()
+        is_due = not member.has_begun or choice < 0.05 or (self.now >= member.coordinate_at and choice < 0.8)
+        if is_due and member not in self.busy:
+            self.guarded(member, lambda: self.coordinate(member), member)
         elif invocations and choice < 0.9:
             self.guarded(member, invocations.pop(self.random.randrange(len(invocations))))
         elif readers:
             reader = self.random.choice(readers)
-            self.guarded(member, lambda: self.step_reader(member, reader))
+            self.guarded(member, lambda: self.step_reader(member, reader), reader)
 
-    def guarded(self, member: Member, action: Callable[[], Any]) -> None:
-        """Let a member act; a crash ends its process."""
+    def guarded(self, member: Member, action: Callable[[], Any], busy: Member | ShardReader | None = None) -> None:
+        """Let a member act, with its coordinator or a reader ``busy`` meanwhile; a crash ends its process."""
         outer, self.acting = self.acting, member
+        if busy is not None:
+            self.busy.append(busy)
         try:
             action()
         except Crash:
             self.crashed = True
         finally:
             self.acting = outer
+            if busy is not None:
+                self.busy.remove(busy)
         if self.crashed:
             self.crashed = False
             self.kill(member, "crashed")
@@ -294,8 +333,9 @@ class Fleet:
         return Member(self, f"runner {self.started}")
 
     def kill(self, member: Member, why: str) -> None:
-        self.note(f"{member.name} {why}")
-        self.replace(member)
+        if member in self.members:
+            self.note(f"{member.name} {why}")
+            self.replace(member)
 
     def replace(self, member: Member) -> None:
         self.members[self.members.index(member)] = self.new_member()
@@ -306,18 +346,23 @@ class Fleet:
             member.is_stopping = True
             member.runner.stop()
 
-    def meanwhile(self) -> None:
-        """Inside an invocation: time passes, and the others go on."""
-        if self.depth or not self.happens("others go on meanwhile"):
+    def meanwhile(self, part: float = 1.0) -> None:
+        """Inside an invocation, a read or a write: time passes, and the others go on, other threads of this member too."""
+        if self.depth or (part < 1 and self.random.random() > part) or not self.happens("others go on meanwhile"):
             return
         self.depth += 1
-        invoking, crashed = self.acting, self.crashed
-        self.now += self.random.choice([0.0, 1.0, 11.0, 30.0])
+        acting, crashed = self.acting, self.crashed
+        if self.random.random() < 0.3:
+            self.put()
+        self.now += self.random.choice([0.0, 1.0, 4.0, 11.0, 30.0])
         for _ in range(self.random.randint(1, 12)):
             self.act(self.random.choice(self.members))
             self.now += self.random.choice([0.0, 0.2, 4.0])
-        self.acting, self.crashed = invoking, crashed
+        self.acting, self.crashed = acting, crashed
         self.depth -= 1
+        if acting not in self.members:
+            self.crashed = True
+            raise Crash("its process has ended meanwhile")
 
     def put(self) -> None:
         shard = self.random.choice([shard for shard in self.shards if not shard.is_closed])
@@ -355,6 +400,7 @@ class Fleet:
             shard_id = event["Records"][0]["eventID"].partition(":")[0] if event["Records"] else event["shardId"]
             numbers = [int(record["kinesis"]["sequenceNumber"]) for record in event["Records"]]
             self.note(f"{member.name} invokes {shard_id[-2:]}: {numbers}")
+            self.check_invocation(shard_id, numbers)
             self.step("before the handler")
             answer = handler(event, context)
             if self.happens("delivered twice"):
@@ -366,6 +412,18 @@ class Fleet:
             return answer
 
         return invoke
+
+    def destination(self, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        """The on-failure destination."""
+        self.step("before the destination")
+        if self.happens("destination is down"):
+            raise ConnectionError("the destination is down")
+        texts = [pybase64.b64decode(record["kinesis"]["data"]).decode() for record in records]
+        self.note(f"    given up: {texts}")
+        self.discarded.update(texts)
+        self.step("after the destination")
+        if self.happens("destination answer is lost"):
+            raise ConnectionError("the destination did not answer")
 
     # Faults.
 
@@ -388,13 +446,33 @@ class Fleet:
 
     # Checks.
 
+    def is_wanted(self, fact: Fact) -> bool:
+        """Whether it has to come through: not what came before a start from LATEST."""
+        if not fact.is_wanted or self.settings.starting_position != "LATEST":
+            return fact.is_wanted
+        starts = [lease.started_at or 0.0 for lease in self.store.leases("reader", "fleet").values()]
+        return not fact.is_skipped and fact.arrived_at >= min(starts, default=0.0)
+
+    def is_settled(self, fact: Fact) -> bool:
+        return fact.text in self.sink.texts or fact.text in self.discarded
+
+    def check_invocation(self, shard_id: str, numbers: list[int]) -> None:
+        """With one lane: what came before this batch is in the store."""
+        if self.is_windowed or self.settings.parallelization_factor > 1:
+            return
+        (shard,) = (shard for shard in self.shards if shard.id == shard_id)
+        checkpoint = self.store.leases("reader", "fleet")[shard_id].checkpoint or 0
+        for fact in shard.facts:
+            if checkpoint < fact.number < numbers[0] and self.is_wanted(fact):
+                raise Violation(f"{numbers} of {shard_id} are invoked before the checkpoint of {fact.number} is saved")
+
     def check_start(self, text: str) -> None:
         fact = self.facts[text]
         if not fact.is_wanted:
             raise Violation(f"{text} was delivered though the filter does not want it")
         if self.ordering != "none":
             for earlier in fact.before:
-                if earlier.text not in self.processed:
+                if earlier.text not in self.processed | self.discarded and self.is_wanted(earlier):
                     raise Violation(
                         f"{text} started before {earlier.text}, an earlier record of its key, was processed"
                     )
@@ -407,7 +485,8 @@ class Fleet:
     def check_checkpoint(self, shard_id: str, number: int | None) -> None:
         (shard,) = (shard for shard in self.shards if shard.id == shard_id)
         for fact in shard.facts:
-            if number is not None and fact.number <= number and fact.is_wanted and fact.text not in self.sink.texts:
+            is_passed = number is not None and fact.number <= number
+            if is_passed and not self.is_settled(fact) and self.is_wanted(fact):
                 raise Violation(f"the checkpoint of {shard_id} passed {fact.text}, which nobody has settled")
 
     def check_end(self, shard_id: str) -> None:
@@ -423,13 +502,14 @@ class Fleet:
             lease = leases.get(shard.id)
             if shard.is_closed and not (lease and lease.has_ended):
                 return False
-            if shard.facts and not (lease and (lease.checkpoint or 0) >= shard.facts[-1].number):
+            last = max((fact.number for fact in shard.facts if self.is_wanted(fact)), default=0)
+            if last > ((lease and lease.checkpoint) or 0):
                 return False
         return True
 
     def check_that_all_arrived(self) -> None:
         for fact in self.facts.values():
-            if fact.is_wanted and fact.text not in self.sink.texts:
+            if not self.is_settled(fact) and self.is_wanted(fact):
                 raise Violation(f"{fact.text} is lost")
         if not self.is_all_settled():
             raise Violation("the checkpoints have stopped before the end of their shards")
@@ -559,8 +639,7 @@ class SimulatedFeed(Feed):
     def read(self, position: Position) -> Page:
         fleet, facts = self.fleet, self.shard.facts
         if self.next is None:
-            after = position.sequence_number
-            self.next = 0 if after is None else sum(fact.number <= after for fact in facts)
+            self.next = self.begin(position)
         if fleet.happens("read fails"):
             self.next = None
             raise ConnectionError("throttled")
@@ -576,7 +655,21 @@ class SimulatedFeed(Feed):
             }
             for fact in found
         ]
-        return Page(records, 0.0 if is_read else 1.0, is_read and self.shard.is_closed)
+        has_ended = is_read and self.shard.is_closed
+        fleet.meanwhile(0.2)
+        return Page(records, 0.0 if is_read else 1.0, has_ended)
+
+    def begin(self, position: Position) -> int:
+        """How many records are before it."""
+        facts = self.shard.facts
+        if position.type == "LATEST" and not self.shard.is_begun:
+            for fact in facts:
+                fact.is_skipped = True
+        self.shard.is_begun = True
+        if position.type == "LATEST":
+            return len(facts)
+        after, since = position.sequence_number or 0, position.timestamp or 0.0
+        return sum(fact.number <= after or fact.arrived_at < since for fact in facts)
 
 
 class SimulatedCheckpoints(MemoryCheckpoints):
@@ -592,9 +685,11 @@ class SimulatedCheckpoints(MemoryCheckpoints):
     def call(self, name: str, call: Callable[[], Any]) -> Any:
         fleet = self.fleet
         fleet.step(f"before {name}")
+        fleet.meanwhile(0.2)
         if fleet.happens("store is down"):
             raise ConnectionError("the store is down")
         answer = call()
+        fleet.meanwhile(0.2)
         fleet.step(f"after {name}")
         if fleet.happens("store answer is lost"):
             raise ConnectionError("the store did not answer")
@@ -605,12 +700,18 @@ class SimulatedCheckpoints(MemoryCheckpoints):
         return taken
 
     def renew(self, lease: Lease) -> Lease:
-        renewed: Lease = self.call("renew", lambda: super(SimulatedCheckpoints, self).renew(lease))
+        def renew() -> Lease:
+            before = self.entry_of(lease)
+            renewed = super(SimulatedCheckpoints, self).renew(lease)
+            self.check_owner(lease, before)
+            return renewed
+
+        renewed: Lease = self.call("renew", renew)
         return renewed
 
     def save(self, lease: Lease, sequence_number: int) -> None:
         def save() -> None:
-            before = self.checkpoint_of(lease)
+            before = self.entry_of(lease)
             super(SimulatedCheckpoints, self).save(lease, sequence_number)
             self.fleet.note(f"    checkpoint of {lease.shard_id[-2:]}: {sequence_number}")
             self.check(lease, before)
@@ -619,7 +720,7 @@ class SimulatedCheckpoints(MemoryCheckpoints):
 
     def end(self, lease: Lease, sequence_number: int | None) -> None:
         def end() -> None:
-            before = self.checkpoint_of(lease)
+            before = self.entry_of(lease)
             super(SimulatedCheckpoints, self).end(lease, sequence_number)
             self.fleet.note(f"    {lease.shard_id[-2:]} has ended at {sequence_number}")
             self.check(lease, before)
@@ -628,16 +729,27 @@ class SimulatedCheckpoints(MemoryCheckpoints):
         self.call("end", end)
 
     def give_up(self, lease: Lease) -> None:
-        self.call("give up", lambda: super(SimulatedCheckpoints, self).give_up(lease))
+        def give_up() -> None:
+            before = self.entry_of(lease)
+            super(SimulatedCheckpoints, self).give_up(lease)
+            if self.entry_of(lease) != before:
+                self.check_owner(lease, before)
 
-    def checkpoint_of(self, lease: Lease) -> int | None:
-        return self.leases(lease.reader, lease.stream)[lease.shard_id].checkpoint
+        self.call("give up", give_up)
 
-    def check(self, lease: Lease, before: int | None) -> None:
-        after = self.checkpoint_of(lease)
-        if before is not None and (after is None or after < before):
-            raise Violation(f"the checkpoint of {lease.shard_id} moved back from {before} to {after}")
+    def entry_of(self, lease: Lease) -> Lease:
+        return self.leases(lease.reader, lease.stream)[lease.shard_id]
+
+    def check(self, lease: Lease, before: Lease) -> None:
+        self.check_owner(lease, before)
+        after = self.entry_of(lease).checkpoint
+        if before.checkpoint is not None and (after is None or after < before.checkpoint):
+            raise Violation(f"the checkpoint of {lease.shard_id} moved back from {before.checkpoint} to {after}")
         self.fleet.check_checkpoint(lease.shard_id, after)
+
+    def check_owner(self, lease: Lease, before: Lease) -> None:
+        if (lease.owner, lease.term) != (before.owner, before.term):
+            raise Violation(f"{lease.shard_id} was written to by a lease that {before.owner} had taken over")
 
 
 class SimulatedProgress(MemoryProgress):
