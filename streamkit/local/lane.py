@@ -13,7 +13,6 @@ What AWS's documentation leaves open is decided here, or by a setting of ``strea
     first record that does.
   - Records too old go when the batch is made of them or tried again, at most ``batch_size`` to a failure document. Those past
     the stream's retention count as too old: Lambda would find them gone, and say nothing.
-  - A single record whose event is over 6 MB is delivered alone.
   - After an answer that moved the checkpoint, the rest is delivered after the first backoff, with all its attempts. A throttled
     invocation makes the backoff longer, and is no attempt. A batch that has used up its attempts is discarded at once.
 
@@ -218,6 +217,10 @@ class Lane:
         if expired:
             self._ungather(expired)
             return Discard(expired, "RecordAgeExceeded", lane=self._number)
+        if self._gathered_bytes > self._room() and self._settings.record_over_payload == "discard":
+            too_large, self._gathered = tuple(self._gathered), deque()
+            self._ungather(too_large)
+            return Discard(too_large, "RetryAttemptsExhausted", lane=self._number)
         is_over = self._window_is_over()
         if self._gathered:
             if not (is_full or is_over) and now < self._batching_until:
@@ -329,14 +332,12 @@ class Lane:
     def _gather(self) -> bool:
         """Take into the next batch what the backlog has and the batch has room for. Whether it is full."""
         backlog, most = self._backlog, self._settings.batch_size
-        most_bytes = self._settings.maximum_payload_in_bytes - _AROUND_RECORDS
         is_windowed = self._settings.tumbling_window_in_seconds > 0
         if is_windowed and backlog and self._window is None:
             self._open_window(backlog[0])
-        if self._window is not None:
-            most_bytes -= _AROUND_STATE + len(self._window.state)
-            if self._window.is_terminated_early:
-                return True
+        if self._window is not None and self._window.is_terminated_early:
+            return True
+        most_bytes = self._room()
         while backlog:
             size = backlog[0].size
             if len(self._gathered) == most or (self._gathered and self._gathered_bytes + size > most_bytes):
@@ -346,6 +347,11 @@ class Lane:
             self._gathered.append(backlog.popleft())
             self._gathered_bytes += size
         return len(self._gathered) == most or self._gathered_bytes >= most_bytes
+
+    def _room(self) -> int:
+        """How many bytes of records an event has room for."""
+        room = self._settings.maximum_payload_in_bytes - _AROUND_RECORDS
+        return room if self._window is None else room - _AROUND_STATE - len(self._window.state)
 
     def _ungather(self, items: Iterable[Item]) -> None:
         size = sum(item.size for item in items)

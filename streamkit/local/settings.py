@@ -48,6 +48,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "unknown_identifier": ("batch_failed", "ignored"),
     "bisected_attempts": ("afresh", "carried"),
     "bisect_at_first_record": ("retry", "halve"),
+    "record_over_payload": ("deliver", "discard"),
 }
 
 
@@ -85,9 +86,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backoff_in_seconds: float = 1
     #: up to this.
     maximum_backoff_in_seconds: float = 60
-    #: "6 MB" of JSON: the smaller of the two things that it can mean, so that no batch is over either. A record whose event is
-    #: over it by itself is delivered alone.
+    #: "6 MB" of JSON: the smaller of the two things that it can mean, so that no batch is over either.
     maximum_payload_in_bytes: int = 6_000_000
+    #: A record whose event is over that by itself, as one of 10 MiB is: delivered alone, which a container can take, or given
+    #: up at once with a failure document, since no function of Lambda's can be called with it.
+    record_over_payload: Literal["deliver", "discard"] = "deliver"
     #: An answer that names what is not in the batch: all of it failed, or that name does not count. Where it names nothing
     #: else, all of it failed all the same: it says that something did.
     unknown_identifier: Literal["batch_failed", "ignored"] = "batch_failed"

@@ -116,6 +116,19 @@ class TestBatching:
 
         assert invoked(mapping, 0) == [1]
 
+    def test_a_record_over_the_payload_by_itself_can_be_given_up_for_no_function_of_lambdas_can_have_it(self) -> None:
+        mapping = shard(record_over_payload="discard")
+        mapping.add([*items(1), *items(2, size=13_981_014), *items(3)], 0)
+
+        assert invoked(mapping, 0) == [1]
+        mapping.answered(None, 0)
+        discard = mapping.next(0)
+        assert isinstance(discard, Discard)
+        assert [item.sequence_number for item in discard.items] == [2]
+        assert (discard.condition, discard.invocations) == ("RetryAttemptsExhausted", 0)
+        assert mapping.checkpoint == 2
+        assert invoked(mapping, 0) == [3]
+
     def test_nothing_to_do_without_records(self) -> None:
         assert shard().next(0) == Idle()
 
