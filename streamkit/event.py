@@ -240,6 +240,7 @@ def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
             kinesis = raw["kinesis"]
             data, _ = kinesis["data"], kinesis["sequenceNumber"]
             if data.startswith(prefix):
+                raw["eventID"]  # What a damaged aggregate's error names.
                 for record in _opened(raw, data, lenient):
                     if record.damage is not None:
                         damaged.append(len(records))

@@ -452,7 +452,6 @@ class TestPoisonWithDeadLetters:
         assert (named(answer), seen(answer)) == (103, "ac")
 
     def test_by_the_hundred_keeps_no_more_states_than_are_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import streamkit.handler
         from streamkit.window import WindowRun
 
         kept: list[int] = []
@@ -462,7 +461,7 @@ class TestPoisonWithDeadLetters:
                 super().process(record)
                 kept.append(len(self._kept))
 
-        monkeypatch.setattr(streamkit.handler, "WindowRun", Watched)
+        monkeypatch.setattr(WindowProcessor, "_window_run", Watched)
         letters = Letters(failing("x", error=Reject("bad")), on_failure=Block(MemoryQueue()))
 
         answer = call(letters, window_event(batch("xxxxa" * 100)))
