@@ -153,7 +153,7 @@ class TestAKinesisEvent:
         event = kinesis_event([kpl.MAGIC])
         del event["Records"][0]["eventID"]
 
-        with pytest.raises(StreamkitError, match="no event id"):
+        with pytest.raises(StreamkitError, match="record 0 of the event has no sequence number or event id"):
             decode(event)
 
 
