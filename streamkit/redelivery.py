@@ -41,6 +41,7 @@ class Redelivery:
         self._deadline = deadline
         self._known: frozenset[Position] = frozenset()
         self._could_not_look_up = False
+        self._stands_alone = False
 
     def leave_out_what_is_done(self) -> None:
         """Settle the records that an earlier delivery has done or settled, so that they are not run."""
@@ -97,6 +98,8 @@ class Redelivery:
                 continue
             known |= entry.positions
             if entry.alone:
+                # What is saved now may take that entry's place, and has to keep older ones out as it did.
+                self._stands_alone = True
                 break
         first = self._first()
         return frozenset(position for position in known if position[0] >= first)
@@ -104,7 +107,7 @@ class Redelivery:
     def _save(self, store: ProgressStore, settled: frozenset[Position]) -> None:
         from .positions import encode_entry
 
-        entry = encode_entry(settled | self._known, alone=self._could_not_look_up)
+        entry = encode_entry(settled | self._known, alone=self._could_not_look_up or self._stands_alone)
         self._deadline.request(
             store, lambda deadline: store.save(self._processor, self._shard(), self._first(), entry, deadline=deadline)
         )
