@@ -114,8 +114,8 @@ MUTANTS = [
     Mutant(
         "go on after a failure under Block",
         "execution.py",
-        '        if self._batch.source != "sqs":\n            self._is_stopped = True\n        elif',
-        '        if self._batch.source != "sqs":\n            self._is_stopped = False\n        elif',
+        "        else:\n            self._is_stopped = True\n",
+        "        else:\n            self._is_stopped = False\n",
         GUARANTEES,
         "Guarantee6",
     ),
@@ -170,8 +170,8 @@ MUTANTS = [
     Mutant(
         "send aside what stands behind an unsettled record",
         "failure.py",
-        "{i: route for i, route in self._pending.items() if i < index}",
-        "dict(self._pending)",
+        "                if key in waiting:\n",
+        "                if False:\n",
         POLICIES,
         "nothing_behind_an_unsettled_record",
     ),
@@ -254,6 +254,14 @@ MUTANTS = [
         "crash_after_the_saving",
     ),
     Mutant(
+        "let older entries stand again once the one that ended them is replaced",
+        "redelivery.py",
+        "self._stands_alone = True",
+        "self._stands_alone = False",
+        "tests/test_redelivery.py",
+        "keeps_older_entries_out",
+    ),
+    Mutant(
         "let older entries stand where the batch could not look them up",
         "redelivery.py",
         "            if entry.alone:\n",
@@ -297,7 +305,7 @@ MUTANTS = [
         "                    before = self._kept[index]\n",
         "                    break\n",
         "tests/test_window.py",
-        "is_a_fold_over_its_records",
+        "refused_later or refuse_later",
     ),
     Mutant(
         "give the two parts of a window that ended early the same write ids",
@@ -476,16 +484,16 @@ MUTANTS = [
     Mutant(
         "read a child before its parents are done",
         "local/runner.py",
-        "all(parent in done or parent not in listed for parent in shard.parents)",
-        "True",
+        "if shard.id in holding and holding.isdisjoint(shard.parents)]",
+        "if shard.id in holding]",
         RUNNER,
         "children_are_read_when",
     ),
     Mutant(
         "read a child before its parents are done, in a schedule",
         "local/runner.py",
-        "all(parent in done or parent not in listed for parent in shard.parents)",
-        "True",
+        "if shard.id in holding and holding.isdisjoint(shard.parents)]",
+        "if shard.id in holding]",
         SIMULATION,
     ),
     Mutant(

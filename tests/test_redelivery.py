@@ -155,6 +155,20 @@ class TestWhatIsSaved:
 
         assert saved(store).alone
 
+    def test_keeps_older_entries_out_as_the_one_did_whose_place_it_takes(self) -> None:
+        store = MemoryProgress()
+        keep(store, 90, 101)
+        keep(store, 100, 102, alone=True)
+        one = redelivery(store, event())
+        one.leave_out_what_is_done()
+        one._batch.outcomes[0] = DONE
+
+        one.save()
+
+        entry = saved(store)
+        assert entry.alone
+        assert entry.positions == {(100, 0), (102, 0)}
+
 
 class TestABatch:
     @pytest.mark.parametrize(
