@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClien
 from botocore.exceptions import ConnectionError as EndpointError
 from botocore.parsers import ResponseParserError
 
+from ..errors import ConfigurationError
 from .documents import raw_record
 from .feed import Feed, Page, Position, Shard, Stream
 from .subscription import SubscriptionFeed, iterator_arguments, resumed
@@ -46,10 +47,17 @@ class KinesisStream(Stream):
     """The stream ``name``, by ``client``, boto3's for Kinesis.
 
     With the ARN of a registered consumer its shards are read by enhanced fan-out, at 2 MiB/s each for this consumer alone.
-    Registering one costs money and outlives the reader, so that is left to its owner: ``aws kinesis register-stream-consumer``.
+    ConfigurationError where it is another stream's: its positions would be saved as this one's. Registering one costs
+    money and outlives the reader, so that is left to its owner: ``aws kinesis register-stream-consumer``.
     """
 
     def __init__(self, client: Any, name: str, *, consumer_arn: str | None = None) -> None:
+        if consumer_arn is not None and f":stream/{name}/consumer/" not in consumer_arn:
+            raise ConfigurationError(
+                f"{consumer_arn!r} is not the ARN of a consumer of the stream {name}, which is "
+                f"arn:aws:kinesis:<region>:<account>:stream/{name}/consumer/<consumer>:<time>; "
+                "`aws kinesis list-stream-consumers` names those there are"
+            )
         self.name = name
         self._client = client
         self._consumer_arn = consumer_arn

@@ -86,6 +86,7 @@ class ShardReader:
         self._records = EventRecords(stream.event_source_arn, lease.shard_id)
         self._next_read = 0.0
         self._read_failures = 0
+        self._read_at = self._clock.time()
         self._feed_has_ended = False
         self._is_stopping = False
         self._is_lost = False
@@ -140,6 +141,8 @@ class ShardReader:
             return self._end("lost")
         try:
             if not self._settle():
+                self.status.state = "blocked"
+                self.status.oldest_arrival = self._oldest_arrival()
                 return self._until_settled()
             if self._is_stopping:
                 return self._end("stopped")
@@ -157,8 +160,8 @@ class ShardReader:
             return 0
         action = self._mapping.next(self._clock.time())
         self.status.backlog = self._mapping.backlog
-        self.status.oldest_arrival = self._mapping.oldest_arrival
-        self.status.state = "blocked" if self._mapping.is_retrying else "reading"
+        self.status.oldest_arrival = self._oldest_arrival()
+        self.status.state = "blocked" if self._mapping.is_retrying or self._read_failures else "reading"
         if isinstance(action, Invoke):
             self._invoke(action)
             return 0
@@ -172,6 +175,11 @@ class ShardReader:
             log.info("%s: shard %s has ended", self._lease.reader, self.shard_id)
             return self._end("ended")
         return self._pause(action)
+
+    def _oldest_arrival(self) -> float | None:
+        """When the oldest record arrived that is not settled: what no destination has taken yet is not."""
+        untold = [items[0].arrived_at for _, items in self._untold if items]
+        return min((at for at in (*untold, self._mapping.oldest_arrival) if at is not None), default=None)
 
     def _end(self, state: ShardState) -> float | None:
         """Nothing more begins; over when nothing is in hand."""
@@ -208,6 +216,7 @@ class ShardReader:
             return
         if page.behind is not None:
             self._read_failures = 0
+            self._read_at = asked_at
             self.status.behind = page.behind
         self._add(page)
         if page.has_ended:
@@ -246,6 +255,8 @@ class ShardReader:
             return
         self._read_failures += 1
         self.status.throttles += 1
+        # What has come since the last read that went well is not known: it can be that old.
+        self.status.behind = max(self.status.behind, self._clock.time() - self._read_at)
         backoff = _backoff(self._read_failures)
         self._next_read = self._clock.monotonic() + backoff
         log.warning(

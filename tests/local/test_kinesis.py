@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
+from streamkit.errors import ConfigurationError
 from streamkit.local.feed import Page, Position, Shard
 from streamkit.local.kinesis import KinesisStream, PollingFeed
 from streamkit.local.subscription import SubscriptionFeed
@@ -396,3 +397,9 @@ def test_the_form_of_the_scripted_answers_is_that_of_the_endpoint(client: Any) -
     (sent,) = json.loads(bodies[0])["Records"]
     assert set(record(1)) <= set(sent)
     assert isinstance(sent["ApproximateArrivalTimestamp"], int | float | str)
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:x", "arn:aws:kinesis:us-east-1:1:stream/other/consumer/me:1", "me"])
+def test_a_consumer_of_another_stream_is_refused(arn: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not the ARN of a consumer of the stream orders"):
+        KinesisStream(None, "orders", consumer_arn=arn)

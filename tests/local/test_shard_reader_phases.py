@@ -242,6 +242,31 @@ class TestStatus:
         assert reader.status.state == "ended"
         assert reader.status.checkpoint == world.checkpoint == 2
 
+    def test_a_shard_that_waits_for_a_destination_is_blocked_and_grows_older(self) -> None:
+        def refuses(document: Any, records: Any) -> None:
+            raise ConnectionError("nobody there")
+
+        def fails(numbers: list[int]) -> None:
+            raise ValueError("never")
+
+        world = World([page(1)], maximum_retry_attempts=0)
+        world.behaves, world.destination = fails, refuses
+        reader = world.reader()
+
+        world.run(reader, 60)
+
+        assert reader.status.state == "blocked"
+        assert reader.status.age(world.hand.clock.time()) >= 50
+
+    def test_a_shard_that_can_not_be_read_is_blocked_and_can_be_as_old_as_its_last_read(self) -> None:
+        world = World([page(1), *[ConnectionError("throttled")] * 100])
+        reader = world.reader()
+
+        world.run(reader, 60)
+
+        assert reader.status.state == "blocked"
+        assert reader.status.age(world.hand.clock.time()) >= 40
+
 
 class TestExpiredShard:
     def test_one_that_is_listed_no_more_has_ended_once_what_was_read_of_it_is_done(

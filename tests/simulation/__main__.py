@@ -55,7 +55,8 @@ def _run(count: int) -> int:
     if done:
         print(f"going on after the {done:,} schedules that ran clean at {commit}", flush=True)
     started, began_with = time.monotonic(), done
-    with Pool(os.cpu_count()) as pool:
+    # A worker ends after a while: what a crash unwinds is held for long by the tracebacks of it.
+    with Pool(os.cpu_count(), maxtasksperchild=8) as pool:
         chunks = [range(first, min(first + _CHUNK, count)) for first in range(done, count, _CHUNK)]
         for chunk, failures in zip(chunks, pool.imap(_failures, chunks), strict=True):
             if failures:
