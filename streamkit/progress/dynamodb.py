@@ -101,7 +101,9 @@ class DynamoDbProgress(ProgressStore):
     def entries(self, processor: str, shard: str, up_to: int, *, deadline: float) -> list[bytes]:
         """See ``ProgressStore.entries``. What does not fit into one answer of DynamoDB (1 MB) is left out."""
         table = self.table
-        answer = self._client(deadline).query(
+        answer = self._call(
+            "query",
+            deadline,
             TableName=table,
             KeyConditionExpression="#shard = :shard AND #number <= :number",
             ExpressionAttributeNames={"#shard": "shard", "#number": "number", "#entry": "entry"},
@@ -117,7 +119,9 @@ class DynamoDbProgress(ProgressStore):
     def save(self, processor: str, shard: str, number: int, entry: bytes, *, deadline: float) -> None:
         """See ``ProgressStore.save``."""
         table = self.table
-        self._client(deadline).put_item(
+        self._call(
+            "put_item",
+            deadline,
             TableName=table,
             Item={
                 "shard": {"S": self._key(processor, shard)},
@@ -126,6 +130,15 @@ class DynamoDbProgress(ProgressStore):
                 "expires_at": {"N": str(math.ceil(time.time() + self._retention))},
             },
         )
+
+    def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
+        client = self._client(deadline)
+        try:
+            return getattr(client, operation)(**arguments)
+        except client.exceptions.ResourceNotFoundException as error:
+            raise ConfigurationError(
+                f"there is no DynamoDB table {self.table}: make it with DynamoDbProgress({self.table!r}).create_table()"
+            ) from error
 
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""

@@ -87,6 +87,19 @@ class TestTheTable:
 
 
 class TestConfiguration:
+    def test_a_table_that_is_not_there_is_named_with_how_to_make_it(self, account: None) -> None:
+        store = DynamoDbProgress("nothing-here")
+
+        for call in (
+            lambda: store.entries("orders", SHARD, 1, deadline=soon()),
+            lambda: store.save("orders", SHARD, 1, b"", deadline=soon()),
+        ):
+            with pytest.raises(
+                ConfigurationError, match=r"no DynamoDB table nothing-here: make it with .*create_table"
+            ):
+                call()
+        store.close()
+
     def test_a_missing_variable_is_named_with_who_wants_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PROGRESS_TABLE", raising=False)
 
