@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import cached_property
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -44,9 +45,15 @@ class RealContext:
         is_called_off: Callable[[], bool] = lambda: False,
     ) -> None:
         self.is_called_off = is_called_off
-        self.aws_request_id = str(uuid.uuid4())
         self._clock = clock
         self._ends_at = clock() + timeout
+
+    @cached_property
+    def aws_request_id(self) -> str:
+        """The invocation's id, made when somebody asks: randomness of the system lets go of the interpreter's lock, and threads
+        that take turns at every batch on several cores cost as much again as their work.
+        """
+        return str(uuid.uuid4())
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the answer would come too late."""

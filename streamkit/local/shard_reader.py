@@ -94,7 +94,8 @@ class ShardReader:
         self._in_hand = 0
         self._ended: SimpleQueue[tuple[Invoke, Any]] = SimpleQueue()
         self._highest_delivered: dict[int, int] = {}
-        self._request_ids: dict[int, str] = {}
+        # Of each lane's last invocation.
+        self._contexts: dict[int, RealContext] = {}
         # A discard that no destination has confirmed yet: nothing is saved while there is one.
         self._untold: deque[tuple[dict[str, Any], tuple[Item, ...]]] = deque()
         self._failures_to_settle = 0
@@ -303,7 +304,7 @@ class ShardReader:
             self._clock.monotonic,
             is_called_off=lambda: self._is_stopping or self._is_lost or not self._holds(),
         )
-        self._request_ids[action.lane] = context.aws_request_id
+        self._contexts[action.lane] = context
         self._in_hand += 1
         self._run(lambda: self._call(action, context))
 
@@ -362,7 +363,7 @@ class ShardReader:
             shard_id=self.shard_id,
             function_arn=FUNCTION_ARN,
             now=self._clock.time(),
-            request_id=self._request_ids.get(action.lane) if action.invocations else None,
+            request_id=self._contexts[action.lane].aws_request_id if action.invocations else None,
         )
         self._untold.append((document, action.items))
 
