@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
-import pybase64
 
+from .b64 import decode as b64decode
 from .errors import DecodeError, StreamkitError
 
 __all__ = ["Record", "Source"]
@@ -18,7 +18,6 @@ Source = Literal["kinesis", "sqs", "sns", "s3"]
 
 _UNPARSED: Any = object()
 _parse_json = msgspec.json.Decoder().decode
-_b64decode = pybase64.b64decode
 
 
 class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
@@ -47,7 +46,7 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         data = self._data
         if type(data) is str:
             try:
-                return _b64decode(data, None, True)
+                return b64decode(data)
             except ValueError:  # Its message can quote the data.
                 data = self._data = DecodeError("the data is not valid base64")
         if isinstance(data, DecodeError):

@@ -201,9 +201,9 @@ MUTANTS = [
     ),
     Mutant(
         "accept damaged base64",
-        "record.py",
-        "_b64decode(data, None, True)",
-        "_b64decode(data, None, False)",
+        "b64.py",
+        "_b64decode(text, None, True)",
+        "_b64decode(text, None, False)",
         GUARANTEES,
         "can_not_be_decoded_goes_aside_alone",
     ),

@@ -19,7 +19,7 @@ ROOT = Path(streamkit.__file__).parent
 
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
-    ["errors"],
+    ["errors", "b64"],
     ["record", "kpl", "pattern"],
     ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "positions"],
     ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],

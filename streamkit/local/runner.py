@@ -26,6 +26,7 @@ from queue import Empty, SimpleQueue
 
 import msgspec
 
+from ..b64 import keep_lock
 from ..checkpoints.base import CheckpointStore, Lease
 from ..reason import reason
 from .context import Clock
@@ -243,6 +244,7 @@ class Runner:
         thread = threading.Thread(
             target=self._work, args=(reader, functions, pool), name=f"streamkit {reader.shard_id}"
         )
+        keep_lock()
         try:
             thread.start()
         except RuntimeError:

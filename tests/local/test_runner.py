@@ -24,6 +24,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
+from streamkit import Record, RecordProcessor, b64, lambda_handler
 from streamkit.checkpoints.base import CheckpointStore, Lease
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
@@ -1185,3 +1186,28 @@ def test_a_record_of_10_mib_is_delivered_alone() -> None:
     make_runner(seen, Scripted({FIRST: [[b"before", big, b"after"]]}), "s").run()
 
     assert [[len(text) for text in batch] for batch in seen.batches] == [[6], [len(big)], [5]]
+
+
+def test_its_threads_do_not_hand_the_interpreters_lock_over_at_each_record(
+    client: Any, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(b64, "_keeps_lock", False)
+    released_for: list[str] = []
+    monkeypatch.setattr(b64, "_b64decode", lambda text, *_: released_for.append(text) or b"")
+    put(client, stream, "one", "two")
+    seen: list[bytes] = []
+
+    class Data(RecordProcessor):
+        name = "data"
+
+        def process(self, record: Record) -> None:
+            seen.append(record.data)
+
+    handler = lambda_handler(Data())
+    function = Function()
+    function.behaves = lambda texts: handler(function.events[-1], function.contexts[-1])
+
+    run_until(make_runner(function, client, stream), function, 2)
+
+    assert sorted(seen) == [b"one", b"two"]
+    assert released_for == []
