@@ -18,9 +18,10 @@ def main() -> int:
         rows += aggregates.run(20)
         size_rows, sizes = batches.run_sizes(25)
         rows += size_rows
+        profile = main_path.profile(12) + aggregates.profile(6)
+        # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
         rows += cold_start.run(40)
-        profile = main_path.profile(12) + aggregates.profile(6)
     except Difference as error:
         progress(f"the sides differ, so there is nothing to compare: {error}")
         return 1
