@@ -10,10 +10,13 @@ about five seconds to start. What it does not do as the services do is listed in
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 from local_process import LOOPBACK, Running, ServerError, running
@@ -104,3 +107,19 @@ def _ready(server: Running) -> bool:
     finally:
         connection.close()
     return all(states.get(service) in ("running", "available") for service in _SERVICES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="LocalStack on the loopback interface, until Ctrl-C.")
+    parser.add_argument("--port", type=int, default=4566, help="0 takes a free one (%(default)s)")
+    options = parser.parse_args()
+    stopped = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopped.set())
+    with localstack_server(options.port) as server:
+        print(server.endpoint, flush=True)
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -332,7 +332,7 @@ def _window(processor: WindowProcessor, event: Mapping[str, Any], batch: Batch) 
     if batch.source != "kinesis" or "window" not in event:
         raise StreamkitError(
             f"{processor.name} is a WindowProcessor, and this event is of no window: trigger the function by a Kinesis stream "
-            "whose event source mapping has TumblingWindowInSeconds"
+            "whose event source mapping has TumblingWindowInSeconds (`streamkit run` has --tumbling-window-in-seconds)"
         )
     try:
         call = msgspec.convert(event, _Call)

@@ -22,7 +22,7 @@ LAYERS = [
     ["errors", "b64"],
     ["record", "kpl", "pattern"],
     ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "positions"],
-    ["outcome", "policy", "processor", "deadline", "reason", "config", "correlation", "metrics"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
     ["envelope", "event", "delivery", "failure", "execution", "redelivery", "window"],
     ["handler"],
     ["sinks", "queues", "checkpoints", "progress"],

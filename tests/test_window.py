@@ -775,7 +775,7 @@ class TestAProcessor:
         events: list[dict[str, Any]] = [batch("a"), {"Records": []}, queue]
 
         for event in events:
-            with pytest.raises(StreamkitError, match="TumblingWindowInSeconds"):
+            with pytest.raises(StreamkitError, match=r"TumblingWindowInSeconds .*--tumbling-window-in-seconds"):
                 call(Letters(), event)
 
     @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import StreamkitError
 from . import lag, put, run, tail
 from .terminal import say
+from .usage import UsageError
 
 __all__ = ["main"]
 
@@ -32,6 +33,7 @@ A first session, against a local endpoint or AWS alike:
 
 `streamkit COMMAND --help` tells the rest.
 """
+_TYPED_WRONG = 2
 _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
 
@@ -39,13 +41,16 @@ _PIPE_CLOSED = 128 + 13
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` name (the process's own by default) and return its exit code."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parsed(parser, arguments)
     command: Callable[[argparse.Namespace], int] | None = getattr(options, "command", None)
     if command is None:
         parser.print_help()
         return 0
     try:
         return command(options)
+    except UsageError as error:
+        say(f"streamkit: {error}")
+        return _TYPED_WRONG
     except StreamkitError as error:
         say(f"streamkit: {error}")
         return int(options.error_code)
@@ -55,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has enough, as `head` has. The interpreter must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """``parser.parse_args``, but for files, which may stand after options too: argparse takes them in one place only."""
+    options, left = parser.parse_known_args(arguments)
+    if not hasattr(options, "files") or any(one.startswith("-") and one != "-" for one in left):
+        # Its own error of what is not recognized.
+        return parser.parse_args(arguments)
+    options.files = [*options.files, *left]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,6 +40,7 @@ class Row(msgspec.Struct):
     dead_letters: int | None = None
     discarded: int = 0
     throttles: int = 0
+    read_errors: int = 0
     backlog: int = 0
 
 
@@ -94,6 +95,7 @@ class Board:
             row.retries += status.retries
             row.discarded += status.discarded
             row.throttles += status.throttles
+            row.read_errors += status.read_errors
         if self.queue is not None:
             rows[RETRY_QUEUE] = Row(
                 RETRY_QUEUE,
@@ -130,6 +132,7 @@ def total(rows: Sequence[Row]) -> Row:
         whole.retries += row.retries
         whole.discarded += row.discarded
         whole.throttles += row.throttles
+        whole.read_errors += row.read_errors
         whole.backlog += row.backlog
         if row.diverted is not None and row.dead_letters is not None:
             whole.diverted = row.diverted + (whole.diverted or 0)

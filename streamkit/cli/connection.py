@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,9 +37,16 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def connected(
-    options: argparse.Namespace, stream: str, service: str = "kinesis", *, read_timeout: float = 30.0
+    options: argparse.Namespace,
+    stream: str,
+    service: str = "kinesis",
+    *,
+    region: str = "",
+    read_timeout: float = 30.0,
 ) -> Iterator[Any]:
     """A client of ``service``, each try of which gives up after ``read_timeout`` seconds without a byte.
+
+    ``region`` is for what is in another region than the options say.
 
     What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
     """
@@ -59,8 +67,12 @@ def connected(
                 retries={"mode": "standard", "total_max_attempts": 4},
                 # A run has a thread for each shard; connections are opened when they are needed.
                 max_pool_connections=_MOST_CONNECTIONS,
+                # A host name of somebody's own has no name for each bucket.
+                s3={"addressing_style": "path"} if options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else None,
             )
-            client = session.client(service, endpoint_url=options.endpoint_url, config=config)
+            client = session.client(
+                service, region_name=region or None, endpoint_url=options.endpoint_url, config=config
+            )
         except ValueError as error:
             raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error
         try:

@@ -16,6 +16,7 @@ from .checkpoints import add_checkpoints, checkpoints_of, open_checkpoints
 from .connection import add_connection, connected
 from .shards import ShardCursor, StreamShard, arrival_of, shards_of
 from .terminal import duration, shortened
+from .usage import seconds
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -55,7 +56,7 @@ def add_options(lag: argparse.ArgumentParser) -> None:
     lag.add_argument("stream", metavar="STREAM")
     lag.add_argument("--name", required=True, metavar="READER", help="whose checkpoints: the processor's name")
     add_checkpoints(lag, "where they are kept")
-    lag.add_argument("--max", type=float, metavar="SECONDS", help="end with 1 when a shard's age is over it")
+    lag.add_argument("--max", type=seconds, metavar="SECONDS", help="end with 1 when a shard's age is over it")
     lag.add_argument("--json", action="store_true", help="JSON lines, one for each shard")
     add_connection(lag)
 

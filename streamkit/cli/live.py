@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -32,7 +33,18 @@ _LONGEST_PAUSE = 1.0
 _SHOW_CURSOR = b"\x1b[?25h"
 # Lines that are no row: title, header, totals, hint, and what is left free.
 _OTHER_LINES = 9
-_NARROW = 96
+# What a narrow terminal does without, in this order. The shard, its state, position and age are always there.
+_LEAST_USEFUL = (
+    "retries",
+    "records\n/s",
+    "diverted",
+    "failed\nbatches",
+    "throt-\ntled",
+    "failed\nreads",
+    "records",
+    "dead\nletters",
+    "given\nup",
+)
 _STATES = {
     "waiting": "dim",
     "reading": "green",
@@ -134,7 +146,7 @@ class LiveView(View):
         if not rows:
             return Group(title, hint)
         shown, hidden = self._chosen(rows, is_last)
-        table = _table(shown, total(rows), is_narrow=self._console.width < _NARROW, has_total=len(rows) > 1)
+        table = _table(shown, total(rows), width=self._console.width, has_total=len(rows) > 1)
         more = [Text(f"and {len(hidden)} more of {shards} shards, {_ages(hidden)}", "dim")] if hidden else []
         return Group(title, table, *more, hint)
 
@@ -194,7 +206,7 @@ class _Kept(io.TextIOBase):
         return self._output.encoding
 
 
-def _table(rows: list[Row], whole: Row, *, is_narrow: bool, has_total: bool) -> Table:
+def _table(rows: list[Row], whole: Row, *, width: int, has_total: bool) -> Table:
     table = Table(
         box=None, collapse_padding=True, pad_edge=False, header_style="dim", footer_style="bold", show_footer=has_total
     )
@@ -213,14 +225,29 @@ def _table(rows: list[Row], whole: Row, *, is_narrow: bool, has_total: bool) -> 
     ]
     if whole.throttles:
         columns.append(("throt-\ntled", lambda row: _count(row.throttles, "yellow")))
-    if is_narrow:
-        columns = [column for column in columns if column[0] != "position"]
-    for header, value in columns:
+    if whole.read_errors:
+        columns.append(("failed\nreads", lambda row: _count(row.read_errors, "yellow")))
+    cells = _fitting({header: [value(row) for row in (whole, *rows)] for header, value in columns}, width)
+    for header, (footer, *_) in cells.items():
         side = "left" if header in ("shard", "state") else "right"
-        table.add_column(header, value(whole), justify=side, no_wrap=True)  # type: ignore[arg-type]  # One of rich's sides.
-    for row in rows:
-        table.add_row(*(value(row) for _, value in columns))
+        table.add_column(header, footer, justify=side, no_wrap=True)  # type: ignore[arg-type]  # One of rich's sides.
+    for row_cells in list(zip(*cells.values(), strict=True))[1:]:
+        table.add_row(*row_cells)
     return table
+
+
+def _fitting(columns: dict[str, list[str | Text]], width: int) -> dict[str, list[str | Text]]:
+    """The columns that there is room for. What counts nothing goes first, then the least useful."""
+    widths = {
+        header: max(cell_len(str(text)) for text in (*header.split("\n"), *cells)) + 1
+        for header, cells in columns.items()
+    }
+    dispensable = [header for header in _LEAST_USEFUL if header in columns]
+    for header in sorted(dispensable, key=lambda header: any(str(cell) not in ("0", "–") for cell in columns[header])):
+        if sum(widths.values()) - 1 <= width:
+            break
+        del widths[header]
+    return {header: columns[header] for header in widths}
 
 
 def _short_id(shard_id: str) -> str:

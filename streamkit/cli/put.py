@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, StreamkitError
+from ..errors import StreamkitError
+from ..plural import counted
 from .connection import add_connection, connected, error_code, is_passing, is_unreachable
 from .terminal import duration, say
+from .usage import UsageError, seconds
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "Entry", "GaveUp", "Sender", "add_options", "command"]
 
@@ -74,7 +76,7 @@ def add_options(put: argparse.ArgumentParser) -> None:
     put.add_argument("--aggregate", action="store_true", help="pack lines of one key into aggregates of the KPL")
     put.add_argument(
         "--patience",
-        type=float,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="give up when the stream has taken nothing for so long (%(default)g)",
@@ -263,12 +265,12 @@ class _Lines:
         self._field: str | None = options.json_key
         self._sender = sender
         if self._key is not None and not 1 <= len(self._key) <= _LONGEST_KEY:
-            raise ConfigurationError(f"--key has {len(self._key)} characters: Kinesis takes 1 to {_LONGEST_KEY}")
+            raise UsageError(f"--key has {len(self._key)} characters: Kinesis takes 1 to {_LONGEST_KEY}")
         if not self._files and not self._data:
             self._files = ["-"]
         for name in self._files:
             if name != "-" and not Path(name).exists():
-                raise ConfigurationError(f"there is no file {name}")
+                raise UsageError(f"there is no file {name}")
         #: The line that was read last, and whether it was the last of all.
         self.last: Place | None = None
         self.is_read = False
@@ -407,7 +409,7 @@ class _Progress:
         if self._is_shown and now >= self._next:
             self._next = now + 0.25
             lines = self._sender.lines
-            sys.stderr.write(f"\r\x1b[K{lines:,} records put, {lines / (now - self._began):,.0f}/s")
+            sys.stderr.write(f"\r\x1b[K{counted(lines, 'record')} put, {lines / (now - self._began):,.0f}/s")
             sys.stderr.flush()
 
     def clear(self) -> None:
@@ -417,14 +419,15 @@ class _Progress:
 
 
 def _report(stream: str, sender: Sender, lines: _Lines, seconds: float, interrupted: BaseException | None) -> int:
-    packed = f" as {sender.records:,} Kinesis records" if sender.records != sender.lines else ""
-    say(f"put {sender.lines:,} records{packed} to {stream} in {duration(seconds)}")
+    packed = f" as {counted(sender.records, 'Kinesis record')}" if sender.records != sender.lines else ""
+    say(f"put {counted(sender.lines, 'record')}{packed} to {stream} in {duration(seconds)}")
     if isinstance(interrupted, GaveUp):
         say(f"streamkit: gave up, since the stream took nothing any more: {interrupted}")
     missing = [*sender.refused, *sender.unconfirmed]
     if missing:
+        were = "was" if len(missing) == 1 else "were"
         perhaps = " (the last request may have put some)" if interrupted is not None else ""
-        say(f"streamkit: {len(missing):,} lines were not put{perhaps}: {_ranges(missing)}")
+        say(f"streamkit: {counted(len(missing), 'line')} {were} not put{perhaps}: {_ranges(missing)}")
     if interrupted is not None and not lines.is_read and lines.last is not None:
         say(f"streamkit: nothing was read after {lines.last.file}:{lines.last.number}")
     if interrupted is not None and not isinstance(interrupted, GaveUp):

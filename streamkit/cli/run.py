@@ -9,14 +9,21 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
+import msgspec
+
+from ..errors import StreamkitError
+from ..reason import reason
 from .checkpoints import IN_MEMORY, add_checkpoints, open_checkpoints
 from .connection import add_connection, connected
+from .settings import add_settings, settings_of
 from .terminal import say
+from .usage import UsageError, positive_seconds, typed
 
 if TYPE_CHECKING:
     from ..checkpoints.base import CheckpointStore
@@ -52,7 +59,10 @@ columns of the live view:
   age        between now and the arrival of the oldest record that is not settled; 0 when all is
   failed batches, retries   batches that did not succeed as a whole, and how often one was tried again
   diverted, dead letters    records that the function has sent aside; – where it does not say (not a lambda_handler)
+  throttled, failed reads   where there are any: reads that Kinesis refused as too many, and those that failed otherwise
   given up   records past --maximum-retry-attempts or their age: their failure documents went to --on-failure, or to the log
+
+  In a narrow terminal columns that count nothing are left out first, then the least useful; the position never.
 
 --json writes one object a line to stdout, told apart by "type":
   invocation   a batch, before it is invoked: source, stream, shard_id, records, first, last; for a queue: queue, records
@@ -65,17 +75,6 @@ columns of the live view:
 from the environment, as in Lambda.
 
 exit code: 0 when told to stop, 1 when something went wrong, 2 for what was typed wrong, 130 or 143 when stopped at once."""
-
-_SETTINGS: dict[str, type] = {
-    "batch_size": int,
-    "maximum_batching_window_in_seconds": float,
-    "maximum_retry_attempts": int,
-    "maximum_record_age_in_seconds": int,
-    "parallelization_factor": int,
-    "tumbling_window_in_seconds": int,
-    "starting_position_timestamp": float,
-    "function_timeout_in_seconds": float,
-}
 
 
 def add_options(run: argparse.ArgumentParser) -> None:
@@ -90,7 +89,7 @@ def add_options(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--lease-seconds",
-        type=float,
+        type=positive_seconds,
         default=10.0,
         metavar="N",
         help="how long the shards of a run that died stay its own (%(default)g); the same for all runs of a name",
@@ -107,34 +106,14 @@ def add_options(run: argparse.ArgumentParser) -> None:
     form = run.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines on stdout, for programs")
     form.add_argument("--plain", action="store_true", help="plain lines in a terminal too")
-    mapping = run.add_argument_group("event source mapping", "the names and defaults are AWS's")
-    for name, kind in _SETTINGS.items():
-        mapping.add_argument(_option(name), type=kind, metavar="N", default=argparse.SUPPRESS)
-    mapping.add_argument("--bisect-batch-on-function-error", action="store_true", default=argparse.SUPPRESS)
-    mapping.add_argument(
-        "--starting-position", choices=("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"), default=argparse.SUPPRESS
-    )
-    mapping.add_argument(
-        "--filter",
-        dest="filter_criteria",
-        metavar="PATTERN",
-        action="append",
-        default=argparse.SUPPRESS,
-        help="""deliver what matches, such as '{"data": {"type": ["order"]}}'; given several times, what matches one of them""",
-    )
-    mapping.add_argument(
-        "--report-batch-item-failures",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="the function answers what has failed, as streamkit's do",
-    )
+    add_settings(run)
     add_connection(run)
 
 
 def command(options: argparse.Namespace) -> int:
     from .board import Board
 
-    settings = _settings(options)
+    settings = settings_of(options)
     signals = _Signals()
     board = Board()
     with _view(options, board, signals.stop) as view:
@@ -168,15 +147,17 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         stack.callback(checkpoints.close)
         if options.create_table:
             _create_table(checkpoints, options.checkpoints)
+        with typed():
+            stream = KinesisStream(client, options.stream, consumer_arn=options.consumer)
         runner = Runner(
             lambda: container,
-            stream=KinesisStream(client, options.stream, consumer_arn=options.consumer),
+            stream=stream,
             name=options.name or _name(function, options.handler),
             checkpoints=checkpoints,
             lease_seconds=options.lease_seconds,
             on_failure=_on_failure(options, stack),
             # A caller's time-out would include its wait for the others' invocations; the container keeps the function's.
-            settings=_settings(options, function_timeout_in_seconds=LONGEST_TIMEOUT),
+            settings=msgspec.structs.replace(settings, function_timeout_in_seconds=LONGEST_TIMEOUT),
         )
         board.statuses = lambda: list(runner.statuses)
         signals.stops.append(runner.stop)
@@ -196,7 +177,7 @@ def _create_table(checkpoints: CheckpointStore, place: str) -> None:
     from ..checkpoints.dynamodb import DynamoDbCheckpoints
 
     if not isinstance(checkpoints, DynamoDbCheckpoints):
-        raise ConfigurationError(f"--create-table goes with --checkpoints dynamodb:TABLE; {place} is none")
+        raise UsageError(f"--create-table goes with --checkpoints dynamodb:TABLE; {place} is none")
     checkpoints.create_table()
 
 
@@ -206,11 +187,15 @@ def _on_failure(options: argparse.Namespace, stack: ExitStack) -> Destination | 
         return None
     from ..local.destinations import destination
 
-    # An ARN that is none gets its error from `destination`, which takes no client for it.
-    service = (options.on_failure.split(":") + [""] * 3)[2]
-    is_known = service in ("sqs", "sns", "s3")
-    client = stack.enter_context(connected(options, options.stream, service)) if is_known else None
-    return destination(options.on_failure, client=client)
+    with typed():
+        # Its form, before there is a client of its service.
+        destination(options.on_failure)
+    _, _, service, region, *_ = options.on_failure.split(":")
+    client = stack.enter_context(connected(options, options.stream, service, region=region))
+    with typed():
+        place = destination(options.on_failure, client=client)
+        place.check()
+    return place
 
 
 def _view(options: argparse.Namespace, board: Board, stop: Callable[[], None]) -> View:
@@ -254,15 +239,6 @@ class _Signals:
         self.stop()
 
 
-def _settings(options: argparse.Namespace, **others: Any) -> Settings:
-    from ..local.settings import Settings
-
-    given = {name: getattr(options, name) for name in Settings.__struct_fields__ if hasattr(options, name)}
-    if options.report_batch_item_failures:
-        given["function_response_types"] = ("ReportBatchItemFailures",)
-    return Settings(**given | others)
-
-
 def _load(name: str) -> Callable[[Any, Any], Any]:
     """The function at ``module:attribute``, looked for in the current folder too."""
     sys.path.insert(0, "")
@@ -271,12 +247,27 @@ def _load(name: str) -> Callable[[Any, Any], Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # The module is there; what it imports is not.
-        raise ConfigurationError(f"there is no module {module_name} here or among what is installed") from None
+            # The module is there; what it imports is not.
+            raise StreamkitError(f"{module_name} can't be loaded: {reason(error)}") from error
+        raise UsageError(f"there is no module {module_name} here or among what is installed") from None
+    except StreamkitError:
+        raise
+    except Exception as error:
+        raise StreamkitError(f"{module_name} can't be loaded:\n{_traceback(error)}") from error
     function: Any = getattr(module, attribute, None)
     if not callable(function):
-        raise ConfigurationError(f"{module_name} has no function {attribute!r}: `{attribute} = lambda_handler(…)`")
+        raise UsageError(f"{module_name} has no function {attribute!r}: `{attribute} = lambda_handler(…)`")
     return function  # type: ignore[no-any-return]  # Any callable is taken for a handler, as Lambda does.
+
+
+def _traceback(error: Exception) -> str:
+    """The frames of the user's code, and the error: what lies between is this command's and importlib's."""
+    shown = traceback.TracebackException.from_exception(error)
+    ours = str(Path(__file__).parents[1])
+    shown.stack = traceback.StackSummary.from_list(
+        frame for frame in shown.stack if not frame.filename.startswith((ours, importlib.__path__[0], "<frozen "))
+    )
+    return "".join(shown.format()).rstrip()
 
 
 def _name(function: Any, handler: str) -> str:
@@ -289,7 +280,3 @@ def _handler_name(text: str) -> str:
     if not (module and colon and attribute):
         raise argparse.ArgumentTypeError(f"write it as MODULE:HANDLER, for instance orders:handler; got {text!r}")
     return text
-
-
-def _option(setting: str) -> str:
-    return "--" + setting.replace("_", "-")

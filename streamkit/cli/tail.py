@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 import pybase64
 
-from ..errors import ConfigurationError, DecodeError
+from ..errors import DecodeError
 from ..kpl import UserRecord, deaggregate
+from ..plural import counted
 from .connection import add_connection, connected
 from .shards import ShardCursor, arrival_of, shards_of
 from .terminal import printable, say, shortened
+from .usage import UsageError, moment
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -40,8 +42,8 @@ examples:
   streamkit tail orders --json | jq -r .data
       the data alone
 
-In text, the position is the end of the sequence number, with /n for record n of an aggregate; data that is not UTF-8 is
-base64:…; control characters are shown as \\x1b and the like, so that no payload can play with your terminal.
+In text, the position is the first and last digits of the sequence number, with /n for record n of an aggregate; data that is not
+UTF-8 is base64:…; control characters are shown as \\x1b and the like, so that no payload can play with your terminal.
 
 --json writes one object a line: time, shard_id, partition_key, sequence_number, sub_sequence_number (null where the record is
 not of an aggregate), and data, or data_base64 where it is not UTF-8; error where an aggregate is damaged.
@@ -58,7 +60,8 @@ def add_options(tail: argparse.ArgumentParser) -> None:
         dest="start",
         type=_start,
         metavar="WHERE",
-        help="LATEST (the default), TRIM_HORIZON (the oldest; the default of --no-follow), or a time as in 2026-05-01T12:00Z",
+        help="LATEST (the default), TRIM_HORIZON (the oldest; the default of --no-follow), or a time: 2026-05-01T12:00Z, by this "
+        "machine's clock where it has no zone, or seconds since the epoch",
     )
     tail.add_argument("--shard", metavar="ID", help="this shard alone, without those that come after it")
     tail.add_argument("--limit", type=int, metavar="N", help="end after N records")
@@ -74,7 +77,7 @@ def add_options(tail: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     if options.limit is not None and options.limit < 1:
-        raise ConfigurationError(f"--limit {options.limit}: end after how many records? 1 or more")
+        raise UsageError(f"--limit {options.limit}: end after how many records? 1 or more")
     with connected(options, options.stream) as client:
         left = options.limit
         for shard_id, records in _pages(client, options):
@@ -96,7 +99,7 @@ def _pages(client: Any, options: argparse.Namespace) -> Iterator[tuple[str, list
     shards = shards_of(client, options.stream)
     if options.shard is not None:
         if options.shard not in shards:
-            raise ConfigurationError(f"{options.stream} has no shard {options.shard}: there are {', '.join(shards)}")
+            raise UsageError(f"{options.stream} has no shard {options.shard}: there are {', '.join(shards)}")
         shards = {options.shard: shards[options.shard]}
     from_newest = start["ShardIteratorType"] == "LATEST"
     # What a closed shard holds is not new.
@@ -111,7 +114,7 @@ def _pages(client: Any, options: argparse.Namespace) -> Iterator[tuple[str, list
 
     begin(start)
     if options.follow and sys.stderr.isatty():
-        say(f"reading {len(cursors)} shards of {options.stream} as records come; Ctrl-C ends")
+        say(f"reading {counted(len(cursors), 'shard')} of {options.stream} as records come; Ctrl-C ends")
     while cursors:
         for cursor in list(cursors.values()):
             if cursor.next_read > time.monotonic():
@@ -178,8 +181,8 @@ def _json_line(shard_id: str, record: Any, user: UserRecord | None) -> str:
 
 
 def _time(record: Any) -> str:
-    moment = datetime.fromtimestamp(arrival_of(record), UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    arrived = datetime.fromtimestamp(arrival_of(record), UTC)
+    return arrived.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _start(text: str) -> dict[str, Any]:
@@ -187,10 +190,6 @@ def _start(text: str) -> dict[str, Any]:
     if text.upper() in _POSITIONS:
         return {"ShardIteratorType": text.upper()}
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither LATEST nor TRIM_HORIZON nor a time such as 2026-05-01T12:00Z"
-        ) from None
-    # A time without a zone is the one on this machine's clock.
-    return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment.astimezone()}
+        return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment(text)}
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"neither LATEST nor TRIM_HORIZON, and {error}") from None

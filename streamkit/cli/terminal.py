@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["duration", "printable", "say", "shortened"]
 
-_POSITION_DIGITS = 8
+_FIRST_DIGITS, _LAST_DIGITS = 4, 7
 
 
 def say(line: str) -> None:
@@ -28,11 +28,13 @@ def printable(text: str) -> str:
 
 
 def shortened(position: int | str | None) -> str:
-    """A sequence number of 56 digits by its last ones, which are those that change; ``–`` for none."""
+    """A sequence number of 56 digits by its first and its last ones, which are those that change; ``–`` for none."""
     if position is None:
         return "–"
     text = str(position)
-    return text if len(text) <= _POSITION_DIGITS else "…" + text[1 - _POSITION_DIGITS :]
+    if len(text) <= _FIRST_DIGITS + 1 + _LAST_DIGITS:
+        return text
+    return f"{text[:_FIRST_DIGITS]}…{text[-_LAST_DIGITS:]}"
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Self, TextIO
 
 import msgspec
 
+from ..plural import counted
 from .board import RETRY_QUEUE, Board, Row, total
 from .terminal import duration, say
 
@@ -115,23 +116,26 @@ class PlainView(View):
         facts = _invocation(event)
         if facts["source"] == "kinesis":
             positions = f"{facts['first']} to {facts['last']}" if facts["records"] else "the end of a window"
-            say(f"{facts['stream']}/{facts['shard_id']}: {facts['records']} records, {positions}")
+            say(f"{facts['stream']}/{facts['shard_id']}: {counted(facts['records'], 'record')}, {positions}")
         else:
-            say(f"{facts['queue']}: {facts['records']} messages")
+            say(f"{facts['queue']}: {counted(facts['records'], 'message')}")
 
     def _report(self, rows: list[Row], changed: list[Row]) -> None:
         for row in changed:
             age = "" if row.age is None else f"{duration(row.age)} behind, "
-            say(f"{self._place(row)}: {row.state}, {age}{row.records} records, {row.rate:.1f}/s{_trouble(row)}")
+            say(
+                f"{self._place(row)}: {row.state}, {age}{counted(row.records, 'record')}, {row.rate:.1f}/s{_trouble(row)}"
+            )
 
     def _finish(self, error: BaseException | None) -> None:
         for row in self._board.rows():
             if row.shard_id == RETRY_QUEUE:
-                say(f"{self._place(row)}: stopped after {row.records} messages{_trouble(row)}")
+                say(f"{self._place(row)}: stopped after {counted(row.records, 'message')}{_trouble(row)}")
                 continue
             ended = "ended" if row.state == "ended" else "stopped"
             say(
-                f"{self._place(row)}: {ended} after {row.records} records in {row.batches} batches, "
+                f"{self._place(row)}: {ended} after {counted(row.records, 'record')} in "
+                f"{counted(row.batches, 'batch', 'batches')}, "
                 f"{row.redelivered} of them again; checkpoint {row.checkpoint or 'none'}{_trouble(row)}"
             )
 
@@ -212,15 +216,16 @@ def _invocation(event: Any) -> dict[str, Any]:
 
 def _trouble(row: Row) -> str:
     """What went wrong, in words, where something did."""
-    counts = {
-        "failures": row.failures,
-        "retries": row.retries,
-        "diverted": row.diverted,
-        "dead letters": row.dead_letters,
-        "discarded": row.discarded,
-        "throttled": row.throttles,
-    }
-    return "".join(f", {count} {what}" for what, count in counts.items() if count)
+    counts = (
+        (row.failures, "failure", "failures"),
+        (row.retries, "retry", "retries"),
+        (row.diverted, "diverted", "diverted"),
+        (row.dead_letters, "dead letter", "dead letters"),
+        (row.discarded, "discarded", "discarded"),
+        (row.throttles, "throttled read", "throttled reads"),
+        (row.read_errors, "failed read", "failed reads"),
+    )
+    return "".join(f", {counted(count, one, many)}" for count, one, many in counts if count)
 
 
 def _now() -> str:

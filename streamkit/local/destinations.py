@@ -15,6 +15,7 @@ standard ones. Lambda's other destination, a Kafka topic, is not built.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ from ..errors import ConfigurationError, QueueError
 
 __all__ = ["Destination", "destination"]
 
+log = logging.getLogger("streamkit")
+
+_MISSING_CODES = ("NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException", "NoSuchBucket", "404")
 # Seconds for one try. The shard waits meanwhile, and who calls tries again.
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 5.0, 10.0
 
@@ -36,6 +40,8 @@ class Destination:
     """
 
     _service: str
+    # What looking whether it is there needs.
+    _permission: str
 
     def __init__(self, arn: str, *, endpoint_url: str | None, client: Any, mapping_id: str | None) -> None:
         self.arn = arn
@@ -57,6 +63,36 @@ class Destination:
                 "this process may write to it, or name another on-failure destination"
             ) from error
 
+    def check(self) -> None:
+        """Look whether it is there. ConfigurationError where it is not, QueueError where it can't be reached.
+
+        Where this is not allowed, which tells nothing about writing to it, that is logged.
+        """
+        try:
+            self._look(self._connected())
+        except ConfigurationError:
+            raise
+        except Exception as error:  # Whatever the client raises is sorted by its code.
+            response: dict[str, Any] = getattr(error, "response", None) or {}
+            code = str(response.get("Error", {}).get("Code", ""))
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code.endswith(_MISSING_CODES):
+                raise ConfigurationError(
+                    f"the on-failure destination {self.arn} is not there ({code}): check its name, region and account, or make it"
+                ) from error
+            if status == 403 or "AccessDenied" in code or "AuthorizationError" in code:
+                log.warning(
+                    "whether the on-failure destination %s is there can't be told (%s): allow %s, or see that it is there",
+                    self.arn,
+                    code,
+                    self._permission,
+                )
+                return
+            raise QueueError(
+                f"the on-failure destination {self.arn} can't be reached ({type(error).__name__}: {error}): try again, "
+                "or name another"
+            ) from error
+
     def close(self) -> None:
         """Close the client that was made here, and not one that was given."""
         with self._lock:
@@ -65,6 +101,9 @@ class Destination:
                 self._client = None
 
     def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        raise NotImplementedError  # pragma: no cover
+
+    def _look(self, client: Any) -> None:
         raise NotImplementedError  # pragma: no cover
 
     def _connected(self) -> Any:
@@ -96,17 +135,29 @@ class Destination:
 
 class _Queue(Destination):
     _service = "sqs"
+    _permission = "sqs:GetQueueUrl and sqs:GetQueueAttributes"
     _url: str | None = None
 
-    def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+    def _look(self, client: Any) -> None:
+        self._find(client)
+        client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
+
+    def _find(self, client: Any) -> None:
         if self._url is None:
             answer = client.get_queue_url(QueueName=self._name, QueueOwnerAWSAccountId=self._account)
             self._url = answer["QueueUrl"]
+
+    def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        self._find(client)
         client.send_message(QueueUrl=self._url, MessageBody=json.dumps(document))
 
 
 class _Topic(Destination):
     _service = "sns"
+    _permission = "sns:GetTopicAttributes"
+
+    def _look(self, client: Any) -> None:
+        client.get_topic_attributes(TopicArn=self.arn)
 
     def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
         client.publish(TopicArn=self.arn, Message=json.dumps(document))
@@ -114,6 +165,10 @@ class _Topic(Destination):
 
 class _Bucket(Destination):
     _service = "s3"
+    _permission = "s3:ListBucket"
+
+    def _look(self, client: Any) -> None:
+        client.head_bucket(Bucket=self._name)
 
     def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
         payload = json.dumps({"Records": list(records)}, separators=(",", ":"))

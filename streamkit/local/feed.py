@@ -100,3 +100,7 @@ class Stream(ABC):
     @abstractmethod
     def may_pass(self, error: Exception) -> bool:
         """Whether waiting can mend what a read or ``shards`` has raised: a throttle, a time-out, an outage."""
+
+    def is_throttle(self, error: Exception) -> bool:
+        """Whether what a read has raised says that there are too many, and not that there is something wrong."""
+        return False

@@ -29,10 +29,9 @@ __all__ = ["KinesisStream", "PollingFeed"]
 
 # The most that GetRecords brings, beside 10 MiB.
 _READ_RECORDS = 10_000
-# Errors that time mends, beside those of status 5xx and 429 and all that speak of throttling.
+_THROTTLE_CODES = ("ProvisionedThroughputExceededException", "LimitExceededException")
+# Errors that time mends, beside throttles and those of status 5xx.
 _PASSING_CODES = (
-    "ProvisionedThroughputExceededException",
-    "LimitExceededException",
     # Expired as soon as it was made.
     "ExpiredIteratorException",
     # The stream is being made, or the shard's last subscription is less than five seconds old.
@@ -106,8 +105,14 @@ class KinesisStream(Stream):
         """Whether reading again later can help: not where the stream is gone, access denied, or the call itself wrong."""
         if not isinstance(error, ClientError):
             return isinstance(error, _PASSING_ERRORS)
-        code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-        return status >= 500 or status == 429 or code in _PASSING_CODES or "Throttl" in code
+        return _status(error) >= 500 or self.is_throttle(error) or _code(error) in _PASSING_CODES
+
+    def is_throttle(self, error: Exception) -> bool:
+        """Whether the service says that this is too much, as it does above five reads a second or 2 MiB/s of a shard."""
+        if not isinstance(error, ClientError):
+            return False
+        code = _code(error)
+        return _status(error) == 429 or code in _THROTTLE_CODES or "Throttl" in code
 
 
 def _parents(shard: dict[str, Any]) -> list[str]:
@@ -202,6 +207,11 @@ def _take_records(response_dict: dict[str, Any], customized_response_dict: dict[
     customized_response_dict["NextShardIterator"] = answer.next_iterator
     customized_response_dict["MillisBehindLatest"] = answer.milliseconds_behind
     response_dict["body"] = b"{}"
+
+
+def _status(error: ClientError) -> int:
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return status
 
 
 def _code(error: ClientError) -> str:

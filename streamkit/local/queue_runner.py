@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..plural import counted
 
 __all__ = ["QueueCounts", "QueueRunner"]
 
@@ -116,14 +117,14 @@ class QueueRunner:
         try:
             response = self._function(event, context)
         except Exception as error:  # noqa: BLE001  # Whatever a function raises, Lambda delivers its batch again.
-            log.error("the function raised %s; its %d messages stay in the queue", type(error).__name__, len(messages))
+            log.error("the function raised %s; %s", type(error).__name__, _stay(messages))
             return None
         if context.get_remaining_time_in_millis() <= 0:
-            log.error("the function took over %g s; its %d messages stay in the queue", self._timeout, len(messages))
+            log.error("the function took over %g s; %s", self._timeout, _stay(messages))
             return None
         failed = _named(response, {message["MessageId"] for message in messages})
         if failed is None:
-            log.error("the function's answer is not understood; its %d messages stay in the queue", len(messages))
+            log.error("the function's answer is not understood; %s", _stay(messages))
         return failed
 
     def _delete(self, messages: list[dict[str, Any]]) -> int:
@@ -140,6 +141,10 @@ class QueueRunner:
     @property
     def _name(self) -> str:
         return self._url.rpartition("/")[2]
+
+
+def _stay(messages: list[dict[str, Any]]) -> str:
+    return f"its {counted(len(messages), 'message')} {'stays' if len(messages) == 1 else 'stay'} in the queue"
 
 
 class _Context:

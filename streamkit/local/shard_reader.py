@@ -21,6 +21,8 @@ from typing import Any
 import pybase64
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
+from ..errors import QueueError
+from ..plural import counted
 from ..reason import reason
 from .context import FUNCTION_ARN, CalledOff, Clock, RealContext
 from .documents import EventRecords, event_of, failure_document, read_back
@@ -255,7 +257,10 @@ class ShardReader:
             self._mapping.end()
             return
         self._read_failures += 1
-        self.status.throttles += 1
+        if self._stream.is_throttle(error):
+            self.status.throttles += 1
+        else:
+            self.status.read_errors += 1
         # What has come since the last read that went well is not known: it can be that old.
         self.status.behind = max(self.status.behind, self._clock.time() - self._read_at)
         backoff = _backoff(self._read_failures)
@@ -343,9 +348,9 @@ class ShardReader:
                 self.status.failures += 1
                 # No traceback: its message can quote a payload at any length.
                 log.error(
-                    "%s: %d records of shard %s from %s on have failed: %s",
+                    "%s: %s of shard %s, from %s on, failed: %s",
                     self._lease.reader,
-                    len(action.items),
+                    counted(len(action.items), "record"),
                     self.shard_id,
                     action.items[0].sequence_number if action.items else "the window's end",
                     reason(outcome),
@@ -409,7 +414,8 @@ class ShardReader:
                 "%s: the on-failure destination did not take records of shard %s, which waits: %s",
                 self._lease.reader,
                 self.shard_id,
-                reason(error),
+                # A destination of streamkit's says what to do, at the end of its message.
+                " ".join(str(error).split()) if isinstance(error, QueueError) else reason(error),
             )
             return False
         return True

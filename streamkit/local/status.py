@@ -37,8 +37,9 @@ class ShardStatus(msgspec.Struct):
     oldest_arrival: float | None = None
     #: Records that wait for their first delivery.
     backlog: int = 0
-    #: Reads that failed for a passing reason, throttles above all.
+    #: Reads that were throttled; those that failed for another reason that passes: no connection, a time-out, an outage.
     throttles: int = 0
+    read_errors: int = 0
 
     def age(self, now: float) -> float:
         """Seconds between ``now`` and the arrival of the oldest record that is not settled; 0 when all is."""

@@ -24,11 +24,11 @@ ENVIRONMENT = {
 }
 
 
-def connect(service: str, endpoint: str) -> Any:
+def connect(service: str, endpoint: str, region: str = "us-east-1") -> Any:
     return boto3.client(
         service,
         endpoint_url=endpoint,
-        region_name="us-east-1",
+        region_name=region,
         aws_access_key_id="nobody",
         aws_secret_access_key="nothing",
     )

@@ -63,13 +63,14 @@ def test_the_total_has_the_oldest_age_and_every_sum() -> None:
     board = Board()
     board.tally = Tally()
     board.statuses = lambda: [
-        ShardStatus("a", records=2, behind=4.0, discarded=1),
-        ShardStatus("b", records=3, behind=9),
+        ShardStatus("a", records=2, behind=4.0, discarded=1, throttles=2),
+        ShardStatus("b", records=3, behind=9, throttles=1, read_errors=1),
     ]
 
     whole = total(board.rows())
 
     assert (whole.records, whole.age, whole.discarded, whole.diverted, whole.dead_letters) == (5, 9.0, 1, 0, 0)
+    assert (whole.throttles, whole.read_errors) == (3, 1)
 
 
 def test_the_age_is_that_of_the_oldest_record_that_is_not_settled() -> None:

@@ -75,6 +75,8 @@ def test_a_shard_without_a_checkpoint_counts_from_its_oldest_record(
         (["--name", "ordrs"], "streamkit: streamkit.sqlite has no checkpoint of 'ordrs' in "),
         (["--name", "orders", "--checkpoints", "nothing"], "streamkit: there is no file nothing: "),
         (["--name", "orders", "--region", "no where"], "streamkit: "),
+        (["--name", "orders", "--max", "-1"], "streamkit lag: error: argument --max: '-1' is no time in seconds"),
+        (["--name", "orders", "--max", "nan"], "streamkit lag: error: argument --max: 'nan' is no time in seconds"),
         ([], "streamkit lag: error: the following arguments are required: --name"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import select
@@ -18,6 +19,11 @@ from typing import Any
 
 import pyte
 import pytest
+from rich.console import Console
+
+from streamkit.cli.board import Row, total
+from streamkit.cli.live import _table
+from streamkit.cli.terminal import duration
 
 from .process import ENVIRONMENT, command, put
 
@@ -195,7 +201,7 @@ def test_an_error_is_the_last_line_and_leaves_the_terminal_as_it_was(
 ) -> None:
     shown = terminal("handler = None\n")
 
-    assert shown.end() == 1
+    assert shown.end() == 2
     lines = [line for line in shown.lines if line]
     assert lines[-1] == "streamkit: orders has no function 'handler': `handler = lambda_handler(…)`"
     assert not shown.screen.cursor.hidden
@@ -213,10 +219,59 @@ def test_a_function_that_does_not_say_has_no_such_counts(
 def test_a_narrow_terminal_is_enough(terminal: Callable[..., Terminal], kinesis: Any, stream: str) -> None:
     put(kinesis, stream, "1", "2", "3")
 
-    shown = terminal(OTHER_PROGRAM, columns=80)
-    shown.until(lambda lines: totals(lines)[4:] == ["3", "0", "0", "–", "–", "0"])
+    shown = terminal(OTHER_PROGRAM, columns=60)
+    shown.until(lambda lines: totals(lines)[4:] == ["3", "–", "0"])
 
-    assert not any("position" in line for line in shown.lines)
+    (header,) = (line.split() for line in shown.lines if line.startswith("shard "))
+    assert header == ["shard", "state", "position", "age", "/s", "records", "letters", "up"]
+
+
+POSITION = 49590338271490256608559692538361571095921575989136588898
+CALM = Row("shardId-000000000000", "reading", POSITION, 12.3, 385.0, 1_640_000, diverted=0, dead_letters=0)
+TROUBLED = Row(
+    *("shardId-000000000001", "blocked", POSITION, 86_399.0, 385.0, 1_640_000),
+    failures=3,
+    retries=2,
+    diverted=15,
+    dead_letters=17,
+    throttles=4,
+    read_errors=5,
+)
+
+
+def drawn(columns: int, *rows: Row) -> list[str]:
+    console = Console(width=columns, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(_table(list(rows), total(rows), width=columns, has_total=len(rows) > 1))
+    return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 70, 80, 120])
+@pytest.mark.parametrize("rows", [(CALM,), (CALM, TROUBLED)])
+def test_a_row_of_any_width_has_its_place_whole(columns: int, rows: tuple[Row, ...]) -> None:
+    shown = drawn(columns, *rows)
+
+    assert all(len(line) <= columns for line in shown)
+    for number, row in enumerate(rows):
+        (line,) = (line for line in shown if line.startswith(f"{number} "))
+        assert line.split()[:3] == [str(number), row.state, "4959…6588898"]
+        assert f" {duration(row.age or 0.0)} " in line
+
+
+def test_what_counts_nothing_gives_way_to_what_counts_something() -> None:
+    calm, troubled = (drawn(60, row)[1].split() for row in (CALM, TROUBLED))
+
+    assert calm == ["shard", "state", "position", "age", "/s", "records", "up"]
+    assert troubled == ["shard", "state", "position", "age", "records", "letters"]
+
+
+def test_reads_that_were_throttled_and_those_that_failed_are_two_columns() -> None:
+    above, header, _, row = drawn(160, CALM, TROUBLED)[:4]
+
+    assert above.split()[-2:] == ["throt-", "failed"]
+    assert header.split()[-2:] == ["tled", "reads"]
+    assert row.split()[-2:] == ["4", "5"]
+    assert "throt-" not in drawn(160, CALM)[0]
 
 
 def test_without_rich_there_are_plain_lines_and_one_hint(
@@ -233,4 +288,4 @@ def test_without_rich_there_are_plain_lines_and_one_hint(
     assert shown.end() == 0
     text = "\n".join(shown.lines)
     assert text.count("for a live view of the shards: pip install 'kinesis-streamkit[cli]'") == 1
-    assert ": 1 records, " in text
+    assert ": 1 record, " in text

@@ -52,6 +52,45 @@ def test_each_line_of_the_files_and_of_stdin_is_a_record(
     assert len({record["PartitionKey"] for record in stored(kinesis, stream)}) == 4
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["STREAM", "--aggregate", "--key", "k", "a.txt", "b.txt"],
+        ["STREAM", "a.txt", "--aggregate", "--key", "k", "b.txt"],
+        ["--key", "k", "--aggregate", "STREAM", "a.txt", "b.txt"],
+    ],
+)
+def test_files_stand_before_or_after_options(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str, arguments: list[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "b.txt").write_text("three\n")
+
+    one = ended(
+        tmp_path, "put", *(stream if one == "STREAM" else one for one in arguments), AWS_ENDPOINT_URL=moto_endpoint
+    )
+
+    assert one.returncode == 0
+    assert one.stderr.startswith(f"put 3 records as 1 Kinesis record to {stream} in ")
+    (record,) = stored(kinesis, stream)
+    assert [user.data for user in deaggregate(record["Data"]) or ()] == [b"one", b"two", b"three"]
+
+
+def test_an_option_that_there_is_not_is_no_file(tmp_path: Path) -> None:
+    code, line = error_of(tmp_path, "put", "orders", "--keys", "k", "a.txt")
+
+    assert (code, line) == (2, "streamkit: error: unrecognized arguments: --keys k a.txt")
+
+
+def test_one_is_one(kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str) -> None:
+    arguments = ["--data", "{}", "--data", '{"id": "a"}', "--json-key", "id", "--endpoint-url", moto_endpoint]
+
+    one = ended(tmp_path, "put", stream, *arguments)
+
+    assert one.stderr.splitlines()[1].startswith(f"put 1 record to {stream} in ")
+    assert one.stderr.splitlines()[2] == "streamkit: 1 line was not put: --data:1"
+
+
 def test_the_key_is_a_field_of_each_line_and_lines_without_it_are_named(
     kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
 ) -> None:
@@ -115,25 +154,33 @@ def test_aggregates_without_a_key_have_a_random_one_each(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "ended_with", "error"),
     [
         (
             ["nowhere", "--data", "x"],
+            1,
             "streamkit: stream nowhere: there is no such stream here (ResourceNotFoundException)",
         ),
-        (["nowhere", "missing.txt"], "streamkit: there is no file missing.txt"),
-        (["nowhere", "--data", "x", "--key", ""], "streamkit: --key has 0 characters"),
-        (["nowhere", "--data", "x", "--profile", "nobody"], "streamkit: stream nowhere: The config profile (nobody)"),
+        (["nowhere", "missing.txt"], 2, "streamkit: there is no file missing.txt"),
+        (["nowhere", "--data", "x", "--key", ""], 2, "streamkit: --key has 0 characters"),
+        (
+            ["nowhere", "--data", "x", "--profile", "nobody"],
+            1,
+            "streamkit: stream nowhere: The config profile (nobody)",
+        ),
         (
             ["nowhere", "--data", "x", "--endpoint-url", "nonsense"],
+            1,
             "streamkit: Invalid endpoint: nonsense: an endpoint is",
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: list[str], error: str, tmp_path: Path, moto_endpoint: str) -> None:
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], ended_with: int, error: str, tmp_path: Path, moto_endpoint: str
+) -> None:
     code, line = error_of(tmp_path, "put", *arguments, AWS_ENDPOINT_URL=moto_endpoint)
 
-    assert code == 1
+    assert code == ended_with
     assert line.startswith(error)
 
 

@@ -109,7 +109,7 @@ def test_a_retry_queue_triggers_the_function_too(
 
     assert process.returncode == 0, log
     assert lines == ["1 bad", "1 good", "2 bad", "3 bad", "4 bad"]
-    assert log.count(f"{retries.rpartition('/')[2]}: 1 messages") == 3
+    assert log.count(f"{retries.rpartition('/')[2]}: 1 message\n") == 3
     (message,) = sqs.receive_message(QueueUrl=dead_letters)["Messages"]
     envelope = open_envelope(message["Body"])
     assert envelope is not None
@@ -150,7 +150,51 @@ def test_a_stream_that_is_not_there_is_named(folder: Path, moto_endpoint: str) -
     ],
 )
 def test_a_handler_that_is_not_there_is_named(folder: Path, handler: str, error: str) -> None:
-    assert error_of(folder, "run", handler, "--stream", "orders") == (1, error)
+    assert error_of(folder, "run", handler, "--stream", "orders") == (2, error)
+
+
+def test_a_module_that_fails_shows_the_frames_of_its_own_code_alone(folder: Path) -> None:
+    (folder / "prices.py").write_text("from streamkit.kpl import deaggregate\ndeaggregate(None)\n")
+    (folder / "orders.py").write_text("import prices\n")
+
+    one = ended(folder, "run", "orders:handler", "--stream", "orders")
+
+    said = one.stderr.splitlines()
+    assert (one.returncode, said[0]) == (1, "streamkit: orders can't be loaded:")
+    assert [line.split('"')[1].rpartition("/")[2] for line in said if line.startswith("  File ")] == [
+        "orders.py",
+        "prices.py",
+    ]
+    assert said[-1].startswith("AttributeError: ")
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("import nowhere\n", "orders can't be loaded: ModuleNotFoundError: No module named 'nowhere' (orders.py:1)"),
+        (
+            "from streamkit.errors import ConfigurationError\nraise ConfigurationError('ORDERS is not set')\n",
+            "ORDERS is not set",
+        ),
+    ],
+)
+def test_a_module_that_says_what_is_missing_needs_no_frames(folder: Path, program: str, error: str) -> None:
+    (folder / "orders.py").write_text(program)
+
+    one = ended(folder, "run", "orders:handler", "--stream", "orders")
+
+    assert (one.returncode, one.stderr) == (1, f"streamkit: {error}\n")
+
+
+def test_a_module_that_is_no_python_is_shown_where_it_is_not(folder: Path) -> None:
+    (folder / "orders.py").write_text("def handler(:\n")
+
+    one = ended(folder, "run", "orders:handler", "--stream", "orders")
+
+    assert one.returncode == 1
+    assert 'orders.py", line 1' in one.stderr
+    assert one.stderr.splitlines()[-1].startswith("SyntaxError: ")
+    assert "importlib" not in one.stderr
 
 
 def test_without_boto3_it_says_what_to_install(folder: Path) -> None:

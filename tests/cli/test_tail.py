@@ -87,15 +87,15 @@ def test_a_limit_counts_records_of_aggregates(kinesis: Any, stream: str, tmp_pat
 def test_one_shard_alone_and_a_time_to_start_at(kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str) -> None:
     put(kinesis, stream, *map(str, range(20)))
     arguments = [stream, "--no-follow", "--endpoint-url", moto_endpoint]
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    tomorrow, yesterday = (datetime.now(UTC) + timedelta(days=days) for days in (1, -1))
 
     both = [json_lines(tmp_path, *arguments, "--shard", f"shardId-00000000000{n}") for n in range(2)]
 
     assert sorted(int(line["data"]) for lines in both for line in lines) == list(range(20))
     assert all(len({line["shard_id"] for line in lines}) == 1 for lines in both)
-    assert json_lines(tmp_path, *arguments, "--from", tomorrow) == []
-    assert len(json_lines(tmp_path, *arguments, "--from", yesterday)) == 20
+    for form in (datetime.isoformat, lambda moment: str(moment.timestamp())):
+        assert json_lines(tmp_path, *arguments, "--from", form(tomorrow)) == []
+        assert len(json_lines(tmp_path, *arguments, "--from", form(yesterday))) == 20
 
 
 def test_it_goes_on_from_the_newest_record_until_ctrl_c(
@@ -197,9 +197,13 @@ def test_a_reader_that_has_enough_ends_it_quietly(
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (["--from", "yesterday"], 2, "'yesterday' is neither LATEST nor TRIM_HORIZON nor a time such as"),
-        (["--shard", "shardId-9"], 1, "has no shard shardId-9: there are shardId-000000000000, "),
-        (["--limit", "0"], 1, "--limit 0: end after how many records?"),
+        (
+            ["--from", "yesterday"],
+            2,
+            "neither LATEST nor TRIM_HORIZON, and 'yesterday' is no time: write it as 2026-05-01T12:00Z",
+        ),
+        (["--shard", "shardId-9"], 2, "has no shard shardId-9: there are shardId-000000000000, "),
+        (["--limit", "0"], 2, "--limit 0: end after how many records?"),
     ],
 )
 def test_what_is_wrong_is_named(

@@ -18,9 +18,9 @@ def test_a_duration_is_short_and_never_says_more_than_it_is(seconds: float, text
     assert duration(seconds) == text
 
 
-def test_a_position_is_shown_by_its_last_digits() -> None:
-    assert shortened(49590338271490256608559692538361571095921575989136588898) == "…6588898"
-    assert (shortened(12345678), shortened(None)) == ("12345678", "–")
+def test_a_position_is_shortened_in_its_middle() -> None:
+    assert shortened(49590338271490256608559692538361571095921575989136588898) == "4959…6588898"
+    assert (shortened(123456789012), shortened(None)) == ("123456789012", "–")
 
 
 def test_every_character_that_does_not_print_is_escaped() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import logging
 import re
 import sys
 import threading
@@ -15,6 +16,7 @@ import boto3
 import pybase64
 import pytest
 from botocore.config import Config
+from local_moto import moto_server
 
 from streamkit.errors import ConfigurationError, QueueError
 from streamkit.local.destinations import destination
@@ -257,6 +259,71 @@ class TestABucket:
         with pytest.raises(QueueError, match=f"{arn} did not take the failure document .*NoSuchBucket"):
             send(DOCUMENT, RECORDS)
         send.close()
+
+
+class TestTheCheckAtTheStart:
+    @pytest.mark.parametrize("kind", ["queue", "topic", "bucket"])
+    def test_of_what_is_there_says_nothing(self, cloud: Cloud, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+        _, arn = getattr(cloud, kind)()
+        place = destination(arn, endpoint_url=cloud.endpoint)
+
+        with caplog.at_level(logging.WARNING, "streamkit"):
+            place.check()
+        place.close()
+
+        assert [entry.message for entry in caplog.records if entry.name == "streamkit"] == []
+
+    @pytest.mark.parametrize(
+        "form", ["arn:aws:sqs:us-east-1:123456789012:", "arn:aws:sns:us-east-1:123456789012:", "arn:aws:s3:::"]
+    )
+    def test_of_what_is_not_there_names_it_and_what_to_do(self, cloud: Cloud, form: str) -> None:
+        arn = f"{form}destination-{uuid.uuid4().hex}"
+        place = destination(arn, endpoint_url=cloud.endpoint)
+
+        with pytest.raises(
+            ConfigurationError, match=f"{arn} is not there .*: check its name, region and account, or make it"
+        ):
+            place.check()
+        place.close()
+
+    def test_of_a_service_that_is_away_is_no_word_on_the_destination(self) -> None:
+        for arn in ARNS:
+            place = destination(arn, endpoint_url="http://127.0.0.1:9")
+            with pytest.raises(QueueError, match=f"{arn} can't be reached .*EndpointConnectionError"):
+                place.check()
+            place.close()
+
+    def test_that_is_not_allowed_is_a_warning(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # moto checks permissions after so many requests: three that make the destinations, two for the user.
+        monkeypatch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "5")
+        with moto_server() as moto:
+            cloud = Cloud(moto.endpoint)
+            _, queue_arn = cloud.queue()
+            topic_arn = cloud.clients["sns"].create_topic(Name="failures")["TopicArn"]
+            iam = cloud._client("iam")
+            iam.create_user(UserName="writer")
+            key = iam.create_access_key(UserName="writer")["AccessKey"]
+            iam.close()
+            cloud.close()
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+            needed = {
+                queue_arn: "sqs:GetQueueUrl",
+                topic_arn: "sns:GetTopicAttributes",
+                "arn:aws:s3:::b": "s3:ListBucket",
+            }
+            with caplog.at_level(logging.WARNING, "streamkit"):
+                for arn in needed:
+                    place = destination(arn, endpoint_url=moto.endpoint)
+                    place.check()
+                    place.close()
+
+        warnings = [entry.message for entry in caplog.records if entry.name == "streamkit"]
+        for (arn, permission), warning in zip(needed.items(), warnings, strict=True):
+            assert f"{arn} is there can't be told" in warning
+            assert f"allow {permission}" in warning
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):

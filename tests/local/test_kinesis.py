@@ -371,6 +371,22 @@ class TestWhatMayPass:
         assert KinesisStream(None, "orders").may_pass(passing)
 
     @pytest.mark.parametrize(
+        ("failure", "is_throttle"),
+        [
+            *((error(f"{name}Exception"), True) for name in ("ProvisionedThroughputExceeded", "LimitExceeded")),
+            *((error(f"{name}Exception"), True) for name in ("Throttling", "KMSThrottling")),
+            (error("TooManyRequests", 429), True),
+            (error("ResourceInUseException"), False),
+            (error("InternalFailure", 500), False),
+            (EndpointConnectionError(endpoint_url="http://nobody"), False),
+            (TimeoutError(), False),
+        ],
+        ids=repr,
+    )
+    def test_throttles_are_told_apart(self, failure: Exception, is_throttle: bool) -> None:
+        assert KinesisStream(None, "orders").is_throttle(failure) is is_throttle
+
+    @pytest.mark.parametrize(
         "lasting",
         [
             *map(error, ("ResourceNotFoundException", "AccessDeniedException", "InvalidArgumentException")),

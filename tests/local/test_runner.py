@@ -29,6 +29,7 @@ from streamkit.checkpoints.base import CheckpointStore, Lease
 from streamkit.checkpoints.memory import MemoryCheckpoints
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.local.context import Clock
+from streamkit.local.destinations import destination
 from streamkit.local.kinesis import KinesisStream
 from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
@@ -590,9 +591,8 @@ class TestReadingThatFails:
         seen = Function()
         put(client, stream, "a")
 
-        with running(
-            make_runner(seen, proxy, stream, function_timeout_in_seconds=900, lease_seconds=10**6, clock=clock)
-        ):
+        runner = make_runner(seen, proxy, stream, function_timeout_in_seconds=900, lease_seconds=10**6, clock=clock)
+        with running(runner):
             seen.wait_for(lambda: len(seen.batches) == 1)
             proxy.errors.append(refusal("ProvisionedThroughputExceededException"))
             put(client, stream, "b")
@@ -602,6 +602,7 @@ class TestReadingThatFails:
             entry.args[-1] for entry in caplog.records if isinstance(entry.args, tuple) and "again in" in entry.msg
         ]
         assert waits == [0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0, 0.4]
+        assert [(one.throttles, one.read_errors) for one in runner.statuses] == [(9, 0)]
 
     def test_an_endpoint_that_is_away_for_a_while_costs_nothing(self, client: Any, stream: str) -> None:
         from moto.server import ThreadedMotoServer
@@ -625,7 +626,8 @@ class TestReadingThatFails:
         proxy.get_records = reads  # type: ignore[method-assign]
         seen = Function()
         put(client, stream, "before")
-        with running(make_runner(seen, proxy, stream)):
+        runner = make_runner(seen, proxy, stream)
+        with running(runner):
             seen.wait_for(lambda: len(seen.batches) == 1)
             server.stop()
             assert failed.wait(LONG)
@@ -637,6 +639,9 @@ class TestReadingThatFails:
         own.close()
 
         assert seen.batches == [["before"], ["meanwhile"]]
+        (progress,) = runner.statuses
+        assert progress.throttles == 0
+        assert progress.read_errors > 0
 
     def test_an_expired_iterator_is_made_again_behind_what_was_read(self, client: Any, stream: str) -> None:
         proxy = Proxy(client)
@@ -838,6 +843,34 @@ class TestDiscards:
         assert seen.texts == ["a", "b"]
         assert progress.discarded == 1
         assert caplog.text.count("did not take") == 2
+
+    def test_a_destination_that_refuses_is_logged_with_the_reason_and_what_to_do(
+        self,
+        client: Any,
+        stream: str,
+        moto_endpoint: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        missing = destination(f"arn:aws:sqs:us-east-1:123456789012:{'long-' * 10}gone", endpoint_url=moto_endpoint)
+        refused = threading.Event()
+
+        def on_failure(document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+            refused.set()
+            missing(document, records)
+
+        put(client, stream, "a")
+        with running(
+            make_runner(Function(self.fails_on_a), client, stream, maximum_retry_attempts=0, on_failure=on_failure)
+        ):
+            assert refused.wait(LONG)
+        missing.close()
+
+        line = next(entry.message for entry in caplog.records if "did not take" in entry.message)
+        assert "NonExistentQueue" in line
+        assert line.endswith("or name another on-failure destination")
 
     def test_what_no_destination_has_taken_comes_again_after_a_restart(self, client: Any, stream: str) -> None:
         checkpoints = MemoryCheckpoints()

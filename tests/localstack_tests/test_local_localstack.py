@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,6 +106,22 @@ def test_where_docker_answers_it_runs_in_a_container_which_is_removed(path: Path
     assert log.read_text().splitlines()[-1] == f"{compose} down"
     with pytest.raises(ProcessLookupError):
         os.killpg(server.pid, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_by_hand_it_tells_its_endpoint_and_runs_until_it_is_told_to_stop(path: Path, number: signal.Signals) -> None:
+    log = install_docker(path)
+    command = [sys.executable, str(FOLDER / "local_localstack.py"), "--port", "0"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline()
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(60) == 0
+
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", endpoint)
+    assert log.read_text().splitlines()[-1].endswith(" down")
 
 
 def test_the_container_is_of_the_same_version_and_its_port_is_on_the_loopback_address() -> None:
