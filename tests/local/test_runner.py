@@ -1176,12 +1176,3 @@ class TestLeases:
 
 def take_over(checkpoints: CheckpointStore, stream: str) -> Lease | None:
     return checkpoints.take("reader", stream, FIRST, "another", checkpoints.leases("reader", stream)[FIRST])
-
-
-def test_a_record_of_10_mib_is_delivered_alone() -> None:
-    big = b"x" * 10 * 1024 * 1024
-    seen = Function()
-
-    make_runner(seen, Scripted({FIRST: [[b"before", big, b"after"]]}), "s").run()
-
-    assert [[len(text) for text in batch] for batch in seen.batches] == [[6], [len(big)], [5]]
