@@ -291,6 +291,26 @@ def test_one_record_that_fails_a_whole_request_is_found_and_the_others_are_put(k
     assert data(kinesis, stream) == [str(n) for n in range(1, 10) if n != 5]
 
 
+def test_lines_over_what_the_stream_takes_are_named_with_its_reason_and_the_others_are_put(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    # moto's streams take 1 MiB, and 5 MiB a request.
+    lines = [b"first", b"x" * 2 * 1024 * 1024, b"second", b"x" * 9 * 1024 * 1024, b"x" * 10 * 1024 * 1024, b"last"]
+    (tmp_path / "lines").write_bytes(b"\n".join(lines))
+
+    one = ended(tmp_path, "put", stream, "lines", "--key", "k", "--endpoint-url", moto_endpoint)
+
+    assert one.returncode == 1
+    refused = dict(line.split(": ", 1) for line in one.stderr.splitlines() if line.startswith("lines:"))
+    assert refused.keys() == {"lines:2", "lines:4", "lines:5"}
+    assert "less than or equal to 1048576" in refused["lines:2"]
+    assert "Records size exceeds 5 MB limit" in refused["lines:4"]
+    assert refused["lines:5"] == "10,485,761 bytes are more than Kinesis takes in a record (10 MiB)"
+    assert "streamkit: 3 lines were not put: lines:2, lines:4-5" in one.stderr
+    assert len(one.stderr) < 2000  # No payload is in it.
+    assert data(kinesis, stream) == ["first", "last", "second"]
+
+
 def test_what_no_stream_takes_is_refused_unsent(kinesis: Any, stream: str) -> None:
     client = Refusing(kinesis, lambda request, n, record: None)
     sender = sender_of(client, stream)

@@ -74,6 +74,23 @@ def test_no_payload_can_play_with_the_terminal(kinesis: Any, stream: str, tmp_pa
     assert hostile in [json.loads(line).get("data") for line in encoded.splitlines()]
 
 
+def test_a_record_of_ten_mebibytes_is_printed_whole(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    big = "é" * (5 * 1024 * 1024)
+    for text in ("before", big, "after"):
+        # By PutRecord, which moto holds to no size.
+        kinesis.put_record(StreamName=stream, Data=text.encode(), PartitionKey="k")
+
+    options = (stream, "--no-follow", "--endpoint-url", moto_endpoint)
+    texts = [line.rpartition(" ")[2] for line in ended(tmp_path, "tail", *options).stdout.splitlines()]
+    data = [line["data"] for line in json_lines(tmp_path, *options)]
+
+    assert [len(text) for text in texts] == [6, len(big), 5]
+    assert texts == data == ["before", big, "after"]
+    kinesis.delete_stream(StreamName=stream)
+
+
 def test_a_limit_counts_records_of_aggregates(kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str) -> None:
     kinesis.put_record(
         StreamName=stream, Data=aggregate(UserRecord(b"%d" % n, "a") for n in range(9)), PartitionKey="a"

@@ -198,15 +198,6 @@ class TestPolling:
         assert caught.value.response["Error"]["Code"] == refusal.code
         assert page == Page([record(1)])
 
-    def test_a_record_of_ten_mebibytes_is_read_whole(self) -> None:
-        data = pybase64.b64encode_as_string(bytes(10 * 1024 * 1024))
-        with polled(
-            lambda arguments: {"Records": [record(1, Data=data)], "NextShardIterator": "next"}
-        ).client() as client:
-            page = PollingFeed(client, "orders", FIRST).read(START)
-
-        assert page.records[0]["Data"] == data
-
 
 class TestTheFormOfRecords:
     """They come out the same, whether streamkit or boto3 has parsed them."""

@@ -1212,15 +1212,6 @@ def take_over(checkpoints: CheckpointStore, stream: str) -> Lease | None:
     return checkpoints.take("reader", stream, FIRST, "another", checkpoints.leases("reader", stream)[FIRST])
 
 
-def test_a_record_of_10_mib_is_delivered_alone() -> None:
-    big = b"x" * 10 * 1024 * 1024
-    seen = Function()
-
-    make_runner(seen, Scripted({FIRST: [[b"before", big, b"after"]]}), "s").run()
-
-    assert [[len(text) for text in batch] for batch in seen.batches] == [[6], [len(big)], [5]]
-
-
 def test_its_threads_do_not_hand_the_interpreters_lock_over_at_each_record(
     client: Any, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,11 @@ class Reading:
     """A reader, and what its function was called with. ``behaves(event)`` answers, or raises."""
 
     def __init__(
-        self, *reads: Page | Callable[[], Page], behaves: Callable[[Any], Any] = lambda event: None, **settings: Any
+        self,
+        *reads: Page | Callable[[], Page],
+        start: Position = TRIM_HORIZON,
+        behaves: Callable[[Any], Any] = lambda event: None,
+        **settings: Any,
     ) -> None:
         self.now = START
         self.holds = True
@@ -91,7 +95,7 @@ class Reading:
         self.reader = ShardReader(
             self.stream,
             lease,
-            start=TRIM_HORIZON,
+            start=start,
             settings=Settings(**{"function_response_types": ["ReportBatchItemFailures"], **settings}),
             store=self.checkpoints,
             holds=lambda: self.holds,
@@ -198,6 +202,22 @@ class TestLeaseThatIsLost:
 
 
 class TestReading:
+    def test_passes_over_what_a_read_brings_again(self) -> None:
+        again = Page([record(1, "a")])
+        reading = Reading(Page([record(1, "a"), record(2, "b")]), again, Page([record(2, "b"), record(3, "c")]), again)
+
+        reading.run_for(60)
+
+        assert reading.texts == [["a", "b"], ["c"]]
+        assert reading.checkpoints.entry.checkpoint == 3
+
+    def test_passes_over_the_record_that_it_was_to_begin_after(self) -> None:
+        reading = Reading(Page([record(1, "a"), record(2, "b")]), start=Position("AFTER_SEQUENCE_NUMBER", 1))
+
+        reading.run_for(60)
+
+        assert reading.texts == [["b"]]
+
     def test_goes_on_after_an_error_behind_what_was_read(self) -> None:
         def throttled() -> Page:
             raise ConnectionError("slow down")

@@ -124,6 +124,17 @@ def test_the_shard_has_ended_where_its_children_are_named() -> None:
     assert numbers_of(pages) == [1]
 
 
+def test_a_record_of_ten_mebibytes_is_read_whole() -> None:
+    big = record(2, bytes(range(256)) * 4 * 10 * 1024)
+    frames = [*events(1), event([big], ContinuationSequenceNumber="2"), *events(3), END]
+    with subscriptions(frames).client() as client:
+        pages = read_until(feed_of(client), has_ended)
+
+    assert numbers_of(pages) == [1, 2, 3]
+    (read,) = (one for page in pages for one in page.records if one["SequenceNumber"] == "2")
+    assert read["Data"] == big["Data"]
+
+
 def test_says_how_far_it_is_behind() -> None:
     hold = threading.Event()
     late = event([record(1)], ContinuationSequenceNumber="1", MillisBehindLatest=2500)

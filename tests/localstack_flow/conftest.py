@@ -10,7 +10,25 @@ import pytest
 from local_process import Running
 from localstack_client.session import Session
 
+from .renewal import LongReading
+
 Connect = Callable[[str], Any]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for the long reading comes last: the other tests run meanwhile."""
+    items.sort(key=_waits_for_the_long_reading)
+
+
+def _waits_for_the_long_reading(item: pytest.Item) -> bool:
+    return "long_reading" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _long_reading_begins_first(request: pytest.FixtureRequest) -> None:
+    if any(map(_waits_for_the_long_reading, request.session.items)):
+        request.getfixturevalue("long_reading")
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +63,14 @@ def kinesis(connect: Connect) -> Any:
 @pytest.fixture(scope="session")
 def sqs(connect: Connect) -> Any:
     return connect("sqs")
+
+
+@pytest.fixture(scope="session")
+def long_reading(connect: Connect) -> Iterator[LongReading]:
+    """Begun with the first test, and over some five minutes later."""
+    # With a client of its own, whose calls it counts.
+    reading = LongReading(connect("kinesis"))
+    reading.start()
+    yield reading
+    reading.stop()
+    reading.join()

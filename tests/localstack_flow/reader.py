@@ -54,7 +54,9 @@ def kill(process: Running) -> None:
 def starts(journal: Path) -> list[Start]:
     if not journal.exists():
         return []
-    return [Start(**json.loads(line)) for line in journal.read_text().splitlines()]
+    # What is being written can be seen in part: a line is one when its end is there.
+    lines = journal.read_text().split("\n")[:-1]
+    return [Start(**json.loads(line)) for line in lines]
 
 
 def of_key(all_: list[Start]) -> dict[str, list[int]]:
