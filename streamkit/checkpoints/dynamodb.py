@@ -26,15 +26,16 @@ _HELD = "#owner = :owner AND #term = :term"
 _LOWER = "(attribute_not_exists(#checkpoint) OR #checkpoint < :number)"
 # Errors that time mends, beside those of status 5xx and 429.
 _PASSING_CODES = ("ProvisionedThroughputExceededException", "RequestLimitExceeded", "TransactionConflictException")
-# Seconds and tries of a client that is made here: a call ends, with an answer or without, in about a third of a lease.
-_CONNECT_TIMEOUT, _READ_TIMEOUT, _TRIES = 2.0, 3.0, 3
+# Seconds and tries of a client that is made here: a call ends, with an answer or without, in a fifth of a lease of 10 s.
+_CONNECT_TIMEOUT, _READ_TIMEOUT, _TRIES = 1.0, 1.0, 2
 
 
 class DynamoDbCheckpoints(CheckpointStore):
     """The table of this name, which ``create_table`` makes. ``client`` is boto3's DynamoDB client; by default one is made.
 
-    A client of your own should give up well within the time of a lease: boto3 by itself waits minutes. Names of reader and
-    stream together have up to 2,000 bytes. An entry of a few hundred bytes is kept for each shard until you delete it.
+    A client of your own should give up within a fifth of a lease, its own tries included: boto3 by itself waits minutes.
+    Names of reader and stream together have up to 2,000 bytes. An entry of a few hundred bytes is kept for each shard
+    until you delete it.
     ConfigurationError where the table does not exist; all other errors are botocore's own.
     """
 
@@ -136,9 +137,11 @@ class DynamoDbCheckpoints(CheckpointStore):
         answer: Any = getattr(error, "response", None)
         if not isinstance(answer, dict):
             from botocore.exceptions import ConnectionError as EndpointError
-            from botocore.exceptions import HTTPClientError
+            from botocore.exceptions import CredentialRetrievalError, HTTPClientError
+            from botocore.parsers import ResponseParserError
 
-            return isinstance(error, HTTPClientError | EndpointError)
+            passing = HTTPClientError | EndpointError | ResponseParserError | CredentialRetrievalError | OSError
+            return isinstance(error, passing)
         code = answer.get("Error", {}).get("Code", "")
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         return status >= 500 or status == 429 or code in _PASSING_CODES or "Throttl" in code

@@ -18,7 +18,6 @@ _PASSING_CODES = (
     "LimitExceededException",
     "KMSThrottlingException",
 )
-_CONNECT_TIMEOUT = 5.0
 _MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
@@ -42,9 +41,11 @@ def connected(
     service: str = "kinesis",
     *,
     region: str = "",
+    connect_timeout: float = 5.0,
     read_timeout: float = 30.0,
+    tries: int = 4,
 ) -> Iterator[Any]:
-    """A client of ``service``, each try of which gives up after ``read_timeout`` seconds without a byte.
+    """A client of ``service``, each of whose ``tries`` gives up after ``read_timeout`` seconds without a byte.
 
     ``region`` is for what is in another region than the options say.
 
@@ -62,9 +63,9 @@ def connected(
             if not session.region_name:
                 raise NoRegionError
             config = Config(
-                connect_timeout=_CONNECT_TIMEOUT,
+                connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
-                retries={"mode": "standard", "total_max_attempts": 4},
+                retries={"mode": "standard", "total_max_attempts": tries},
                 # A run has a thread for each shard; connections are opened when they are needed.
                 max_pool_connections=_MOST_CONNECTIONS,
                 # A host name of somebody's own has no name for each bucket.

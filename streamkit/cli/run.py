@@ -140,9 +140,13 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         container = Container(function, settings.function_timeout_in_seconds, view.announce)
         if isinstance(function, Handler) and function.observer is None:
             board.tally = function.observer = Tally()
+        # Both tries of a call end in a fifth of a lease: what is not renewed in one can be in the next.
+        seconds = options.lease_seconds / 10
         checkpoints = open_checkpoints(
             options.checkpoints,
-            lambda: stack.enter_context(connected(options, options.stream, "dynamodb", read_timeout=3.0)),
+            lambda: stack.enter_context(
+                connected(options, options.stream, "dynamodb", connect_timeout=seconds, read_timeout=seconds, tries=2)
+            ),
         )
         stack.callback(checkpoints.close)
         if options.create_table:

@@ -47,7 +47,7 @@ class _Seen(msgspec.Struct):
 class Leases:
     """The leases of one runner of ``reader`` on ``stream``.
 
-    ``observe``, ``take`` and ``renew`` are for one thread, the rest for any.
+    ``observe``, ``take`` and what gives up are for one thread, ``renew`` is for one that can be another, the rest for any.
 
     ``owner`` is a text that no other start of a runner ever has. ``seconds`` is how long a lease lasts without renewal, the
     same for all runners of a reader. ``clock`` gives seconds, and does not jump. ``started_at`` (seconds since the epoch) is

@@ -43,6 +43,8 @@ log = logging.getLogger("streamkit")
 _LONGEST_BACKOFF = 10.0
 # Seconds: how soon a shard that another runner gave up is seen, however long leases are.
 _BETWEEN_LOOKS = 5.0
+# Parts of a lease: how soon a renewal that failed is tried again.
+_BETWEEN_RENEWALS = 1 / 20
 
 
 class Runner:
@@ -82,6 +84,9 @@ class Runner:
         self._over: SimpleQueue[str] = SimpleQueue()
         self._errors: list[BaseException] = []
         self._is_stopping = False
+        self._renewing: threading.Thread | None = None
+        # Nothing is left to renew.
+        self._is_over = threading.Event()
         self._have_all_ended = False
         self._look_at = 0.0
         self._failed_looks = 0
@@ -94,8 +99,9 @@ class Runner:
         """
         try:
             self.begin()
+            self._start_renewing()
             while not self._is_stopping:
-                seconds = self.coordinate()
+                seconds = self.look_after()
                 if self._have_all_ended:
                     break
                 self._wait(seconds)
@@ -103,9 +109,12 @@ class Runner:
             # Interrupted, as by Ctrl-C: the shards end as they do after stop(), under leases that are renewed till then.
             self.stop()
             while self._readers:
-                seconds = self.coordinate()
+                seconds = self.look_after()
                 if self._readers:
                     self._wait(seconds)
+            self._is_over.set()
+            if self._renewing is not None:
+                self._renewing.join()
         if self._errors:
             raise self._errors[0]
 
@@ -117,7 +126,7 @@ class Runner:
         self._over.put("")
 
     def begin(self) -> None:
-        """Ask the stream and the store what ``coordinate`` has to know."""
+        """Ask the stream and the store what the rounds have to know."""
         # What the stream keeps is what can be delivered, for longer than a day too. It is asked once: start again after a change.
         self._settings = msgspec.structs.replace(self._settings, retention_in_seconds=self._stream.retention)
         known = self._checkpoints.leases(self._name, self._stream.name)
@@ -136,20 +145,43 @@ class Runner:
             self._at_first = {shard.id for shard in self._stream.shards()}
 
     def coordinate(self) -> float:
-        """One round: renew leases, let go of shards that are done with, take those that are free. Seconds until the next."""
+        """One round by hand, for who drives a runner without threads. Seconds until the next."""
+        # A renewal can end readers.
+        return min(self.renew(), self.look_after())
+
+    def renew(self) -> float:
+        """Renew the leases that are due, and end the readers of those that are lost. Seconds until the next call."""
         assert self._leases is not None  # begin() is called first.
         for shard_id in self._leases.renew():
-            if shard_id in self._readers:
-                self._readers[shard_id].lose()
-        self._collect()
+            reader = self._readers.get(shard_id)
+            if reader is not None:
+                reader.lose()
         # A renewal that is not due yet costs nothing, and one that fails is to be tried again before the lease is over.
-        until_renewal = self._lease_seconds / 10
+        return self._lease_seconds * _BETWEEN_RENEWALS
+
+    def look_after(self) -> float:
+        """Let go of shards that are done with, take those that are free. Seconds until the next call."""
+        self._collect()
         if self._is_stopping:
-            return until_renewal
+            return _LONGEST_BACKOFF
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + self._look()
-        return min(self._look_at - now, until_renewal)
+        return max(0.0, self._look_at - now)
+
+    def _start_renewing(self) -> None:
+        """Renew on a thread of its own: a stream that does not answer when its shards are listed must not cost a lease."""
+        # A daemon: who interrupts the end of a run wants its process to end.
+        thread = threading.Thread(target=self._renew_until_over, name="streamkit leases", daemon=True)
+        thread.start()
+        self._renewing = thread
+
+    def _renew_until_over(self) -> None:
+        try:
+            while not self._is_over.wait(self.renew()):
+                pass
+        except BaseException as error:  # noqa: BLE001  # Raised again by run(), in the caller's thread.
+            self._fail(error)
 
     def _collect(self) -> None:
         """Let go of the shards whose readers have come to an end."""

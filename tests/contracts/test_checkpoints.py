@@ -19,7 +19,8 @@ import boto3
 import msgspec
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -279,6 +280,42 @@ def _named(lease: Lease, reader: str) -> Lease:
     return msgspec.structs.replace(lease, reader=reader)
 
 
+def refused(code: str, status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "UpdateItem")
+
+
+class TestDynamoDbError:
+    @pytest.mark.parametrize(
+        "passing",
+        [
+            refused("ProvisionedThroughputExceededException"),
+            refused("RequestLimitExceeded"),
+            refused("ThrottlingException"),
+            refused("TransactionConflictException"),
+            refused("TooManyRequests", 429),
+            refused("InternalServerError", 500),
+            refused("ServiceUnavailable", 503),
+            EndpointConnectionError(endpoint_url="http://nobody"),
+            ReadTimeoutError(endpoint_url="http://nobody"),
+            ResponseParserError("cut off"),
+            CredentialRetrievalError(provider="sso", error_msg="nobody there"),
+            ConnectionResetError("gone"),
+        ],
+        ids=repr,
+    )
+    def test_that_time_mends_is_waited_for(self, passing: Exception) -> None:
+        assert DynamoDbCheckpoints("table").may_pass(passing)
+
+    @pytest.mark.parametrize(
+        "lasting",
+        [refused("AccessDeniedException"), refused("ValidationException"), ConfigurationError("no such table")],
+        ids=repr,
+    )
+    def test_that_is_a_mistake_is_not(self, lasting: Exception) -> None:
+        assert not DynamoDbCheckpoints("table").may_pass(lasting)
+
+
 class TestDynamoDbTable:
     def test_is_found_page_by_page_and_as_it_is_now(self, client: Any, table: str, moto_endpoint: str) -> None:
         asked = []
@@ -441,7 +478,7 @@ class TestDynamoDbClient:
         made.append(store._own_client)
 
         assert [client is not None for client in made] == [False, True, False]
-        assert (made[1].meta.config.connect_timeout, made[1].meta.config.read_timeout) == (2.0, 3.0)
+        assert (made[1].meta.config.connect_timeout, made[1].meta.config.read_timeout) == (1.0, 1.0)
         assert entry(store) is not None
         store.close()
 

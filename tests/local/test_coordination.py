@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from streamkit.checkpoints.base import CheckpointStore, Lease
 from streamkit.checkpoints.memory import MemoryCheckpoints
+from streamkit.local.feed import Shard
 from streamkit.local.runner import Runner
 from streamkit.local.settings import Settings
 from streamkit.local.shard_reader import ShardReader
@@ -254,6 +256,70 @@ class TestLeases:
             assert runner.reader().step() is not None
 
         assert store.failures == 0
+
+    def test_a_store_that_does_not_answer_for_three_seconds_costs_no_lease_whenever_that_begins(self) -> None:
+        class Silent(MemoryCheckpoints):
+            silences = 0
+
+            def renew(self, lease: Lease) -> Lease:
+                if begun <= hand.now < begun + 3:
+                    # A try ends after a tenth of a lease, and a call has two.
+                    hand.now += 2
+                    self.silences += 1
+                    raise ConnectionError("no answer in time")
+                return super().renew(lease)
+
+        silences = 0
+        for quarters in range(28):
+            hand, store = Hand(), Silent()
+            begun = hand.now + quarters / 4
+            runner = make_runner(ScriptedStream({FIRST: [], SECOND: []}), hand, checkpoints=store)
+            runner.begin()
+            runner.coordinate()
+
+            while hand.now < begun + 20:
+                hand.now += runner.coordinate()
+                assert [runner.reader(shard_id).step() is not None for shard_id in (FIRST, SECOND)] == [True, True]
+            silences += store.silences > 0
+
+        assert silences > 14
+
+    def test_a_stream_that_does_not_answer_when_its_shards_are_listed_costs_no_lease(self) -> None:
+        class Silent(ScriptedStream):
+            def shards(self) -> list[Shard]:
+                if checkpoints.leases("reader", "s"):
+                    is_asked.set()
+                    assert may_answer.wait(30)
+                return super().shards()
+
+        checkpoints = MemoryCheckpoints()
+        is_asked, may_answer = threading.Event(), threading.Event()
+        runner = Runner(
+            lambda: lambda event, context: None,
+            stream=Silent({FIRST: []}),
+            name="reader",
+            checkpoints=checkpoints,
+            settings=Settings(),
+            lease_seconds=0.6,
+        )
+        thread = threading.Thread(target=runner.run, daemon=True)
+        thread.start()
+        try:
+            assert is_asked.wait(30)
+            beat = checkpoints.leases("reader", "s")[FIRST].beat
+            # More than a lease, by what the others see.
+            give_up_at = time.monotonic() + 30
+            while checkpoints.leases("reader", "s")[FIRST].beat < beat + 5:
+                assert time.monotonic() < give_up_at, "nothing is renewed"
+                time.sleep(0.02)
+        finally:
+            may_answer.set()
+            runner.stop()
+            thread.join(30)
+
+        assert not thread.is_alive()
+        assert checkpoints.leases("reader", "s")[FIRST].term == 1
+        assert [status.state for status in runner.statuses] == ["stopped"]
 
     def test_of_many_shards_none_is_lost_before_the_last_is_taken(self) -> None:
         hand = Hand()

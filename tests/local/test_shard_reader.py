@@ -202,6 +202,18 @@ class TestLeaseThatIsLost:
 
 
 class TestReading:
+    def test_begins_at_latest_with_what_came_since_its_first_try_to_read(self) -> None:
+        def throttled() -> Page:
+            raise ConnectionError("not now")
+
+        reading = Reading(throttled, throttled, Page([record(1, "a")]), start=Position("LATEST"))
+
+        reading.run_for(60)
+
+        since = Position("AT_TIMESTAMP", timestamp=START)
+        assert reading.stream.positions[:3] == [Position("LATEST"), since, since]
+        assert reading.texts == [["a"]]
+
     def test_passes_over_what_a_read_brings_again(self) -> None:
         again = Page([record(1, "a")])
         reading = Reading(Page([record(1, "a"), record(2, "b")]), again, Page([record(2, "b"), record(3, "c")]), again)

@@ -74,6 +74,19 @@ class TestTheTable:
         client.close()
         store.close()
 
+    def test_is_read_as_it_is_now(self, table: str) -> None:
+        asked = []
+        client = boto3.client("dynamodb")
+        client.meta.events.register(
+            "provide-client-params.dynamodb.Query", lambda params, **_: asked.append(params["ConsistentRead"])
+        )
+        store = DynamoDbProgress(table, client=client)
+
+        store.entries("orders", SHARD, 7, deadline=soon())
+
+        assert asked == [True]
+        client.close()
+
     def test_can_be_named_by_the_environment_when_it_is_first_used(
         self, table: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
