@@ -672,10 +672,10 @@ MUTANTS = [
         "that_time_mends",
     ),
     Mutant(
-        "wait a third of a lease after a renewal that had no answer",
+        "wait half a lease after a renewal that had no answer",
         "local/runner.py",
         "_BETWEEN_RENEWALS = 1 / 20",
-        "_BETWEEN_RENEWALS = 1 / 3",
+        "_BETWEEN_RENEWALS = 1 / 2",
         "tests/local/test_coordination.py",
         "does_not_answer_for_three_seconds",
     ),
