@@ -8,14 +8,13 @@ goes to stdout, everything else to stderr.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import StreamkitError
 from . import lag, put, run, tail
-from .terminal import say
+from .terminal import say, to_nowhere
 from .usage import UsageError
 
 __all__ = ["main"]
@@ -57,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has enough, as `head` has. The interpreter must not try to flush it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has enough, as `head` has.
+        to_nowhere(sys.stdout)
         return _PIPE_CLOSED
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..checkpoints.base import CheckpointStore
 from ..errors import ConfigurationError
+from .usage import named
 
 __all__ = ["IN_MEMORY", "add_checkpoints", "checkpoints_of", "open_checkpoints"]
 
@@ -19,6 +20,7 @@ _DYNAMODB = "dynamodb:"
 def add_checkpoints(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--checkpoints",
+        type=_place,
         default=_DEFAULT,
         metavar="FILE",
         help=f"{what} (%(default)s); {_DYNAMODB}TABLE for a DynamoDB table, which runners on several machines can share",
@@ -40,6 +42,12 @@ def open_checkpoints(place: str, dynamodb: Any = None, *, must_exist: bool = Fal
     if must_exist and not Path(place).exists():
         raise ConfigurationError(f"there is no file {place}: --checkpoints names that of `streamkit run`")
     return SqliteCheckpoints(place)
+
+
+def _place(text: str) -> str:
+    if named(text) == _DYNAMODB:
+        raise argparse.ArgumentTypeError(f"{text} names no table: write it as {_DYNAMODB}TABLE")
+    return text
 
 
 def checkpoints_of(store: CheckpointStore, reader: str, stream: str) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,8 +14,8 @@ from ..errors import StreamkitError
 from .checkpoints import add_checkpoints, checkpoints_of, open_checkpoints
 from .connection import add_connection, connected
 from .shards import ShardCursor, StreamShard, arrival_of, shards_of
-from .terminal import duration, shortened
-from .usage import seconds
+from .terminal import duration, flush, shortened, write
+from .usage import named, seconds
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -53,7 +52,7 @@ class _Lag(msgspec.Struct):
 
 def add_options(lag: argparse.ArgumentParser) -> None:
     lag.set_defaults(error_code=2)
-    lag.add_argument("stream", metavar="STREAM")
+    lag.add_argument("stream", type=named, metavar="STREAM")
     lag.add_argument("--name", required=True, metavar="READER", help="whose checkpoints: the processor's name")
     add_checkpoints(lag, "where they are kept")
     lag.add_argument("--max", type=seconds, metavar="SECONDS", help="end with 1 when a shard's age is over it")
@@ -79,7 +78,6 @@ def command(options: argparse.Namespace) -> int:
             )
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             lags = list(pool.map(lambda shard: _lag(client, options.stream, shard, checkpoints), shards.values()))
-    write = sys.stdout.write
     if options.json:
         for lag in lags:
             write(msgspec.json.encode(lag).decode() + "\n")
@@ -88,7 +86,7 @@ def command(options: argparse.Namespace) -> int:
         write(f"{'shard':<{width}}  {'age':>10}  checkpoint\n")
         for lag in lags:
             write(f"{lag.shard_id:<{width}}  {duration(lag.age):>10}  {shortened(lag.checkpoint)}\n")
-    sys.stdout.flush()
+    flush()
     return 1 if options.max is not None and max(lag.age for lag in lags) > options.max else 0
 
 

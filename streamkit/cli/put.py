@@ -19,7 +19,7 @@ from ..errors import StreamkitError
 from ..plural import counted
 from .connection import add_connection, connected, error_code, is_passing, is_unreachable
 from .terminal import duration, say
-from .usage import UsageError, seconds
+from .usage import UsageError, named, seconds
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "Entry", "GaveUp", "Sender", "add_options", "command"]
 
@@ -67,7 +67,7 @@ _SHOWN_LINES = 10
 
 
 def add_options(put: argparse.ArgumentParser) -> None:
-    put.add_argument("stream", metavar="STREAM")
+    put.add_argument("stream", type=named, metavar="STREAM")
     put.add_argument("files", metavar="FILE", nargs="*", help="files of lines; - is stdin")
     put.add_argument("--data", action="append", metavar="TEXT", help="put this text; can be given several times")
     key = put.add_mutually_exclusive_group()
@@ -269,8 +269,12 @@ class _Lines:
         if not self._files and not self._data:
             self._files = ["-"]
         for name in self._files:
+            if name == "-" and sys.stdin is None:
+                raise UsageError("stdin is closed: name files, or give --data TEXT")
             if name != "-" and not Path(name).exists():
                 raise UsageError(f"there is no file {name}")
+            if name != "-" and Path(name).is_dir():
+                raise UsageError(f"{name} is a folder: name the files in it")
         #: The line that was read last, and whether it was the last of all.
         self.last: Place | None = None
         self.is_read = False
@@ -295,11 +299,14 @@ class _Lines:
         for name in self._files:
             if name == "-" and sys.stdin.isatty():
                 say("reading lines from the terminal; Ctrl-D ends")
-            # A file of its own for stdin: the interpreter closes sys.stdin at its end, while a thread may wait in it.
-            with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-                for number, line in enumerate(file, 1):
-                    if data := line.removesuffix(b"\n").removesuffix(b"\r"):
-                        yield Place(name, number), data
+            try:
+                # A file of its own for stdin: the interpreter closes sys.stdin at its end, while a thread may wait in it.
+                with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+                    for number, line in enumerate(file, 1):
+                        if data := line.removesuffix(b"\n").removesuffix(b"\r"):
+                            yield Place(name, number), data
+            except OSError as error:
+                raise UsageError(f"{'stdin' if name == '-' else name} can't be read: {error.strerror}") from error
 
 
 def _field_of(data: bytes, field: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +25,7 @@ from .checkpoints import IN_MEMORY, add_checkpoints, open_checkpoints
 from .connection import add_connection, connected
 from .settings import add_settings, settings_of
 from .terminal import say
-from .usage import UsageError, positive_seconds, typed
+from .usage import UsageError, named, positive_seconds, typed
 
 if TYPE_CHECKING:
     from ..checkpoints.base import CheckpointStore
@@ -77,11 +79,14 @@ from the environment, as in Lambda.
 exit code: 0 when told to stop, 1 when something went wrong, 2 for what was typed wrong, 130 or 143 when stopped at once."""
 
 
+_REPEAT_SECONDS = 0.3
+
+
 def add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "handler", metavar="MODULE:HANDLER", type=_handler_name, help="where the function is: orders:handler"
     )
-    run.add_argument("--stream", required=True, metavar="NAME", help="the Kinesis stream to read")
+    run.add_argument("--stream", required=True, type=named, metavar="NAME", help="the Kinesis stream to read")
     run.add_argument("--name", help="whose checkpoints these are; by default the processor's name")
     add_checkpoints(run, f"where positions are kept; {IN_MEMORY} forgets them at the end")
     run.add_argument(
@@ -102,7 +107,7 @@ def add_options(run: argparse.ArgumentParser) -> None:
         metavar="ARN",
         help="where failure documents of records that were given up go: an SQS queue, an SNS topic or an S3 bucket",
     )
-    run.add_argument("--retry-queue", metavar="URL", help="an SQS queue that triggers the function too")
+    run.add_argument("--retry-queue", type=named, metavar="URL", help="an SQS queue that triggers the function too")
     form = run.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines on stdout, for programs")
     form.add_argument("--plain", action="store_true", help="plain lines in a terminal too")
@@ -153,6 +158,8 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
             _create_table(checkpoints, options.checkpoints)
         with typed():
             stream = KinesisStream(client, options.stream, consumer_arn=options.consumer)
+            if options.consumer is not None:
+                stream.check_consumer()
         runner = Runner(
             lambda: container,
             stream=stream,
@@ -168,6 +175,8 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         if options.retry_queue:
             sqs = stack.enter_context(connected(options, options.stream, "sqs"))
             retries = QueueRunner(container, options.retry_queue, sqs, function_timeout_in_seconds=LONGEST_TIMEOUT)
+            with typed():
+                retries.check()
             board.queue = retries.counts
             thread = threading.Thread(target=retries.run, name="streamkit retry queue")
             signals.stops.append(retries.stop)
@@ -206,6 +215,8 @@ def _view(options: argparse.Namespace, board: Board, stop: Callable[[], None]) -
     from .view import JsonView, PlainView
 
     if options.json:
+        if sys.stdout is None:
+            raise StreamkitError("the output can't be written: it is closed")
         return JsonView(board, options.stream, stop)
     is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if is_terminal and not options.plain:
@@ -219,12 +230,16 @@ def _view(options: argparse.Namespace, board: Board, stop: Callable[[], None]) -
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first ends the run after what is in hand, the second at once."""
+    """SIGINT and SIGTERM: the first ends the run after what is in hand, the second at once.
+
+    `timeout` and process groups send one signal twice, so what comes within ``_REPEAT_SECONDS`` of the first is no second one.
+    """
 
     def __init__(self) -> None:
         #: What ends the readers; empty until there is something in hand to finish.
         self.stops: list[Callable[[], None]] = []
         self.view: View | None = None
+        self._was_told = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._first)
 
@@ -235,12 +250,19 @@ class _Signals:
     def _first(self, number: int, frame: object) -> None:
         if not self.stops:
             raise SystemExit(128 + number)
+        if self._was_told:
+            return
+        self._was_told = True
+        self.stop()
+        # Waited for here, since only this thread can set handlers, a timer's signal may be the function's own, and a handler
+        # that looks at the clock does not run while C code keeps the interpreter. The shards end in threads of their own.
+        time.sleep(_REPEAT_SECONDS)
         for other in (signal.SIGTERM, signal.SIGINT):
             # The kernel's own way works whatever the function is doing, but never on the first process of a container.
             signal.signal(other, signal.SIG_DFL if os.getpid() != 1 else lambda n, _: os._exit(128 + n))
         if self.view is not None:
+            # Not before: it says that a second one stops at once.
             self.view.stopping()
-        self.stop()
 
 
 def _load(name: str) -> Callable[[Any, Any], Any]:
@@ -261,6 +283,12 @@ def _load(name: str) -> Callable[[Any, Any], Any]:
     function: Any = getattr(module, attribute, None)
     if not callable(function):
         raise UsageError(f"{module_name} has no function {attribute!r}: `{attribute} = lambda_handler(…)`")
+    if isinstance(function, type):
+        raise UsageError(
+            f"{name} is a class: write `handler = lambda_handler({attribute})` in {module_name}, and run {module_name}:handler"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f"{name} is `async def`, which Lambda's Python runtime does not run: make it a plain function")
     return function  # type: ignore[no-any-return]  # Any callable is taken for a handler, as Lambda does.
 
 
@@ -283,4 +311,8 @@ def _handler_name(text: str) -> str:
     module, colon, attribute = text.partition(":")
     if not (module and colon and attribute):
         raise argparse.ArgumentTypeError(f"write it as MODULE:HANDLER, for instance orders:handler; got {text!r}")
+    if module.startswith(".") or "/" in module or module.endswith(".py"):
+        raise argparse.ArgumentTypeError(
+            f"write the module's dotted name without .py, as orders:handler or app.orders:handler; got {text!r}"
+        )
     return text

@@ -18,8 +18,8 @@ from ..kpl import UserRecord, deaggregate
 from ..plural import counted
 from .connection import add_connection, connected
 from .shards import ShardCursor, arrival_of, shards_of
-from .terminal import printable, say, shortened
-from .usage import UsageError, moment
+from .terminal import flush, printable, say, shortened, write
+from .usage import UsageError, moment, named
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -54,7 +54,7 @@ _POSITIONS = ("LATEST", "TRIM_HORIZON")
 
 
 def add_options(tail: argparse.ArgumentParser) -> None:
-    tail.add_argument("stream", metavar="STREAM")
+    tail.add_argument("stream", type=named, metavar="STREAM")
     tail.add_argument(
         "--from",
         dest="start",
@@ -83,13 +83,11 @@ def command(options: argparse.Namespace) -> int:
         for shard_id, records in _pages(client, options):
             for record in records:
                 for one in _opened(record):
-                    sys.stdout.write(
-                        _json_line(shard_id, record, one) if options.json else _line(shard_id, record, one)
-                    )
+                    write(_json_line(shard_id, record, one) if options.json else _line(shard_id, record, one))
                     if left is not None and (left := left - 1) == 0:
-                        sys.stdout.flush()
+                        flush()
                         return 0
-            sys.stdout.flush()
+            flush()
     return 0
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import Any, TextIO
 
-__all__ = ["duration", "printable", "say", "shortened"]
+from ..errors import StreamkitError
+
+__all__ = ["duration", "flush", "not_written", "printable", "say", "shortened", "to_nowhere", "write"]
 
 _FIRST_DIGITS, _LAST_DIGITS = 4, 7
 
@@ -13,6 +18,41 @@ def say(line: str) -> None:
     """One line on stderr, in one piece: shards and queues have threads of their own."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def write(text: str) -> None:
+    """``text`` to stdout as it is; see ``flush`` for what can go wrong."""
+    _written(lambda: sys.stdout.write(text))
+
+
+def flush() -> None:
+    """StreamkitError where stdout can't be written, as on a full disk; BrokenPipeError where nobody reads it any more."""
+    _written(lambda: sys.stdout.flush())
+
+
+def not_written(error: OSError) -> StreamkitError:
+    """What to raise in place of an error of an output."""
+    return StreamkitError(f"the output can't be written: {error.strerror}")
+
+
+def to_nowhere(*outputs: TextIO) -> None:
+    """Drop all that is written from now on, and what is in a buffer: the interpreter will try to write it once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in outputs:
+        os.dup2(nowhere, output.fileno())
+
+
+def _written(call: Callable[[], Any]) -> None:
+    if sys.stdout is None:
+        # As the shell's `>&-` leaves it.
+        raise StreamkitError("the output can't be written: it is closed")
+    try:
+        call()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        to_nowhere(sys.stdout)
+        raise not_written(error) from error
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from ..errors import ConfigurationError
 
-__all__ = ["UsageError", "moment", "positive_seconds", "seconds", "typed"]
+__all__ = ["UsageError", "moment", "named", "positive_seconds", "seconds", "typed"]
 
 
 class UsageError(ConfigurationError):
@@ -23,6 +23,13 @@ def typed() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise UsageError(str(error)) from error
+
+
+def named(text: str) -> str:
+    """What has to have a name: a variable of a script that was not set leaves an empty one."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def seconds(text: str) -> float:

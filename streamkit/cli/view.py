@@ -5,7 +5,6 @@ A view looks at the board from a thread of its own, so that watching costs the r
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ import msgspec
 
 from ..plural import counted
 from .board import RETRY_QUEUE, Board, Row, total
-from .terminal import duration, say
+from .terminal import duration, not_written, say, to_nowhere
 
 __all__ = ["STOPPING", "JsonView", "PlainView", "View"]
 
@@ -33,7 +32,8 @@ _BETWEEN_REPORTS = 5.0
 class View:
     """Use it in a ``with`` block around everything that a run does, loading the function included.
 
-    ``stop`` is called when nobody can be shown anything any more, since the output was closed.
+    ``stop`` is called when nobody can be shown anything any more, since the output was closed or can't be written. The latter,
+    as on a full disk, is a StreamkitError when the block ends.
     """
 
     def __init__(self, board: Board, stream: str, stop: Callable[[], None]) -> None:
@@ -46,6 +46,7 @@ class View:
         self._thread = threading.Thread(target=self._watch, name="streamkit view")
         self._next_report = time.monotonic() + _BETWEEN_REPORTS
         self._reported: list[Row] = []
+        self._failure: OSError | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -57,6 +58,8 @@ class View:
         self._ended.set()
         self._thread.join()
         self._guarded(lambda: self._finish(error))
+        if self._failure is not None and error is None:
+            raise not_written(self._failure)
 
     def announce(self, event: Any) -> None:
         """An invocation is about to begin. Called by the thread that invokes."""
@@ -87,16 +90,19 @@ class View:
             self._reported = rows
 
     def _guarded(self, show: Callable[[], None]) -> None:
-        """An output that was closed must fail neither an invocation nor the run: it ends as it does when told to."""
+        """An output that can't be written must fail no invocation: the run ends as it does when told to."""
         try:
             show()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for output in self._outputs():
-                os.dup2(nowhere, output.fileno())
+            to_nowhere(*self._outputs())
+            self._stop()
+        except OSError as error:
+            self._failure = self._failure or error
+            to_nowhere(self._outputs()[0])
             self._stop()
 
     def _outputs(self) -> list[TextIO]:
+        """What this view writes to, first that which it is for."""
         return [sys.stderr]
 
     def _announce(self, event: Any) -> None:
@@ -159,8 +165,10 @@ class JsonView(View):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, traceback)
-        self._redirected.__exit__(kind, error, traceback)
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            self._redirected.__exit__(kind, error, traceback)
 
     def _outputs(self) -> list[TextIO]:
         return [self._out, sys.stderr]

@@ -61,6 +61,14 @@ class KinesisStream(Stream):
         self._client = client
         self._consumer_arn = consumer_arn
 
+    def check_consumer(self) -> None:
+        """ConfigurationError where the consumer is of a stream of the same name, in another region or account."""
+        if self._consumer_arn is not None and not self._consumer_arn.startswith(f"{self.arn}/consumer/"):
+            raise ConfigurationError(
+                f"{self._consumer_arn} is not a consumer of {self.arn}, the stream {self.name} here: "
+                "check its region and account; `aws kinesis list-stream-consumers` names those there are"
+            )
+
     @cached_property
     def _summary(self) -> dict[str, Any]:
         summary: dict[str, Any] = self._client.describe_stream_summary(StreamName=self.name)["StreamDescriptionSummary"]

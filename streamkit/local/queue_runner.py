@@ -19,6 +19,7 @@ log = logging.getLogger("streamkit")
 
 _SYSTEM_ATTRIBUTES = ["All"]
 _AFTER_AN_ERROR = 1.0
+_MISSING_CODES = ("NonExistentQueue", "QueueDoesNotExist", "InvalidAddress")
 
 
 @dataclass
@@ -81,11 +82,22 @@ class QueueRunner:
         """End ``run`` after the batch in hand. It can be called from another thread, or from a signal's handler."""
         self._stopped.set()
 
+    def check(self) -> None:
+        """Look whether the queue is there. ConfigurationError where it is not; what else the client raises is raised as it is."""
+        try:
+            self._find()
+        except Exception as error:
+            response: dict[str, Any] = getattr(error, "response", None) or {}
+            code = str(response.get("Error", {}).get("Code", ""))
+            if code.endswith(_MISSING_CODES):
+                raise ConfigurationError(
+                    f"the retry queue {self._url} is not there ({code}): check its URL, region and account, or make it"
+                ) from error
+            raise
+
     def poll(self) -> int:
         """Receive once, and invoke the function if that brought messages: how many."""
-        if not self._arn:
-            answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
-            self._arn = answer["Attributes"]["QueueArn"]
+        self._find()
         answer = self._client.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=self._batch_size,
@@ -97,6 +109,12 @@ class QueueRunner:
         if messages:
             self._work(messages)
         return len(messages)
+
+    def _find(self) -> None:
+        """Its ARN, asked for once."""
+        if not self._arn:
+            answer = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
+            self._arn = answer["Attributes"]["QueueArn"]
 
     def _work(self, messages: list[dict[str, Any]]) -> None:
         counts = self.counts

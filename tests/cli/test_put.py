@@ -364,3 +364,38 @@ def test_lines_that_come_slowly_are_put_as_they_come(
             assert putting.wait(60) == 0
         finally:
             putting.kill()
+
+
+@pytest.mark.parametrize("files", [["a-folder"], ["a.txt", "a-folder"]])
+def test_a_folder_is_no_file_and_nothing_is_put(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str, files: list[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "a-folder").mkdir()
+
+    one = ended(tmp_path, "put", stream, *files, "--endpoint-url", moto_endpoint)
+
+    assert (one.returncode, one.stderr) == (2, "streamkit: a-folder is a folder: name the files in it\n")
+    assert data(kinesis, stream) == []
+
+
+def test_a_file_that_cannot_be_read_is_named(stream: str, tmp_path: Path, moto_endpoint: str) -> None:
+    # Nothing is at its start, whoever reads it.
+    one = ended(tmp_path, "put", stream, "/proc/self/mem", "--endpoint-url", moto_endpoint)
+
+    assert (one.returncode, one.stderr) == (2, "streamkit: /proc/self/mem can't be read: Input/output error\n")
+
+
+def test_a_closed_stdin_is_no_file(stream: str, tmp_path: Path, moto_endpoint: str) -> None:
+    closed = " ".join(command("put", stream, "--endpoint-url", moto_endpoint)) + " <&-"
+
+    one = subprocess.run(closed, shell=True, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+
+    assert (one.returncode, one.stderr) == (2, "streamkit: stdin is closed: name files, or give --data TEXT\n")
+
+
+@pytest.mark.parametrize("name", ["put", "tail", "lag"])
+def test_a_stream_without_a_name_is_typed_wrong(name: str, tmp_path: Path) -> None:
+    more = ["--name", "orders"] if name == "lag" else []
+
+    assert error_of(tmp_path, name, "", *more) == (2, f"streamkit {name}: error: argument STREAM: it is empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from streamkit import cli
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.envelope import open_envelope
 
-from .process import ended, error_of, put, running
+from .process import ENVIRONMENT, command, ended, error_of, put, running
 
 # What was processed goes into a file, a line for each record; "bad" ones fail, as often as they come.
 PROGRAM = """
@@ -147,9 +148,27 @@ def test_a_stream_that_is_not_there_is_named(folder: Path, moto_endpoint: str) -
     [
         ("nothing:handler", "streamkit: there is no module nothing here or among what is installed"),
         ("orders:function", "streamkit: orders has no function 'function': `function = lambda_handler(…)`"),
+        (
+            "orders:Orders",
+            "streamkit: orders:Orders is a class: write `handler = lambda_handler(Orders)` in orders, and run orders:handler",
+        ),
+        (
+            "other:handler",
+            "streamkit: other:handler is `async def`, which Lambda's Python runtime does not run: make it a plain function",
+        ),
+        *(
+            (
+                f"{module}:handler",
+                "streamkit run: error: argument MODULE:HANDLER: write the module's dotted name without .py, as orders:handler or "
+                f"app.orders:handler; got '{module}:handler'",
+            )
+            for module in ("./orders", "orders.py", "app/orders")
+        ),
     ],
 )
-def test_a_handler_that_is_not_there_is_named(folder: Path, handler: str, error: str) -> None:
+def test_a_handler_that_is_none_is_named(folder: Path, handler: str, error: str) -> None:
+    (folder / "other.py").write_text("async def handler(event, context):\n    return None\n")
+
     assert error_of(folder, "run", handler, "--stream", "orders") == (2, error)
 
 
@@ -302,6 +321,28 @@ def test_a_closed_output_ends_a_run_and_fails_no_invocation(
     assert "failed" not in log
 
 
+@pytest.mark.parametrize(
+    ("redirected", "reason"), [("> /dev/full", "No space left on device"), (">&-", "it is closed")]
+)
+def test_an_output_that_cannot_be_written_ends_a_run_with_one_line(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str, redirected: str, reason: str
+) -> None:
+    put(kinesis, stream, *map(str, range(10)))
+    arguments = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--json"]
+
+    one = subprocess.run(
+        " ".join(command("run", *arguments)) + f" {redirected}",
+        shell=True,
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (one.returncode, one.stderr) == (1, f"streamkit: the output can't be written: {reason}\n")
+
+
 # Its first record takes until the file `go` is there.
 SLOW = (
     PROGRAM
@@ -341,6 +382,27 @@ def test_a_second_signal_stops_at_once(
         assert process.wait(60) == -number
 
     assert not (folder / "done").exists()
+
+
+def test_a_signal_that_is_sent_twice_in_a_moment_is_one(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    (folder / "orders.py").write_text(SLOW)
+    put(kinesis, stream, "1")
+
+    with running(folder, "orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint) as process:
+        begun(folder)
+        for _ in range(10):
+            # As `timeout` does, to its child and then to the group.
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.005)
+        assert process.stderr is not None
+        assert "stopping after the batch in hand; again to stop at once\n" in iter(process.stderr.readline, "")
+        (folder / "go").touch()
+        assert process.wait(60) == 0
+
+    assert (folder / "done").read_text() == "1 x\n"
 
 
 def test_the_batch_in_hand_is_finished_and_checkpointed_upon_the_first_signal(

@@ -99,6 +99,13 @@ def test_a_filter_that_lambda_would_not_take_is_named(folder: Path, moto_endpoin
             ["--lease-seconds", "nan"],
             "streamkit run: error: argument --lease-seconds: 'nan' is no time in seconds, such as 60 or 0.5",
         ),
+        (["--stream", ""], "streamkit run: error: argument --stream: it is empty"),
+        (["--retry-queue", ""], "streamkit run: error: argument --retry-queue: it is empty"),
+        (["--checkpoints", ""], "streamkit run: error: argument --checkpoints: it is empty"),
+        (
+            ["--checkpoints", "dynamodb:"],
+            "streamkit run: error: argument --checkpoints: dynamodb: names no table: write it as dynamodb:TABLE",
+        ),
     ],
 )
 def test_a_setting_that_is_typed_wrong_is_named_as_it_was_typed(arguments: list[str], error: str, folder: Path) -> None:
@@ -113,6 +120,38 @@ def test_a_consumer_of_another_stream_is_typed_wrong(folder: Path) -> None:
 
     assert code == 2
     assert line.startswith("streamkit: 'arn:x' is not the ARN of a consumer of the stream s")
+
+
+@pytest.mark.parametrize("place", ["eu-west-1:123456789012", "us-east-1:210987654321"])
+def test_a_consumer_of_a_stream_of_that_name_elsewhere_is_typed_wrong(
+    stream: str, folder: Path, moto_endpoint: str, place: str
+) -> None:
+    arn = f"arn:aws:kinesis:{place}:stream/{stream}/consumer/mine:1"
+
+    code, line = error_of(
+        folder, "run", "orders:handler", "--stream", stream, "--consumer", arn, "--endpoint-url", moto_endpoint
+    )
+
+    assert code == 2
+    assert line.startswith(
+        f"streamkit: {arn} is not a consumer of arn:aws:kinesis:us-east-1:123456789012:stream/{stream}, "
+    )
+
+
+def test_a_retry_queue_that_is_not_there_is_named_at_the_start(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    put(kinesis, stream, "good")
+    queue = f"{moto_endpoint}/123456789012/gone"
+
+    code, line = error_of(
+        folder, "run", "orders:handler", "--stream", stream, "--retry-queue", queue, "--endpoint-url", moto_endpoint
+    )
+
+    assert code == 2
+    assert line.startswith(f"streamkit: the retry queue {queue} is not there (")
+    assert line.endswith("check its URL, region and account, or make it")
+    assert done(folder) == []
 
 
 def options_of(*arguments: str) -> Settings:

@@ -230,3 +230,17 @@ def test_what_is_wrong_is_named(
 
     assert ended_with == code
     assert error in line
+
+
+@pytest.mark.parametrize(
+    ("redirected", "reason"), [("> /dev/full", "No space left on device"), (">&-", "it is closed")]
+)
+def test_an_output_that_cannot_be_written_is_one_line(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str, redirected: str, reason: str
+) -> None:
+    put(kinesis, stream, "one")
+    line = " ".join(command("tail", stream, "--no-follow", "--endpoint-url", moto_endpoint)) + f" {redirected}"
+
+    one = subprocess.run(line, shell=True, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+
+    assert (one.returncode, one.stderr) == (1, f"streamkit: the output can't be written: {reason}\n")
