@@ -77,7 +77,7 @@ def decode_entry(data: bytes) -> Entry:
         raise ValueError("it is damaged")
     positions: set[Position] = set()
     numbers = _Reader(body)
-    number = 0
+    number = claimed = 0
     while not numbers.is_at_end():
         number += numbers.next()
         runs = numbers.next()
@@ -88,7 +88,8 @@ def decode_entry(data: bytes) -> Entry:
             first = sub + numbers.next()
             sub = first + numbers.next()
             # Deflate's checksum lets no damage through, but whoever can write to the table can claim any number.
-            if len(positions) + sub - first >= MOST_POSITIONS:
+            claimed += sub - first + 1
+            if claimed > MOST_POSITIONS:
                 raise ValueError("it claims more positions than are ever written")
             positions.update((number, each) for each in range(first, sub + 1))
     return Entry(frozenset(positions), bool(data[1] & _ALONE))

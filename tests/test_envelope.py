@@ -19,7 +19,7 @@ NOW = 1_700_000_000.0
 
 envelopes = st.builds(
     Envelope,
-    event_id=st.text(),
+    event_id=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=1024),
     source=st.sampled_from(["kinesis", "sqs", "sns"]),
     processor=st.text(),
     data=st.none() | st.binary(),
