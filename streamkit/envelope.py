@@ -41,7 +41,7 @@ MARK = "streamkit_envelope"
 VERSION = 1
 _MOST_FAILURES = 10
 
-# What a queue holds, anyone can have sent who may send to it. An event id goes into logs and write ids: one line, and not a long one.
+# Whoever may send to a queue can write anything into it. An event id goes into logs and write ids: one line, and not a long one.
 _EventId = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,1024}\Z")]
 # A count from below zero, or a time that never comes, would go round in the retry queue for ever.
 _Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -26,7 +26,7 @@ Position = tuple[int, int]
 
 #: Before it is deflated: 10,000 plain records with Kinesis's own distances, of about 12 bytes each.
 MOST_BYTES = 131_072
-#: More than an event of Lambda's has room for, at 6 bytes a user record. Five bytes can claim any number, so this is counted first.
+#: More than an event of Lambda's has room for, at 6 bytes a user record. A few bytes can claim any number, so it is limited too.
 MOST_POSITIONS = 1_000_000
 # A sequence number has 128 digits at most.
 _MOST_BITS = 512
