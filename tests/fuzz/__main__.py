@@ -47,8 +47,8 @@ def _is_sound(name: str, seconds: int, folder: Path) -> bool:
         "-print_final_stats=1",
     ]
     command = [sys.executable, "-m", "tests.fuzz.inside", name, *arguments]
-    process = subprocess.run(command, cwd=_ROOT, stderr=subprocess.PIPE, stdout=subprocess.STDOUT, check=False)
-    said = process.stderr.decode("utf-8", "replace")
+    process = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    said = process.stdout.decode("utf-8", "replace")
     runs = re.findall(r"stat::number_of_executed_units: +(\d+)", said)
     coverage = re.findall(r" cov: (\d+) ft: (\d+) corp: (\d+)", said)
     covered, features, kept = coverage[-1] if coverage else ("?", "?", "?")
