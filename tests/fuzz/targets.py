@@ -169,7 +169,7 @@ def _message_events(body: str) -> list[dict[str, Any]]:
 
 def fuzz_envelope(content: bytes) -> None:
     """A message's body; without a mark in it, one is put before it, so that it is read as an envelope."""
-    body = content.decode("utf-8", "surrogatepass" if b"\xed" in content else "replace")
+    body = content.decode("utf-8", "surrogateescape")
     if MARK not in body:
         body = f'{{"{MARK}":1,{body}'
     try:
