@@ -45,7 +45,8 @@ _MOST_FAILURES = 10
 _EventId = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,1024}\Z")]
 # A count from below zero, or a time that never comes, would go round in the retry queue for ever.
 _Count = Annotated[int, msgspec.Meta(ge=0)]
-_Time = Annotated[float, msgspec.Meta(lt=253_402_300_800)]  # The year 10,000, where Python's own times end.
+_LATEST = 253_402_300_799  # The end of the year 9999, and of Python's own times.
+_Time = Annotated[float, msgspec.Meta(le=_LATEST)]
 
 
 class UnknownVersion(Exception):
@@ -127,7 +128,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         """The envelope that waits ``seconds``, and the delay to send it with: at most ``longest``, the queue's limit."""
         if seconds <= longest:
             return msgspec.structs.replace(self, not_before=None), seconds
-        return msgspec.structs.replace(self, not_before=time.time() + seconds), longest
+        return msgspec.structs.replace(self, not_before=min(time.time() + seconds, _LATEST)), longest
 
     def early_by(self) -> float:
         """Seconds until it may run; 0 when it may."""
