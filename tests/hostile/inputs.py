@@ -99,6 +99,15 @@ AGGREGATES: dict[str, tuple[Callable[[int], bytes], str, int]] = {
     ),
 }
 
+#: Nothing is wrong with these, but that there are so many: each of their records reaches ``process``.
+SOUND: dict[str, Callable[[int], bytes]] = {
+    "records without data": lambda size: filled(KEY, b"\x1a\x04\x08\x00\x1a\x00", size),
+    "records before their table": lambda size: filled(b"", b"\x1a\x04\x08\x00\x1a\x00", size, KEY),
+    "records with a tag": lambda size: filled(KEY, b"\x1a\x08\x08\x00\x1a\x00\x22\x02\x0a\x00", size),
+    "keys of one letter": lambda size: filled(b"", field(1, "ы".encode()), size),
+}
+MESSAGES = {name: make for name, (make, _, _) in AGGREGATES.items()} | SOUND
+
 
 def _aggregate(name: str, size: int) -> Hostile:
     message, reason, letters = AGGREGATES[name]

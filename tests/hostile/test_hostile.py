@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from streamkit.kpl import deaggregate
 from streamkit.pattern import Pattern
 from streamkit.testing import kinesis_event
 
-from .inputs import AGGREGATES, BODIES, KINESIS, Hostile, enveloped
+from .inputs import BODIES, KINESIS, MESSAGES, Hostile, enveloped
 
 ROOT = Path(__file__).resolve().parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's address space")
@@ -64,9 +65,9 @@ def test_a_hostile_message_is_dead_lettered_alone(name: str) -> None:
     check(name, BODIES[name], ["sqs", "sns"], r"(?:m-1|orders/shardId-000000000000:7:0)")
 
 
-@pytest.mark.parametrize("name", AGGREGATES)
+@pytest.mark.parametrize("name", MESSAGES)
 def test_opening_an_aggregate_takes_at_most_64_bytes_of_memory_for_each_of_its_own(name: str) -> None:
-    event = kinesis_event([enveloped(AGGREGATES[name][0](128 << 10))])
+    event = kinesis_event([enveloped(MESSAGES[name](128 << 10))])
     decode(kinesis_event([enveloped(b"\x0a\x00")]))  # What is imported and cached once.
 
     tracemalloc.start()
@@ -104,9 +105,9 @@ def opened(data: bytes) -> None:
         return
 
 
-@pytest.mark.parametrize("name", AGGREGATES)
+@pytest.mark.parametrize("name", MESSAGES)
 def test_opening_an_aggregate_of_twice_the_size_is_at_most_twice_the_work(name: str) -> None:
-    make = AGGREGATES[name][0]
+    make = MESSAGES[name]
     once, twice = (enveloped(make(size)) for size in (8 << 10, 16 << 10))
 
     assert steps(lambda: opened(twice)) <= 2.1 * steps(lambda: opened(once)) + 100
@@ -131,3 +132,24 @@ def test_matching_an_event_of_twice_the_size_is_at_most_twice_the_work(rules: di
         return {"a": inner}
 
     assert steps(lambda: pattern.matches(nested(60))) <= 2.1 * steps(lambda: pattern.matches(nested(30))) + 100
+
+
+def test_the_recipe_for_compressed_data_inflates_no_more_than_it_says() -> None:
+    page = (ROOT / "docs" / "hostile-input.md").read_text()
+    recipe: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], recipe)  # noqa: S102  # The code of our own page.
+    inflated, most = recipe["inflated"], recipe["MOST_BYTES"]
+    sound, bomb = gzip.compress(b'{"id": 1}'), gzip.compress(bytes(128 << 20))
+    good, *bad = decode(kinesis_event([sound, bomb, sound[:-1], sound + b"x", b"plain", b""])).records
+
+    assert good.decode(inflated) == b'{"id": 1}'
+    tracemalloc.start()
+    try:
+        for record in bad:
+            with pytest.raises(DecodeError) as caught:
+                record.decode(inflated)
+            assert caught.value.event_id == record.event_id
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * most
