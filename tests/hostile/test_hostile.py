@@ -9,18 +9,18 @@ import re
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from streamkit import DecodeError
+from streamkit import DecodeError, Divert, Record, RecordProcessor, lambda_handler
 from streamkit.event import decode
 from streamkit.kpl import deaggregate
 from streamkit.pattern import Pattern
-from streamkit.testing import kinesis_event
+from streamkit.testing import MemoryQueue, kinesis_event
 
 from .inputs import BODIES, KINESIS, MESSAGES, Hostile, enveloped
 
@@ -132,6 +132,29 @@ def test_matching_an_event_of_twice_the_size_is_at_most_twice_the_work(rules: di
         return {"a": inner}
 
     assert steps(lambda: pattern.matches(nested(60))) <= 2.1 * steps(lambda: pattern.matches(nested(30))) + 100
+
+
+class Preparing(RecordProcessor):
+    """Decodes all of a batch before its first record, as for a look-up of them all."""
+
+    name = "preparing"
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        for record in records:
+            record.json()
+
+
+def test_a_batch_of_twice_as_many_records_that_prepare_cannot_decode_is_at_most_twice_the_work() -> None:
+    def run(count: int) -> int:
+        processor = Preparing()
+        dead_letters = MemoryQueue()
+        processor.on_failure = Divert(MemoryQueue(), dead_letters=dead_letters)
+        event = kinesis_event([b"x"] * count)
+        taken = steps(lambda: lambda_handler(processor)(event, None))
+        assert len(dead_letters) == count
+        return taken
+
+    assert run(200) <= 2.2 * run(100)
 
 
 def test_the_recipe_for_compressed_data_inflates_no_more_than_it_says() -> None:
