@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate mutants lint types check bench clean
+.PHONY: help setup run test localstack-test simulate fuzz mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ localstack-test: setup  ## install and start LocalStack, run the flows of Kinesi
 
 simulate: setup  ## seeded schedules of failures: N=100000 of them (going on where it was interrupted), or SEED=7 replayed
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(N),10000))
+
+$(VENV)/.fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group fuzz || { echo "make fuzz needs atheris, which has wheels for CPython on Linux only; make test replays the corpus without it"; exit 1; }
+	@touch $@
+
+fuzz: setup $(VENV)/.fuzz  ## coverage-guided fuzzing of all decoders: SECONDS=30 for each, or TARGET=aggregate alone
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(TARGET),--target $(TARGET))
 
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants

@@ -16,6 +16,9 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
     not_before                       seconds since the epoch before which it must not run, or null
     correlation                      ids to follow the event by: text to text
 
+An event id has 1 to 1,024 characters and no control characters, attempts are 0 or more, and not_before lies before the year
+10,000: any other envelope is at fault, and goes to the dead letters.
+
 A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
 it is. Fields may be added to version 1; a reader ignores those it does not know.
 """
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -37,6 +40,13 @@ __all__ = ["MARK", "VERSION", "Early", "Envelope", "Failure", "UnknownVersion", 
 MARK = "streamkit_envelope"
 VERSION = 1
 _MOST_FAILURES = 10
+
+# Whoever may send to a queue can write anything into it. An event id goes into logs and write ids: one line, and not a long one.
+_EventId = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,1024}\Z")]
+# A count from below zero, or a time that never comes, would go round in the retry queue for ever.
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_LATEST = 253_402_300_799  # The end of the year 9999, and of Python's own times.
+_Time = Annotated[float, msgspec.Meta(le=_LATEST)]
 
 
 class UnknownVersion(Exception):
@@ -60,7 +70,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """See the module's docstring for each field."""
 
     streamkit_envelope: int = VERSION
-    event_id: str
+    event_id: _EventId
     source: Source
     processor: str
     data: bytes | None
@@ -72,9 +82,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     shard_id: str | None = None
     stream_arn: str | None = None
     approximate_arrival_timestamp: float | None = None
-    attempts: int = 0
+    attempts: _Count = 0
     failures: tuple[Failure, ...] = ()
-    not_before: float | None = None
+    not_before: _Time | None = None
     correlation: dict[str, str] = {}
 
     @classmethod
@@ -118,7 +128,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         """The envelope that waits ``seconds``, and the delay to send it with: at most ``longest``, the queue's limit."""
         if seconds <= longest:
             return msgspec.structs.replace(self, not_before=None), seconds
-        return msgspec.structs.replace(self, not_before=time.time() + seconds), longest
+        return msgspec.structs.replace(self, not_before=min(time.time() + seconds, _LATEST)), longest
 
     def early_by(self) -> float:
         """Seconds until it may run; 0 when it may."""
@@ -149,7 +159,9 @@ def open_envelope(body: str) -> Envelope | None:
         return None
     try:
         version: Any = msgspec.json.decode(_read_mark(body)[MARK])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, KeyError):
+    except RecursionError:
+        raise DecodeError("the message is nested too deep to see whether it is an envelope") from None
+    except (msgspec.MsgspecError, UnicodeError, KeyError):
         return None  # JSON of somebody's own, or none, that happens to hold the word.
     if version != VERSION or isinstance(version, bool):
         raise UnknownVersion(f"envelope version {str(version)[:20]}; this streamkit reads version {VERSION}: update it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import GeneratorType
@@ -79,20 +80,33 @@ class Execution:
         """Call ``prepare`` with what is to run; its failure becomes the outcome of the records that it concerns."""
         if type(self._processor).prepare is RecordProcessor.prepare:
             return
-        records, outcomes = self._batch.records, self._batch.outcomes
-        while ready := [index for index, outcome in enumerate(outcomes) if outcome is NOT_STARTED]:
+        outcomes = self._batch.outcomes
+        ready = [index for index, outcome in enumerate(outcomes) if outcome is NOT_STARTED]
+        records = [self._batch.records[index] for index in ready]
+        # Of all that are ready, made once: every record of a large batch can be the one that fails.
+        by_event_id: dict[str | None, list[int]] = {}
+        while ready:
             failure: Exception
             try:
-                self._processor.prepare([records[index] for index in ready])
+                self._processor.prepare(records.copy())
                 return
             except DecodeError as error:
                 failure = error
-                concerned = [index for index in ready if records[index].event_id == error.event_id]
+                if not by_event_id:
+                    for index, record in zip(ready, records, strict=True):
+                        by_event_id.setdefault(record.event_id, []).append(index)
+                concerned = by_event_id.pop(error.event_id, [])
             except Exception as error:  # noqa: BLE001  # It belongs to no record, so no record may pay for it.
                 failure = error
                 concerned = []
-            for index in concerned or ready:
-                outcomes[index] = Failed(failure) if concerned else Unavailable(failure)
+            if not concerned:
+                for index in ready:
+                    outcomes[index] = Unavailable(failure)
+                return
+            for index in concerned:
+                outcomes[index] = Failed(failure)
+                place = bisect_left(ready, index)
+                del ready[place], records[place]
 
     def _one_at_a_time(self, made: list[Write]) -> None:
         outcomes, process = self._batch.outcomes, self._process

@@ -40,6 +40,10 @@ BASE64_PREFIX = "84maw"
 _DIGEST_SIZE = 16
 _MAX_PARTITION_KEY = 256
 _MAX_HASH_KEY = 2**128 - 1
+_MAX_HASH_KEY_DIGITS = len(str(_MAX_HASH_KEY))
+# Two bytes make a damaged user record, and each becomes a dead letter of its own: a record that is nothing but these must cost
+# little more than one that is damaged whole.
+_MOST_DAMAGED = 100
 
 # Headers of fields as they stand on the wire: the field's number, and in the low three bits how its value is written.
 _VARINT, _EIGHT_BYTES, _SIZED, _GROUP, _GROUP_END, _FOUR_BYTES = range(6)
@@ -125,8 +129,10 @@ def deaggregate(data: bytes, *, lenient: bool = False) -> list[UserRecord] | Non
       * too short, no message, a wrong checksum, or a message that is not protobuf: ``DecodeError`` for the whole, since
         what its records are can't be known;
       * a record without its partition key index or data, with an index outside its table, with a key or tag that is not
-        UTF-8, or a tag without its key: that record, at its place and with its number, carries an ``error``. Its
-        neighbours are unharmed.
+        UTF-8, with a key longer than Kinesis takes (256 characters, 39 digits), or a tag without its key: that record, at
+        its place and with its number, carries an ``error``. Its neighbours are unharmed;
+      * more than 100 such records: ``DecodeError`` for the whole. Two bytes make one, and a megabyte of them would fill the
+        memory, and the dead letters.
 
     ``lenient`` raises nothing: as for KCL's ``AggregatorUtil``, everything above that is an error for the whole means
     plain data instead, and so does a required field that is missing anywhere (KCL's parser then refuses the message).
@@ -134,7 +140,8 @@ def deaggregate(data: bytes, *, lenient: bool = False) -> list[UserRecord] | Non
 
     A message without records, its tables alone, is an empty list: there is no record to lose. Unknown fields are passed
     over, fields come in any order, and of a scalar that occurs twice the last counts, as protobuf has it. There is no
-    limit on sizes or counts; a varint has at most ten bytes. No error's message holds a byte of keys or data.
+    limit on sizes, nor on how many sound records there are; a varint has at most ten bytes. What is opened takes at most 64
+    bytes of memory for each byte of ``data``. No error's message holds a byte of keys or data.
     """
     if not data.startswith(MAGIC):
         return None
@@ -187,7 +194,7 @@ def _user_records(data: bytes, end: int, *, required_missing_is_fatal: bool) -> 
     append = records.append
     user_record = UserRecord
     unresolved = UserRecord(b"", None)
-    number = 0
+    number = incomplete = 0
     position = len(MAGIC)
     while position < end:
         header = data[position]
@@ -211,8 +218,11 @@ def _user_records(data: bytes, end: int, *, required_missing_is_fatal: bool) -> 
         if stop > end:
             raise _malformed("a field runs past the end of the message", start)
         if header != _RECORD:
-            keys = partition_keys if header == _PARTITION_KEY_TABLE else hash_keys
-            keys.append(_text(data[start:stop]))
+            # One key serves any number of records, each of which carries it whole into an envelope.
+            if header == _PARTITION_KEY_TABLE:
+                partition_keys.append(_key(data[start:stop], _MAX_PARTITION_KEY))
+            else:
+                hash_keys.append(_key(data[start:stop], _MAX_HASH_KEY_DIGITS))
             position = stop
             continue
 
@@ -250,13 +260,21 @@ def _user_records(data: bytes, end: int, *, required_missing_is_fatal: bool) -> 
                         append(user_record(content, partition_key, hash_key, (), number))
                         number += 1
                         continue
-        waiting[number] = _fields(data, start, stop)
+        fields = waiting[number] = _fields(data, start, stop)
+        if fields.data is None or fields.partition_key_index == _ABSENT:
+            incomplete += 1
+            if incomplete > _MOST_DAMAGED:
+                raise _too_damaged()
         append(unresolved)
         number += 1
         position = stop
 
+    damaged = 0
     for number, fields in waiting.items():
-        records[number] = _resolved(fields, number, partition_keys, hash_keys, required_missing_is_fatal)
+        record = records[number] = _resolved(fields, number, partition_keys, hash_keys, required_missing_is_fatal)
+        damaged += record.error is not None
+        if damaged > _MOST_DAMAGED:
+            raise _too_damaged()
     return records
 
 
@@ -297,46 +315,53 @@ def _resolved(
     required_missing_is_fatal: bool,
 ) -> UserRecord:
     """The user record, with its keys looked up and everything that is wrong with it in its ``error``."""
-    missing: list[str] = []
-    wrong: list[str] = []
+    # As keys of a dict: what is wrong with each of a million tags is said once.
+    missing: dict[str, None] = {}
+    wrong: dict[str, None] = {}
     partition_key = hash_key = None
     if fields.partition_key_index == _ABSENT:
-        missing.append("no partition key index")
+        missing["no partition key index"] = None
     else:
         partition_key = _looked_up("partition key", fields.partition_key_index, partition_keys, wrong)
     if fields.hash_key_index is not None:
         hash_key = _looked_up("explicit hash key", fields.hash_key_index, hash_keys, wrong)
     if fields.data is None:
-        missing.append("no data")
+        missing["no data"] = None
     tags: list[tuple[str, str | None]] = []
     for raw_key, raw_value in fields.tags:
         key = None if raw_key is None else _text(raw_key)
         value = None if raw_value is None else _text(raw_value)
         if raw_key is None:
-            missing.append("a tag without a key")
+            missing["a tag without a key"] = None
         elif key is None or (value is None and raw_value is not None):
-            wrong.append("a tag that is not UTF-8")
+            wrong["a tag that is not UTF-8"] = None
         else:
             tags.append((key, value))
     error = None
     if missing or wrong:
-        error = DecodeError(f"damaged user record {number} of a KPL aggregate: {', '.join(missing + wrong)}")
+        error = DecodeError(f"damaged user record {number} of a KPL aggregate: {', '.join((*missing, *wrong))}")
         if missing and required_missing_is_fatal:
             raise error
     return UserRecord(fields.data or b"", partition_key, hash_key, tuple(tags), number, error)
 
 
-def _looked_up(noun: str, index: int, table: list[str | None], wrong: list[str]) -> str | None:
+def _looked_up(noun: str, index: int, table: list[str | None], wrong: dict[str, None]) -> str | None:
     if index >= len(table):
-        wrong.append(f"{noun} index {index} is outside its table of {len(table)}")
+        wrong[f"{noun} index {index} is outside its table of {len(table)}"] = None
         return None
     if table[index] is None:
-        wrong.append(f"{noun} {index} is not UTF-8")
+        wrong[f"{noun} {index} is not UTF-8, or longer than Kinesis takes"] = None
     return table[index]
 
 
+def _key(content: bytes, most_characters: int) -> str | None:
+    """None where it is not UTF-8, or longer: an error only of the records that refer to it."""
+    key = _text(content)
+    return key if key is not None and len(key) <= most_characters else None
+
+
 def _text(content: bytes) -> str | None:
-    """None where it is not UTF-8: an error only of the records that refer to it."""
+    """None where it is not UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -393,6 +418,10 @@ def _field_end(data: bytes, header: int, position: int, stop: int) -> int:
         if not open_groups:
             return position
         header, position = _header(data, position, stop)
+
+
+def _too_damaged() -> DecodeError:
+    return DecodeError(f"damaged KPL aggregate: more than {_MOST_DAMAGED} of its user records are damaged")
 
 
 def _malformed(what: str, position: int) -> DecodeError:

@@ -26,6 +26,10 @@ Position = tuple[int, int]
 
 #: Before it is deflated: 10,000 plain records with Kinesis's own distances, of about 12 bytes each.
 MOST_BYTES = 131_072
+#: More than an event of Lambda's has room for, at 6 bytes a user record. A few bytes can claim any number, so it is limited too.
+MOST_POSITIONS = 1_000_000
+# A sequence number has 128 digits at most.
+_MOST_BITS = 512
 _VERSION = 1
 _ALONE = 1
 
@@ -38,12 +42,12 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def encode_entry(positions: Iterable[Position], *, alone: bool = False, most_bytes: int = MOST_BYTES) -> bytes:
-    """The entry's bytes. What would be over ``most_bytes`` is left out, the highest positions first."""
+    """The entry's bytes. What would be over ``most_bytes``, or over 1,000,000 positions, is left out, the highest first."""
     import zlib  # Only a batch that failed pays for it.
 
     body = bytearray()
     previous = 0
-    for number, group in groupby(sorted(set(positions)), key=lambda position: position[0]):
+    for number, group in groupby(sorted(set(positions))[:MOST_POSITIONS], key=lambda position: position[0]):
         runs = _runs([sub for _, sub in group])
         written = _record(number - previous, runs)
         # An aggregate can have more runs than there is room for: then it keeps its first.
@@ -73,7 +77,7 @@ def decode_entry(data: bytes) -> Entry:
         raise ValueError("it is damaged")
     positions: set[Position] = set()
     numbers = _Reader(body)
-    number = 0
+    number = claimed = 0
     while not numbers.is_at_end():
         number += numbers.next()
         runs = numbers.next()
@@ -83,7 +87,10 @@ def decode_entry(data: bytes) -> Entry:
         for _ in range(runs):
             first = sub + numbers.next()
             sub = first + numbers.next()
-            # One run of a few damaged bytes could claim more than there is memory for. Deflate's checksum lets none through.
+            # Deflate's checksum lets no damage through, but whoever can write to the table can claim any number.
+            claimed += sub - first + 1
+            if claimed > MOST_POSITIONS:
+                raise ValueError("it claims more positions than are ever written")
             positions.update((number, each) for each in range(first, sub + 1))
     return Entry(frozenset(positions), bool(data[1] & _ALONE))
 
@@ -137,4 +144,6 @@ class _Reader:
             if byte <= 0x7F:
                 return number
             shift += 7
+            if shift > _MOST_BITS:
+                break
         raise ValueError("it is damaged")

@@ -65,7 +65,7 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         return None
 
     def json(self) -> Any:
-        """The data as JSON, parsed once. Integers are exact at any size; NaN and Infinity are refused.
+        """The data as JSON, parsed once. Integers are exact, up to Python's own 4,300 digits; NaN and Infinity are refused.
 
         Raises DecodeError, without the payload in it, when the data is not UTF-8 JSON.
         """

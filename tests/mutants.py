@@ -27,6 +27,7 @@ LEASES = "tests/local/test_leases.py"
 STORES = "tests/contracts/test_checkpoints.py"
 PATTERN = "tests/test_pattern.py"
 DESTINATIONS = "tests/local/test_destinations.py"
+HOSTILE = "tests/hostile/test_hostile.py"
 
 
 class Mutant(NamedTuple):
@@ -758,6 +759,102 @@ MUTANTS = [
         "name = uuid.uuid4()",
         DESTINATIONS,
         "holds_a_document_once",
+    ),
+    Mutant(
+        "collect all empty records of an aggregate before calling it damaged",
+        "kpl.py",
+        "if incomplete > _MOST_DAMAGED:",
+        "if False:",
+        HOSTILE,
+        "64_bytes_of_memory",
+    ),
+    Mutant(
+        "make a dead letter of each of a million damaged records",
+        "kpl.py",
+        "if damaged > _MOST_DAMAGED:",
+        "if False:",
+        "tests/test_kpl.py",
+        "more_than_a_hundred",
+    ),
+    Mutant(
+        "put a key of any length into each envelope",
+        "kpl.py",
+        "return key if key is not None and len(key) <= most_characters else None",
+        "return key",
+        "tests/test_kpl.py",
+        "longer_than_kinesis_takes",
+    ),
+    Mutant(
+        "say of each of a million tags what is wrong with it",
+        "kpl.py",
+        'missing["a tag without a key"] = None',
+        'missing[f"a tag without a key, after {len(missing)}"] = None',
+        "tests/test_kpl.py",
+        "said_once",
+    ),
+    Mutant(
+        "let deep JSON out of a record as a RecursionError",
+        "record.py",
+        "except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:",
+        "except (msgspec.MsgspecError, UnicodeDecodeError) as error:",
+        HOSTILE,
+        "of_a_stream and lists",
+    ),
+    Mutant(
+        "take an envelope that is too deep for a record of its own",
+        "envelope.py",
+        'raise DecodeError("the message is nested too deep to see whether it is an envelope") from None',
+        "return None",
+        "tests/test_envelope.py",
+        "too_deep",
+    ),
+    Mutant(
+        "read an envelope that will never have had its attempts",
+        "envelope.py",
+        "msgspec.Meta(ge=0)",
+        "msgspec.Meta()",
+        "tests/test_envelope.py",
+        "fault_in_version_1",
+    ),
+    Mutant(
+        "read an envelope whose time never comes",
+        "envelope.py",
+        "msgspec.Meta(le=_LATEST)",
+        "msgspec.Meta()",
+        "tests/test_envelope.py",
+        "fault_in_version_1",
+    ),
+    Mutant(
+        "let an envelope write lines of its own into the log",
+        "envelope.py",
+        r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,1024}",
+        r"[^\x00]{1,1024}",
+        "tests/test_envelope.py",
+        "fault_in_version_1",
+    ),
+    Mutant(
+        "count what a progress entry adds and not what it claims",
+        "positions.py",
+        "claimed += sub - first + 1",
+        "claimed = sub - first + 1",
+        "tests/test_positions.py",
+        "claims_more",
+    ),
+    Mutant(
+        "hold a line of any length",
+        "cli/put.py",
+        "while line := file.readline(_LONGEST_LINE):",
+        "while line := file.readline():",
+        "tests/cli/test_put.py",
+        "longer_than_any_record",
+    ),
+    Mutant(
+        "read ahead by lines, however long",
+        "cli/put.py",
+        "return (len(item.data) if isinstance(item, _Line) else 0) + _WINDOW_BYTES // _WINDOW_RECORDS",
+        "return _WINDOW_BYTES // _WINDOW_RECORDS",
+        "tests/cli/test_put.py",
+        "read_ahead_by_their_bytes",
     ),
 ]
 

@@ -28,6 +28,7 @@ from streamkit.local.documents import read_back
 from streamkit.local.filters import Filters
 from streamkit.local.mapping import read_answer
 from streamkit.pattern import Pattern
+from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, kinesis_event
 
 HEAVY = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
@@ -286,7 +287,11 @@ class Lenient(Curious):
     aggregates = "lenient"
 
 
-HANDLERS = [lambda_handler(kind) for kind in (Curious, Diverting, Overlapping, Lenient)]
+class Remembering(Curious):
+    progress = MemoryProgress()
+
+
+HANDLERS = [lambda_handler(kind) for kind in (Curious, Diverting, Overlapping, Lenient, Remembering)]
 
 
 @pytest.fixture

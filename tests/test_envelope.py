@@ -19,7 +19,7 @@ NOW = 1_700_000_000.0
 
 envelopes = st.builds(
     Envelope,
-    event_id=st.text(),
+    event_id=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=1024),
     source=st.sampled_from(["kinesis", "sqs", "sns"]),
     processor=st.text(),
     data=st.none() | st.binary(),
@@ -211,6 +211,12 @@ class TestOpening:
             {"failures": [{"attempt": 1}]},
             {"not_before": "tomorrow"},
             {"attempts": math.pi},
+            {"attempts": -1},
+            {"not_before": 1e300},
+            {"event_id": ""},
+            {"event_id": "a\nERROR forged"},
+            {"event_id": "a\x1b[2J"},
+            {"event_id": "x" * 1025},
         ],
     )
     def test_a_fault_in_version_1_is_a_decode_error_without_the_payload(self, change: dict[str, Any]) -> None:
@@ -236,6 +242,18 @@ class TestOpening:
         fields = json.loads(envelope.encode()) | {"added_later": {"deep": [1, 2, {"x": None}]}}
 
         assert open_envelope(json.dumps(fields)) == envelope
+
+    @pytest.mark.parametrize("body", ['{"new":%s,', '{"streamkit_envelope":1,"new":%s,'])
+    def test_one_too_deep_to_look_into_is_a_decode_error_and_no_record_of_its_own(self, body: str) -> None:
+        envelope = Envelope.of(record_of(), "shop").encode()
+
+        with pytest.raises(DecodeError, match="too deep"):
+            open_envelope(body % ("[" * 100_000 + "]" * 100_000) + envelope[1:])
+
+    def test_the_longest_delay_of_all_ends_with_the_year_9999(self) -> None:
+        envelope, _ = Envelope.of(record_of(), "shop").delayed(1e300, 900)
+
+        assert opened(envelope.encode()).not_before == 253_402_300_799
 
     def test_retry_refuses_a_delay_that_no_envelope_could_hold(self) -> None:
         for delay in (-1, math.inf, math.nan):

@@ -487,6 +487,13 @@ WRONG = {
 }
 ONE = MISSING | WRONG
 
+# Keys that no producer can have put, since Kinesis takes none so long: the record has none.
+LONG = {
+    "partition key": (sized(1, b"k" * 257), number(1, 1), "partition key 1 is not UTF-8, or longer than Kinesis takes"),
+    "partition key of four-byte characters": (sized(1, "🗝".encode() * 257), number(1, 1), "partition key 1 is not"),
+    "hash key": (sized(2, b"9" * 40), number(1, 0) + number(2, 0), "explicit hash key 0 is not UTF-8, or longer"),
+}
+
 
 def around(fields: bytes, tables_last: bool) -> bytes:
     """A message with the damaged record between two sound ones."""
@@ -510,6 +517,51 @@ def test_a_damaged_record_carries_its_error_and_its_neighbours_are_kept(
     assert [r.sub_sequence_number for r in (before, damaged, after)] == [0, 1, 2]
     assert before == UserRecord(b"before", "key")
     assert after == UserRecord(b"after", "key", sub_sequence_number=2)
+
+
+@pytest.mark.parametrize(("table", "index", "says"), LONG.values(), ids=LONG.keys())
+def test_a_key_longer_than_kinesis_takes_is_an_error_of_its_record(table: bytes, index: bytes, says: str) -> None:
+    for lenient in (False, True):
+        records = deaggregate(
+            envelope(KEY + table + record(b"x") + sized(3, index + sized(3, b"data"))), lenient=lenient
+        )
+
+        assert records is not None
+        sound, damaged = records
+        assert sound == UserRecord(b"x", "key")
+        assert says in str(damaged.error)
+        assert "k" * 257 not in {damaged.partition_key, damaged.explicit_hash_key}
+        assert len(damaged.partition_key or "") <= 256
+        assert damaged.explicit_hash_key is None
+
+
+def test_a_key_of_the_longest_that_kinesis_takes_is_read() -> None:
+    (one,) = read(
+        sized(1, "🗝".encode() * 256) + sized(2, b"9" * 39) + sized(3, number(1, 0) + number(2, 0) + sized(3, b""))
+    )
+
+    assert (one.partition_key, one.explicit_hash_key, one.error) == ("🗝" * 256, "9" * 39, None)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\x1a\x00", sized(3, number(1, 7) + sized(3, SECRET))], ids=["empty", "bad index"]
+)
+def test_more_than_a_hundred_damaged_records_are_an_error_for_the_whole(damaged: bytes) -> None:
+    records = read(KEY + record(b"x") + damaged * 100)
+    assert sum(each.error is not None for each in records) == 100
+    assert records[0] == UserRecord(b"x", "key")
+
+    with pytest.raises(DecodeError, match="more than 100 of its user records are damaged") as caught:
+        read(KEY + record(b"x") + damaged * 101)
+
+    assert "SECRET" not in str(caught.value)
+    assert deaggregate(envelope(KEY + record(b"x") + damaged * 101), lenient=True) is None
+
+
+def test_what_is_wrong_with_a_thousand_tags_is_said_once() -> None:
+    (one,) = read(KEY + sized(3, number(1, 0) + sized(3, b"x") + b"\x22\x00" * 1000))
+
+    assert str(one.error) == "damaged user record 0 of a KPL aggregate: a tag without a key"
 
 
 @pytest.mark.parametrize(("fields", "data", "says"), WRONG.values(), ids=WRONG.keys())

@@ -90,6 +90,32 @@ class TestWhatIsNoEntry:
         with pytest.raises(ValueError, match="damaged"):
             decode_entry(data)
 
+    @pytest.mark.parametrize(
+        "claimed",
+        [
+            b"\x01\x01\x00" + b"\xff" * 8 + b"\x7f",  # A run of 2^63.
+            b"\x01\x01\x00\xc0\x84\x3d",  # A million and one.
+            b"\x01\x01\x00\xff\x7f" + b"\x00\x01\x00\xff\x7f" * 1000,  # The same ones again and again.
+            b"\x01\xff\x7f" + b"\x00\xff\x7f" * 1000,
+        ],
+    )
+    def test_claims_more_than_is_ever_written(self, claimed: bytes) -> None:
+        with pytest.raises(ValueError, match="claims more"):
+            decode_entry(b"\x01\x00" + zlib.compress(claimed))
+
+    def test_has_a_number_longer_than_any_sequence_number(self) -> None:
+        with pytest.raises(ValueError, match="damaged"):
+            decode_entry(b"\x01\x00" + zlib.compress(b"\xff" * 100_000 + b"\x01\x00"))
+
+    @given(st.binary(max_size=200), st.booleans())
+    def test_is_any_bytes_that_are_none(self, body: bytes, alone: bool) -> None:
+        try:
+            entry = decode_entry(bytes([1, alone]) + zlib.compress(body))
+        except ValueError:
+            return
+
+        assert decode_entry(encode_entry(entry.positions, alone=entry.alone)) == entry
+
     @given(positions.filter(bool), st.data())
     def test_is_an_entry_that_lost_its_end(self, listed: frozenset[Position], data: st.DataObject) -> None:
         whole = encode_entry(listed)

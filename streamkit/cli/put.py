@@ -54,6 +54,7 @@ exit code: 0 when all was put, 1 when something was not (it says how many, and w
 _REQUEST_RECORDS = 500
 _REQUEST_BYTES = 5 * 1024 * 1024
 _RECORD_BYTES = 10 * 1024 * 1024
+_LONGEST_LINE = _RECORD_BYTES + len(b"\r\n")
 _LONGEST_KEY = 256
 # How much is held to choose a request from: with few keys, a request takes few of them.
 _WINDOW_RECORDS = 4 * _REQUEST_RECORDS
@@ -266,6 +267,9 @@ class _Lines:
         self._sender = sender
         if self._key is not None and not 1 <= len(self._key) <= _LONGEST_KEY:
             raise UsageError(f"--key has {len(self._key)} characters: Kinesis takes 1 to {_LONGEST_KEY}")
+        if self._key is not None and any("\ud800" <= one <= "\udfff" for one in self._key):
+            # What a shell passes on that is not UTF-8 comes as lone surrogates, and the service's client can't send these.
+            raise UsageError("--key is not UTF-8")
         if not self._files and not self._data:
             self._files = ["-"]
         for name in self._files:
@@ -284,6 +288,9 @@ class _Lines:
             self.last = place
             self._sender.unconfirmed[place] = None
             key = self._key
+            if data is None:
+                self._sender.refuse(place, "it is longer than Kinesis takes in a record (10 MiB)")
+                continue
             if self._field is not None:
                 try:
                     key = _field_of(data, self._field)
@@ -293,7 +300,8 @@ class _Lines:
             yield _Line(place, data, key)
         self.is_read = True
 
-    def _read(self) -> Iterator[tuple[Place, bytes]]:
+    def _read(self) -> Iterator[tuple[Place, bytes | None]]:
+        """Lines without their breaks; None for one that no record holds, of which no more is kept than shows that."""
         for number, text in enumerate(self._data, 1):
             yield Place("--data", number), text.encode("utf-8", "surrogateescape")
         for name in self._files:
@@ -302,8 +310,15 @@ class _Lines:
             try:
                 # A file of its own for stdin: the interpreter closes sys.stdin at its end, while a thread may wait in it.
                 with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-                    for number, line in enumerate(file, 1):
-                        if data := line.removesuffix(b"\n").removesuffix(b"\r"):
+                    number = 0
+                    while line := file.readline(_LONGEST_LINE):
+                        number += 1
+                        data = line.removesuffix(b"\n").removesuffix(b"\r")
+                        if len(data) > _RECORD_BYTES:
+                            while line and not line.endswith(b"\n"):
+                                line = file.readline(_LONGEST_LINE)
+                            yield Place(name, number), None
+                        elif data:
                             yield Place(name, number), data
             except OSError as error:
                 raise UsageError(f"{'stdin' if name == '-' else name} can't be read: {error.strerror}") from error
@@ -325,9 +340,33 @@ def _field_of(data: bytes, field: str) -> str:
     return value
 
 
+class _ReadAhead(queue.Queue["_Line | BaseException | None"]):
+    """Holds lines by their bytes, up to ``maxsize`` and one line: 2,000 of 10 MiB are more than there is memory for."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._bytes = 0
+
+    def _qsize(self) -> int:
+        return self._bytes
+
+    def _put(self, item: _Line | BaseException | None) -> None:
+        super()._put(item)
+        self._bytes += _bytes_held(item)
+
+    def _get(self) -> _Line | BaseException | None:
+        item: _Line | BaseException | None = super()._get()
+        self._bytes -= _bytes_held(item)
+        return item
+
+
+def _bytes_held(item: _Line | BaseException | None) -> int:
+    return (len(item.data) if isinstance(item, _Line) else 0) + _WINDOW_BYTES // _WINDOW_RECORDS
+
+
 def _arriving(lines: Iterable[_Line]) -> Iterator[_Line | None]:
     """``lines`` as they come, and None whenever none has come for a moment."""
-    arrived: queue.Queue[_Line | BaseException | None] = queue.Queue(_WINDOW_RECORDS)
+    arrived = _ReadAhead(_WINDOW_BYTES)
 
     def read() -> None:
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +311,55 @@ def test_lines_over_what_the_stream_takes_are_named_with_its_reason_and_the_othe
     assert "streamkit: 3 lines were not put: lines:2, lines:4-5" in one.stderr
     assert len(one.stderr) < 2000  # No payload is in it.
     assert data(kinesis, stream) == ["first", "last", "second"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's address space")
+def test_of_a_line_longer_than_any_record_no_more_is_read_at_once_than_shows_that(
+    kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
+) -> None:
+    with (tmp_path / "lines").open("wb") as file:
+        file.write(b"first\n")
+        file.truncate(1024 * 1024 * 1024)  # A hole in the file: zeros without a line break, in no memory.
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nlast")
+
+    put = command("put", stream, "lines", "--json-key", "id", "--endpoint-url", moto_endpoint)
+    one = subprocess.run(
+        ["sh", "-c", 'ulimit -v 800000; exec "$@"', "sh", *put],  # 800 MB of address space; boto3 takes a fifth of it.
+        cwd=tmp_path,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert one.returncode == 1, one.stderr
+    assert "lines:2: it is longer than Kinesis takes in a record (10 MiB)" in one.stderr
+    assert "lines:3: it is not JSON" in one.stderr  # And the next line is read.
+
+
+def test_lines_are_read_ahead_by_their_bytes() -> None:
+    long = [command_module._Line(Place("-", n), b"x" * 4 * 1024 * 1024, "k") for n in range(10)]
+    short = [command_module._Line(Place("-", n), b"x", "k") for n in range(10_000)]
+
+    def held(lines: list[command_module._Line]) -> int:
+        ahead = command_module._ReadAhead(command_module._WINDOW_BYTES)
+        with suppress(queue.Full):
+            for line in lines:
+                ahead.put_nowait(line)
+        count = len(ahead.queue)
+        assert [ahead.get_nowait() for _ in range(count)] == lines[:count]
+        assert ahead.empty()
+        return count
+
+    assert held(long) == 3
+    assert held(short) == 2000
+
+
+def test_a_key_that_is_not_utf_8_is_typed_wrong(tmp_path: Path) -> None:
+    one = ended(tmp_path, "put", "orders", "--key", "\udcff", "--data", "x")
+
+    assert (one.returncode, one.stderr) == (2, "streamkit: --key is not UTF-8\n")
 
 
 def test_what_no_stream_takes_is_refused_unsent(kinesis: Any, stream: str) -> None:

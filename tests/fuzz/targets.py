@@ -1,0 +1,335 @@
+"""What is fuzzed: each target takes bytes of any kind, gives them to one reader of streamkit's, and asserts what holds of it.
+
+An exception out of a target, other than those that the reader documents, is a finding. Targets keep no state between calls but
+the handlers, which are to keep none. ``tests/fuzz/corpus/<target>`` holds inputs of each, and what was found by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pybase64
+
+from streamkit import (
+    Block,
+    DecodeError,
+    Divert,
+    Record,
+    RecordProcessor,
+    StreamkitError,
+    b64,
+    lambda_handler,
+    positions,
+)
+from streamkit.cli.put import Place, _entries, _field_of, _Line
+from streamkit.cli.usage import moment, seconds
+from streamkit.envelope import MARK, Envelope, UnknownVersion, open_envelope
+from streamkit.errors import ConfigurationError
+from streamkit.event import decode
+from streamkit.kpl import MAGIC, aggregate, deaggregate
+from streamkit.local.answer import read_answer
+from streamkit.local.documents import EventRecords, event_of, failure_document, item_of, kinesis_record, read_back
+from streamkit.local.filters import Filters
+from streamkit.local.lane import Discard
+from streamkit.pattern import Pattern
+from streamkit.positions import MOST_BYTES, decode_entry, encode_entry
+from streamkit.progress.memory import MemoryProgress
+from streamkit.testing import MemoryQueue, kinesis_event
+
+__all__ = ["TARGETS"]
+
+ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/orders"
+SHARD = "shardId-000000000000"
+
+
+def _assert_short(error: Exception, event_id: str | None = None) -> None:
+    """A reason, and not the input; of a record, it names that."""
+    assert len(str(error)) < 500
+    assert event_id is None or (isinstance(error, DecodeError) and error.event_id == event_id)
+
+
+def fuzz_aggregate(content: bytes) -> None:
+    """A message of the KPL format, with the magic and the right checksum, so that it is read; as it is where it has a magic."""
+    data = content if content.startswith(MAGIC) else MAGIC + content + hashlib.md5(content).digest()
+    deaggregate(data, lenient=True)
+    try:
+        users = deaggregate(data)
+    except DecodeError as error:
+        _assert_short(error)
+        return
+    assert users is not None
+    assert [user.sub_sequence_number for user in users] == list(range(len(users)))
+    assert sum(len(user.data) for user in users) <= len(data)
+    assert sum(user.error is not None for user in users) <= 100
+    assert all(len(user.partition_key or "") <= 256 and len(user.explicit_hash_key or "") <= 39 for user in users)
+    assert all(len(str(user.error)) < 500 for user in users if user.error is not None)
+    with suppress(ValueError):  # Keys that no producer may put.
+        assert deaggregate(aggregate(users)) == users
+
+
+def fuzz_record(content: bytes) -> None:
+    """Data of a record, as bytes and as the base64 text that it may be."""
+    for encoded in (pybase64.b64encode(content).decode(), content.decode("latin-1")):
+        event = kinesis_event([b""])
+        event["Records"][0]["kinesis"]["data"] = encoded
+        for record in decode(event).records:
+            named = record.event_id
+            try:
+                record.data  # noqa: B018  # It is read when it is asked for.
+                value = record.json()
+            except DecodeError as error:
+                _assert_short(error, named)
+                continue
+            # What is accepted, the standard library accepts too, and takes for the same.
+            assert repr(json.loads(record.data)) == repr(value)
+
+
+def fuzz_base64(content: bytes) -> None:
+    """Both ways of decoding base64 say the same."""
+    text = content.decode("utf-8", "surrogateescape")
+    kept = b64._keeps_lock
+    said: list[Any] = []
+    try:
+        for b64._keeps_lock in (False, True):
+            try:
+                said.append(b64.decode(text))
+            except ValueError as error:
+                said.append(str(error))
+    finally:
+        b64._keeps_lock = kept
+    assert said[0] == said[1]
+
+
+class Curious(RecordProcessor):
+    """Looks at all that a record has, as a user may."""
+
+    name = "curious"
+
+    def process(self, record: Record) -> None:
+        for name in ("event_id", "source", "attempt", "explicit_hash_key", "sub_sequence_number", "shard_id"):
+            getattr(record, name)
+        _ = record.partition_key, record.sequence_number, record.stream_arn, record.approximate_arrival_timestamp
+        record.json()["id"]
+
+
+def _diverting() -> RecordProcessor:
+    """Anew each time: what its queues hold is looked at afterwards."""
+    processor = Curious()
+    processor.on_failure = Divert(MemoryQueue(), dead_letters=MemoryQueue())
+    return processor
+
+
+def _remembering() -> RecordProcessor:
+    processor = Curious()
+    processor.on_failure = Block(dead_letters=MemoryQueue())
+    processor.progress = MemoryProgress()
+    return processor
+
+
+def _lenient() -> RecordProcessor:
+    processor = Curious()
+    processor.aggregates = "lenient"
+    return processor
+
+
+def fuzz_event(content: bytes) -> None:
+    """An event, as Lambda's runtime gives it to a handler: what the standard library makes of JSON."""
+    try:
+        text = content.decode("utf-8", "surrogatepass")
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    for make in (_diverting, _remembering, _lenient):
+        processor = make()
+        try:
+            answer = lambda_handler(processor)(json.loads(text), None)
+        except StreamkitError:
+            continue
+        assert read_back(answer) == answer
+        assert all(isinstance(failure["itemIdentifier"], str) for failure in answer["batchItemFailures"])
+        for queue in (processor.on_failure.queue, processor.on_failure.dead_letters):
+            for message in queue.messages if isinstance(queue, MemoryQueue) else ():
+                message.body.encode("ascii")
+                json.loads(message.body)
+
+
+def _message_events(body: str) -> list[dict[str, Any]]:
+    """An SQS message with this body, one with it in SNS's own JSON, and an SNS notification of it, a good one beside each."""
+    wrapped = json.dumps({"Type": "Notification", "MessageId": "n-1", "Message": body})
+    messages = [
+        {
+            "messageId": f"m-{n}",
+            "body": text,
+            "attributes": {"ApproximateReceiveCount": "1"},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:retries",
+        }
+        for n, text in enumerate([body, wrapped, '{"id": 1}'])
+    ]
+    notification = {"EventSource": "aws:sns", "Sns": {"MessageId": "n-1", "Message": body}}
+    return [{"Records": messages}, {"Records": [notification]}]
+
+
+def fuzz_envelope(content: bytes) -> None:
+    """A message's body; without a mark in it, one is put before it, so that it is read as an envelope."""
+    body = content.decode("utf-8", "surrogateescape")
+    if MARK not in body:
+        body = f'{{"{MARK}":1,{body}'
+    try:
+        envelope = open_envelope(body)
+    except (DecodeError, UnknownVersion) as error:
+        _assert_short(error)
+    else:
+        if envelope is not None:
+            assert open_envelope(envelope.encode()) == envelope
+            assert envelope.event_id.isprintable() or not envelope.event_id.isascii()
+    sqs, sns = _message_events(body)
+    answer = lambda_handler(_diverting())(sqs, None)
+    assert {"itemIdentifier": "m-2"} not in answer["batchItemFailures"]
+    with suppress(StreamkitError):
+        lambda_handler(_diverting())(sns, None)
+
+
+def fuzz_pattern(content: bytes) -> None:
+    """A pattern and, behind a NUL, an event; also as the filter of a mapping, and the event as data."""
+    pattern, _, data = content.partition(b"\x00")
+    text = pattern.decode("utf-8", "replace")
+    event: Any = None
+    with suppress(ValueError, RecursionError):
+        event = json.loads(data)
+    try:
+        compiled = Pattern(text)
+    except ConfigurationError:
+        compiled = None
+    if compiled is not None:
+        assert compiled.matches(event) in (True, False)
+        assert Pattern(json.loads(text)).matches(event) is compiled.matches(event)
+    try:
+        filters = Filters([f'{{"data": {text}}}'])
+    except ConfigurationError:
+        return
+    assert filters.wants(data) in (True, False)
+
+
+def fuzz_answer(content: bytes) -> None:
+    """A function's answer, and the batch that it is about."""
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return
+    for numbers in ([1], [0, 5, 10**56]):
+        for unknown in ("batch_failed", "ignored"):
+            failed_at = read_answer(answer, numbers, unknown)
+            assert failed_at is None or 0 <= failed_at <= len(numbers)
+
+
+def fuzz_positions(content: bytes) -> None:
+    """What a progress store gives back, inflated already, so that it is read."""
+    most = positions.MOST_POSITIONS
+    positions.MOST_POSITIONS = 10_000  # A few bytes make a million, and each input would take a second.
+    try:
+        entry = decode_entry(bytes([1, content[0] & 1]) + zlib.compress(content[1:]) if content else b"")
+    except ValueError as error:
+        _assert_short(error)
+        return
+    finally:
+        positions.MOST_POSITIONS = most
+    assert len(entry.positions) <= MOST_BYTES
+    again = encode_entry(entry.positions, alone=entry.alone, most_bytes=MOST_BYTES * 2)
+    if len(zlib.decompress(again[2:])) <= MOST_BYTES:
+        assert decode_entry(again) == entry
+
+
+def fuzz_put(content: bytes) -> None:
+    """Lines, as ``streamkit put --json-key k`` reads them, packed into aggregates and not."""
+    lines: list[_Line] = []
+    for number, data in enumerate(content.split(b"\n")):
+        try:
+            key: str | None = _field_of(data, "k")
+        except ValueError as error:
+            _assert_short(error)
+            key = None
+        if data:
+            lines.append(_Line(Place("-", number), data, key))
+    by_key: dict[str | None, list[bytes]] = {}
+    for line in lines:
+        assert line.key is None or 1 <= len(line.key) <= 256
+        by_key.setdefault(line.key, []).append(line.data)
+    for packed in (False, True):
+        put: dict[str | None, list[bytes]] = {}
+        for entry in _entries(lines, aggregate=packed):
+            assert entry is not None
+            key = entry.key if entry.key in by_key else None
+            is_aggregate = packed and len(entry.places) > 1
+            users = deaggregate(entry.data) if is_aggregate else None
+            put.setdefault(key, []).extend([entry.data] if users is None else [user.data for user in users])
+        assert put == by_key
+
+
+def fuzz_options(content: bytes) -> None:
+    """Texts of the command line: times and spans of time."""
+    text = content.decode("utf-8", "surrogateescape")
+    for read in (moment, seconds):
+        with suppress(argparse.ArgumentTypeError):
+            assert read(text) is not None
+
+
+def fuzz_documents(content: bytes) -> None:
+    """A record of a stream through the engine's JSON, and the document about it once it was given up, back into a function."""
+    key, _, data = content.partition(b"\x00")
+    partition_key = key.decode("utf-8", "replace")[:256]
+    number = int.from_bytes(data[:50], "big")
+    arrived_at = int.from_bytes(data[-6:], "big") % 253_402_300_000_000 / 1000
+    whole = kinesis_record(
+        stream_arn=ARN,
+        shard_id=SHARD,
+        sequence_number=str(number),
+        data=data,
+        partition_key=partition_key or None,
+        arrived_at=arrived_at,
+    )
+    raw = {
+        "SequenceNumber": str(number),
+        "Data": pybase64.b64encode(data).decode(),
+        "ApproximateArrivalTimestamp": arrived_at,
+        "PartitionKey": partition_key,
+    }
+    assert msgspec.json.decode(EventRecords(ARN, SHARD).encoded(raw)) == whole
+    item = item_of(whole, arrived_at)
+    batch = decode(event_of([item]), lenient=True)
+    assert [record.sequence_number for record in batch.records] == [str(number)] * len(batch.records)
+    for items in ((item,), ()):
+        discard = Discard(items, "RetryAttemptsExhausted", 1)
+        document = failure_document(discard, stream_arn=ARN, shard_id=SHARD, function_arn="f", now=arrived_at)
+        assert read_back(document) == document
+        for event in _message_events(json.dumps(document)):
+            assert decode(event).records[0].json() == document
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    name.removeprefix("fuzz_"): target for name, target in list(globals().items()) if name.startswith("fuzz_")
+}
+
+#: An envelope, for inputs to begin with.
+ENVELOPE = Envelope(
+    event_id=f"orders/{SHARD}:1:0",
+    source="kinesis",
+    processor="orders",
+    data=b'{"id": 1}',
+    partition_key="k",
+    sequence_number="1",
+    sub_sequence_number=0,
+    shard_id=SHARD,
+    stream_arn=ARN,
+    approximate_arrival_timestamp=1_767_225_600.5,
+    attempts=1,
+    not_before=1.0,
+    correlation={"trace": "1"},
+).encode()
