@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import DecodeError, Retry
+from .errors import DecodeError, Retry, UnknownVersion
 from .reason import reason
 from .record import Record, Source
 
@@ -37,10 +37,6 @@ __all__ = ["MARK", "VERSION", "Early", "Envelope", "Failure", "UnknownVersion", 
 MARK = "streamkit_envelope"
 VERSION = 1
 _MOST_FAILURES = 10
-
-
-class UnknownVersion(Exception):
-    """An envelope that a newer streamkit has made; only that one can read it."""
 
 
 class Early(Retry):

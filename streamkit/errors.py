@@ -6,6 +6,7 @@ StreamkitError
 ├── SinkError                                a sink could not take a write
 ├── QueueError                               a retry queue or dead-letter target could not take a record
 ├── LeaseLost                                another runner has the shard now: stop at once, and write nothing
+├── UnknownVersion                           a newer streamkit has made it, and only that one can read it
 ├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
 ├── Reject                                   raised by users: this record can never succeed
 ├── Retry(delay)                             raised by users: this record may succeed later
@@ -25,6 +26,7 @@ __all__ = [
     "SinkError",
     "StreamkitError",
     "Unavailable",
+    "UnknownVersion",
 ]
 
 
@@ -57,6 +59,10 @@ class QueueError(StreamkitError):
 
 class LeaseLost(StreamkitError):
     """A shard is another runner's now, or nobody's. Who held it stops at once and writes nothing more."""
+
+
+class UnknownVersion(StreamkitError):
+    """An envelope or a claim that a newer streamkit has made; only that one can read it."""
 
 
 class BatchFailed(StreamkitError):

@@ -17,9 +17,10 @@ from typing import Any, Literal
 import msgspec
 import pybase64
 
-from . import kpl
-from .envelope import Early, Envelope, UnknownVersion, open_envelope
-from .errors import BatchFailed, DecodeError, StreamkitError
+from . import errors, kpl
+from .claims.base import Claim, open_claim
+from .envelope import Early, Envelope, open_envelope
+from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
 
@@ -27,6 +28,8 @@ __all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "res
 
 #: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
 Answer = dict[str, Any]
+#: What fetches the body that a claim stands for.
+Fetch = Callable[[Claim], str]
 
 # What warmers send, by the field or the source that they send it with.
 _WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")
@@ -107,6 +110,8 @@ class QueuedRecord(Record):
     _group: str | None = None
     _body: str = ""
     _envelope: Envelope | None = None
+    # What stood in the message in place of the body.
+    _claim: Claim | None = None
 
     @property
     def envelope(self) -> Envelope | None:
@@ -124,7 +129,9 @@ class QueuedRecord(Record):
 
     @property
     def event_id(self) -> str:
-        return self._envelope.event_id if self._envelope else self._message_id
+        if self._envelope is not None:
+            return self._envelope.event_id
+        return self._claim.event_id if self._claim is not None else self._message_id
 
     @property
     def source(self) -> Source:
@@ -202,10 +209,15 @@ def is_warm_up(event: Any) -> bool:
     return event.get("source") in _WARM_UP_SOURCES or any(event.get(field) for field in _WARM_UP_FIELDS)
 
 
-def decode(event: Any, *, lenient: bool = False) -> Batch:
+def _fetch_nothing(claim: Claim) -> str:
+    raise errors.Unavailable(f"nothing here fetches its body: {claim.place}")
+
+
+def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) -> Batch:
     """The records of a Kinesis, SQS or SNS event as Lambda sends it.
 
-    A record whose data can't be decoded is in the batch, with its failure as its outcome. StreamkitError where the event
+    A record whose data can't be decoded is in the batch, with its failure as its outcome. ``fetch`` gets the body that a
+    message claims; what it finds unavailable is that record's outcome too. StreamkitError where the event
     is from another source, or is not of the form that Lambda gives.
     """
     raws = event.get("Records") if isinstance(event, Mapping) else None
@@ -220,9 +232,9 @@ def decode(event: Any, *, lenient: bool = False) -> Batch:
     if source == "aws:kinesis":
         return _decode_stream(raws, lenient)
     if source == "aws:sqs":
-        return _decode_messages("sqs", raws, _sqs_record)
+        return _decode_messages("sqs", raws, _sqs_record, fetch)
     if source == "aws:sns":
-        return _decode_messages("sns", raws, _sns_record)
+        return _decode_messages("sns", raws, _sns_record, fetch)
     raise StreamkitError(
         f"records of the event source {source!r} are not known to streamkit: trigger the function by a Kinesis stream, "
         "an SQS queue or an SNS topic"
@@ -287,7 +299,9 @@ def _malformed(raw: Any, index: int) -> StreamRecord:
     return StreamRecord(DecodeError("the record has no data"), _UNPARSED, raw)
 
 
-def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: Callable[[Any], QueuedRecord]) -> Batch:
+def _decode_messages(
+    source: Literal["sqs", "sns"], raws: list[Any], record_of: Callable[[Any], QueuedRecord], fetch: Fetch
+) -> Batch:
     records: list[Record] = []
     outcomes: list[Outcome] = []
     for index, raw in enumerate(raws):
@@ -299,8 +313,8 @@ def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: 
             ) from None
         outcome: Outcome = NOT_STARTED
         try:
-            record = _enveloped(record)
-        except UnknownVersion as error:
+            record = _enveloped(_fetched(record, fetch))
+        except (UnknownVersion, errors.Unavailable) as error:
             outcome = Unavailable(error)
         except DecodeError as error:
             record._data = error
@@ -332,20 +346,24 @@ def _sns_record(raw: Any) -> QueuedRecord:
     return QueuedRecord(_bytes(body), _source="sns", _message_id=_text(raw["Sns"]["MessageId"]), _body=body)
 
 
+def _fetched(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
+    """The record with the body that its message claims; the record as it is where the body is in the message."""
+    claim = open_claim(record._body)
+    if claim is None:
+        return record
+    # Whatever becomes of the body, this is the record of that event.
+    record._claim = claim
+    body = fetch(claim)
+    return msgspec.structs.replace(record, _data=_bytes(body), _body=body)
+
+
 def _enveloped(record: QueuedRecord) -> QueuedRecord:
     """The record in the envelope that is its body; the record as it is where the body is none."""
     envelope = open_envelope(record._body)
     if envelope is None:
         return record
     data = DecodeError("the data could not be decoded") if envelope.data is None else envelope.data
-    return QueuedRecord(
-        data,
-        _source=record._source,
-        _message_id=record._message_id,
-        _group=record._group,
-        _body=record._body,
-        _envelope=envelope,
-    )
+    return msgspec.structs.replace(record, _data=data, _envelope=envelope)
 
 
 def response(batch: Batch) -> Answer:

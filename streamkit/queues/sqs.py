@@ -13,6 +13,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from ..aws import Clients, may_pass
+from ..claims.base import ClaimStore
 from ..errors import ConfigurationError, QueueError
 from .base import Message, MessageRefusal, Queue
 
@@ -21,8 +25,6 @@ __all__ = ["SqsQueue"]
 _REQUEST_BYTES = 1_048_576
 # Seconds of tries for one request. Who waits longer pays for a function that does nothing, and the stream waits for free.
 _RETRY_TIME = 60.0
-# Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
-_TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
 
 
 class SqsQueue(Queue):
@@ -31,18 +33,28 @@ class SqsQueue(Queue):
     A queue whose name ends in ``.fifo`` is FIFO: ``Message.group`` is its MessageGroupId, and every send has a
     deduplication id of its own, for SQS drops a message whose id it has seen in the last five minutes, even where the first
     was consumed already.
+
+    A message over ``message_bytes`` goes into ``claims`` and the queue gets a claim in its place; without ``claims`` it is
+    refused. Set ``message_bytes`` to the queue's MaximumMessageSize where that is less than SQS's limit of 1 MiB.
     """
 
-    def __init__(self, url: str, *, client: Any = None) -> None:
+    def __init__(
+        self, url: str, *, claims: ClaimStore | None = None, message_bytes: int = _REQUEST_BYTES, client: Any = None
+    ) -> None:
+        if not 1024 <= message_bytes <= _REQUEST_BYTES:
+            raise ConfigurationError(f"SqsQueue(message_bytes) is from 1,024 to 1,048,576; got {message_bytes!r}")
         self._url: str | None = url
         self._variable = ""
-        self._given_client = client
-        self._clients: dict[float, Any] = {}
+        self.claims = claims
+        self._message_bytes = message_bytes
+        self._clients = Clients("sqs", "SqsQueue", client)
 
     @classmethod
-    def from_env(cls, name: str, *, client: Any = None) -> SqsQueue:
+    def from_env(
+        cls, name: str, *, claims: ClaimStore | None = None, message_bytes: int = _REQUEST_BYTES, client: Any = None
+    ) -> SqsQueue:
         """The queue whose URL the environment variable ``name`` holds, read on first use."""
-        queue = cls("", client=client)
+        queue = cls("", claims=claims, message_bytes=message_bytes, client=client)
         queue._url, queue._variable = None, name
         return queue
 
@@ -70,25 +82,43 @@ class SqsQueue(Queue):
         deadline = min(deadline, time.monotonic() + _RETRY_TIME)
         errors: dict[int, Exception] = {}
         stopped: set[str] = set()
-        waiting = list(messages)
+        sent = [self._checked(message, deadline, errors) for message in messages]
+        waiting = sent
         while waiting:
             request, waiting = _first_request(waiting, one_of_a_group=self.fifo)
             for message in request:
                 if self.fifo and message.group in stopped:
                     errors[id(message)] = QueueError("an earlier message of its group was refused")
-                elif len(message.body) > _REQUEST_BYTES:
-                    errors[id(message)] = QueueError(
-                        f"the envelope has {len(message.body):,} bytes; SQS takes 1,048,576"
-                    )
             errors |= self._send([message for message in request if id(message) not in errors], deadline)
             stopped |= {message.group for message in request if id(message) in errors}
-        return [MessageRefusal(message, errors[id(message)]) for message in messages if id(message) in errors]
+        return [
+            MessageRefusal(message, errors[id(checked)])
+            for message, checked in zip(messages, sent, strict=True)
+            if id(checked) in errors
+        ]
 
     def close(self) -> None:
-        """Close the clients that were made here, and not one that was given."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        """Close the clients that were made here, and not one that was given; those of the claims too."""
+        self._clients.close()
+        if self.claims is not None:
+            self.claims.close()
+
+    def _checked(self, message: Message, deadline: float, errors: dict[int, Exception]) -> Message:
+        """The message, or the claim to it where it is too large. What can't be sent so has its error in ``errors``."""
+        size = len(message.body)
+        if size <= self._message_bytes:
+            return message
+        if self.claims is None:
+            errors[id(message)] = QueueError(
+                f"the envelope has {size:,} bytes; the queue takes {self._message_bytes:,}: give it claims=S3Claims(bucket)"
+            )
+            return message
+        try:
+            claim = self.claims.put(message.body, message.event_id, deadline=deadline)
+        except Exception as error:  # noqa: BLE001  # Whatever the store raises, there may be nothing to claim.
+            errors[id(message)] = error
+            return message
+        return msgspec.structs.replace(message, body=claim)
 
     def _send(self, request: list[Message], deadline: float) -> dict[int, Exception]:
         """Send one request's messages until each is held or refused for good, or the time is up: why not, by message."""
@@ -128,11 +158,11 @@ class SqsQueue(Queue):
     def _try(self, entries: list[dict[str, Any]], deadline: float) -> dict[str, Exception]:
         """One call: why each message that was not confirmed was not."""
         url = self.url
-        client = self._given_client or self._client_for(deadline - time.monotonic())
+        client = self._clients.until(deadline)
         try:
             answer = client.send_message_batch(QueueUrl=url, Entries=entries)
         except Exception as error:  # noqa: BLE001  # Whatever the client raises, nothing was confirmed.
-            reason: Exception = error if _may_pass(error) else _RefusedForGood(f"{type(error).__name__}: {error}")
+            reason: Exception = error if may_pass(error) else _RefusedForGood(f"{type(error).__name__}: {error}")
             return {entry["Id"]: reason for entry in entries}
         errors: dict[str, Exception] = {
             entry["Id"]: QueueError("SQS did not say what became of the message") for entry in entries
@@ -144,32 +174,9 @@ class SqsQueue(Queue):
             del errors[success["Id"]]
         return errors
 
-    def _client_for(self, seconds: float) -> Any:
-        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
-        timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
-        if timeout not in self._clients:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise ConfigurationError("SqsQueue needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-            # Retried here, where the deadline is known, and not by the client as well.
-            config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
-            self._clients[timeout] = boto3.client("sqs", config=config)
-        return self._clients[timeout]
-
 
 class _RefusedForGood(QueueError):
     """SQS says that the fault is the sender's: the same message would be refused again."""
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same request may be taken later: not where SQS answered that it is wrong, or that the queue is not there."""
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict):
-        return True
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    return status >= 500 or status == 429 or "Throttl" in answer.get("Error", {}).get("Code", "")
 
 
 def _first_request(waiting: list[Message], *, one_of_a_group: bool) -> tuple[list[Message], list[Message]]:

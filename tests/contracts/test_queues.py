@@ -46,12 +46,12 @@ class OnSqs:
 
     def received(self, queue: SqsQueue) -> list[str]:
         bodies: list[str] = []
-        while received := queue._given_client.receive_message(QueueUrl=queue.url, MaxNumberOfMessages=10).get(
+        while received := queue._clients.given.receive_message(QueueUrl=queue.url, MaxNumberOfMessages=10).get(
             "Messages"
         ):
             for got in received:
                 bodies.append(got["Body"])
-                queue._given_client.delete_message(QueueUrl=queue.url, ReceiptHandle=got["ReceiptHandle"])
+                queue._clients.given.delete_message(QueueUrl=queue.url, ReceiptHandle=got["ReceiptHandle"])
         return bodies
 
     def too_large(self, queue: SqsQueue) -> Message:
@@ -62,12 +62,12 @@ class OnSqs:
 
     @contextmanager
     def _down(self, queue: SqsQueue) -> Iterator[None]:
-        client, queue._given_client = queue._given_client, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, queue._clients.given = queue._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            queue._given_client.close()
-            queue._given_client = client
+            queue._clients.given.close()
+            queue._clients.given = client
 
 
 def client_of(endpoint: str) -> Any:
@@ -115,7 +115,7 @@ class TestSqsQueue(OnSqs, QueueContract):
         assert queue.send([message(1), message(2, delay=600)], deadline=now + 30) == []
 
         assert self.received(queue) == [message(1).body]
-        held = queue._given_client.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["All"])["Attributes"]
+        held = queue._clients.given.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["All"])["Attributes"]
         assert held["ApproximateNumberOfMessagesDelayed"] == "1"
 
 
