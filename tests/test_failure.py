@@ -214,6 +214,7 @@ class TestWhatIsSent:
 
         handler(event := stream("a"), None)
         while len(queue):
+            queue.advance(900)
             queue.deliver(handler)
 
         (envelope,) = dead_letters
@@ -231,7 +232,7 @@ class TestWhatIsSent:
 
     def test_has_the_delay_that_retry_asks_for(self) -> None:
         queue = MemoryQueue()
-        handler = lambda_handler(Letters(Divert(queue), {"a": Retry(30), "b": ValueError()}))
+        handler = lambda_handler(Letters(Divert(queue, backoff=0), {"a": Retry(30), "b": ValueError()}))
 
         handler(stream("ab"), None)
 
