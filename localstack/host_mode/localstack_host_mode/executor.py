@@ -77,7 +77,10 @@ class LocalProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # LocalStack
             answer = {"payload": json.dumps(error), "is_error": True}
         self._log.seek(written)
         return InvocationResult(
-            invocation["id"], answer["payload"].encode(), answer["is_error"], self._log.read().decode("utf-8", "replace")
+            invocation["id"],
+            answer["payload"].encode(),
+            answer["is_error"],
+            self._log.read().decode("utf-8", "replace"),
         )
 
     def stop(self) -> None:
