@@ -42,7 +42,7 @@ class LocalProcessPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # LocalS
 class LocalProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # LocalStack ships no types.
     """One execution environment: LocalStack gives it one invocation at a time."""
 
-    def __init__(self, id: str, function_version: FunctionVersion) -> None:
+    def __init__(self, id: str, function_version: FunctionVersion) -> None:  # noqa: A002  # Its caller names it.
         super().__init__(id, function_version)
         self._environment: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
