@@ -6,6 +6,7 @@ import http.server
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,10 +17,13 @@ from botocore.config import Config
 from streamkit import Divert, RecordProcessor
 from streamkit.claims.base import open_claim
 from streamkit.errors import ConfigurationError
+from streamkit.event import decode
 from streamkit.queues.base import Message
 from streamkit.queues.sns import SnsTopic
 from streamkit.testing import MemoryClaims
 from streamkit.testing.contracts import message
+
+from ..contracts.test_queues import client_of
 
 ARN = "arn:aws:sns:us-east-1:000000000000:retries"
 LIMIT = 262_144
@@ -235,6 +239,29 @@ class TestAFailure:
         assert list(refused(SnsTopic(ARN, client=client), [message(1), message(2)])) == [0, 1]
 
         assert len(server.requests) == 1
+
+
+def test_what_a_queue_gets_that_subscribes_is_opened_raw_or_not(moto_endpoint: str) -> None:
+    sns, sqs = client_of(moto_endpoint, "sns"), client_of(moto_endpoint)
+    name = uuid.uuid4().hex
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    urls = {}
+    for raw in ("true", "false"):
+        urls[raw] = sqs.create_queue(QueueName=f"{name}-{raw}")["QueueUrl"]
+        endpoint = sqs.get_queue_attributes(QueueUrl=urls[raw], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=endpoint, Attributes={"RawMessageDelivery": raw})
+    sent = message(1, data=b"data")
+
+    assert refused(SnsTopic(arn, client=sns), [sent]) == {}
+
+    for raw, url in urls.items():
+        (received,) = sqs.receive_message(QueueUrl=url)["Messages"]
+        assert (received["Body"] == sent.body) == (raw == "true")
+        event = {"messageId": received["MessageId"], "body": received["Body"], "eventSource": "aws:sqs"}
+        (record,) = decode({"Records": [event]}).records
+        assert (record.event_id, record.data, record.source) == (sent.event_id, b"data", "sqs")
+    sns.close()
+    sqs.close()
 
 
 class TestFromEnv:

@@ -29,7 +29,7 @@ __all__ = ["LocalProcessExecutor", "LocalProcessPlugin"]
 
 _FUNCTION = Path(__file__).with_name("function.py")
 _LOOPBACK = "127.0.0.1"
-_KEPT = ("PATH", "HOME", "TMPDIR", "NO_PROXY", "no_proxy")
+_KEPT = ("PATH", "HOME", "NO_PROXY", "no_proxy")
 
 
 class LocalProcessPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # LocalStack ships no types.
