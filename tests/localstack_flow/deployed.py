@@ -13,7 +13,7 @@ from streamkit.claims.s3 import S3Claims
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
 
-__all__ = ["over_a_queue", "over_a_topic"]
+__all__ = ["over_a_queue", "over_a_topic", "told"]
 
 _CLAIMS = S3Claims.from_env("CLAIMS")
 _DEAD_LETTERS = SqsQueue.from_env("DEAD_LETTERS", claims=_CLAIMS)
@@ -58,6 +58,18 @@ def over_a_topic(event: Any, context: Any) -> Any:
 def over_a_queue(event: Any, context: Any) -> Any:
     _write(request_id=context.aws_request_id, records=len(event["Records"]))
     return _over_a_queue(event, context)
+
+
+def told(event: Any, context: Any) -> Any:
+    """Does as the event says."""
+    print("told to", event["do"])
+    if event["do"] == "raise":
+        raise ValueError("told to raise")
+    if event["do"] == "exit":
+        os._exit(3)
+    if event["do"] == "sleep":
+        time.sleep(60)
+    return {"left": context.get_remaining_time_in_millis(), "process": os.getpid(), "id": context.aws_request_id}
 
 
 def _write(**line: Any) -> None:

@@ -48,7 +48,9 @@ class Deployment:
         arn: str = self.sns.create_topic(Name=f"retries-{self._name}")["TopicArn"]
         return arn
 
-    def function(self, name: str, handler: str, *, dead_letters: str | None = None, **environment: str) -> str:
+    def function(
+        self, name: str, handler: str, *, dead_letters: str | None = None, timeout: int = 20, **environment: str
+    ) -> str:
         """Deploy ``handler`` of deployed.py as a function, with a dead-letter queue of its own: its ARN."""
         name = f"{name}-{self._name}"
         options = {} if dead_letters is None else {"DeadLetterConfig": {"TargetArn": dead_letters}}
@@ -58,7 +60,7 @@ class Deployment:
             Role=_ROLE,
             Handler=f"deployed.{handler}",
             Code={"ZipFile": _archive()},
-            Timeout=20,
+            Timeout=timeout,
             Environment={"Variables": {"JOURNAL": str(self._journal), "CLAIMS": self.bucket, **environment}},
             **options,
         )["FunctionArn"]

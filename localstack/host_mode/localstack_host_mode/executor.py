@@ -76,12 +76,9 @@ class LocalProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # LocalStack
             error = {"errorType": "Sandbox.Ended", "errorMessage": f"{invocation['id']} Error: {message}"}
             answer = {"payload": json.dumps(error), "is_error": True}
         self._log.seek(written)
-        return InvocationResult(
-            invocation["id"],
-            answer["payload"].encode(),
-            answer["is_error"],
-            self._log.read().decode("utf-8", "replace"),
-        )
+        printed = self._log.read().decode("utf-8", "replace")
+        logs = f"START RequestId: {invocation['id']}\n{printed}END RequestId: {invocation['id']}\n"
+        return InvocationResult(invocation["id"], answer["payload"].encode(), answer["is_error"], logs)
 
     def stop(self) -> None:
         process, self._process = self._process, None
