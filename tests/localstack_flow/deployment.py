@@ -6,7 +6,7 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,13 @@ class Deployment:
         return arn
 
     def function(
-        self, name: str, handler: str, *, dead_letters: str | None = None, timeout: int = 20, **environment: str
+        self,
+        name: str,
+        handler: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        dead_letters: str | None = None,
+        timeout: int = 20,
     ) -> str:
         """Deploy ``handler`` of deployed.py as a function, with a dead-letter queue of its own: its ARN."""
         name = f"{name}-{self._name}"
@@ -61,7 +67,7 @@ class Deployment:
             Handler=f"deployed.{handler}",
             Code={"ZipFile": _archive()},
             Timeout=timeout,
-            Environment={"Variables": {"JOURNAL": str(self._journal), "CLAIMS": self.bucket, **environment}},
+            Environment={"Variables": {"JOURNAL": str(self._journal), "CLAIMS": self.bucket, **(environment or {})}},
             **options,
         )["FunctionArn"]
         self._functions.append(name)

@@ -60,8 +60,8 @@ def test_a_record_fails_lambdas_three_invocations_by_the_topic_and_ends_in_the_f
 ) -> None:
     topic, given_up, dead_letters = deployment.topic(), deployment.queue("given-up"), deployment.queue("dead-letters")
     variables = {"RETRIES": topic, "DEAD_LETTERS": dead_letters}
-    stream = stream_of(deployment, deployment.function("direct", "over_a_topic", **variables))
-    retry = deployment.function("retry", "over_a_topic", dead_letters=deployment.arn(given_up), **variables)
+    stream = stream_of(deployment, deployment.function("direct", "over_a_topic", variables))
+    retry = deployment.function("retry", "over_a_topic", variables, dead_letters=deployment.arn(given_up))
     deployment.subscribe(retry, topic)
     large = data(LARGE, fails="in the stream", text="x" * 300_000)
 
@@ -120,7 +120,7 @@ def test_a_record_has_its_three_tries_from_the_queue_by_its_own_count_and_ends_i
     deployment: Deployment,
 ) -> None:
     retries, dead_letters = deployment.queue("retries"), deployment.queue("dead-letters")
-    function = deployment.function("orders", "over_a_queue", RETRIES=retries, DEAD_LETTERS=dead_letters)
+    function = deployment.function("orders", "over_a_queue", {"RETRIES": retries, "DEAD_LETTERS": dead_letters})
     stream = stream_of(deployment, function)
     deployment.trigger(function, deployment.arn(retries), BatchSize=10)
     large = data(LARGE, fails="always", text="x" * 900_000)
