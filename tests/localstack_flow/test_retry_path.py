@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,9 @@ def deployment(connect: Connect, tmp_path: Path) -> Iterator[Deployment]:
 def stream_of(deployment: Deployment, function: str) -> str:
     """A stream that triggers the function."""
     stream = create_stream(deployment.kinesis, shards=1)
+    # A record of the second in which its stream was made is read again and again while it is the last (localstack/README.md).
+    made = time.monotonic()
+    wait_until(lambda: time.monotonic() > made + 1.1)
     summary = deployment.kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     deployment.trigger(function, summary["StreamARN"], StartingPosition="TRIM_HORIZON", BatchSize=20)
     return stream
