@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .claims.base import Claim, ClaimStore
+from .claims.base import Claim, ClaimStore, StoreAway
 from .deadline import Deadline
 from .errors import DecodeError, Unavailable
 from .policy import Policy
@@ -26,22 +26,28 @@ class ClaimCheck:
         self._stores = [queue.claims for queue in queues if queue is not None and queue.claims is not None]
         self._deadline = deadline
         self._fetched = 0
-        self._is_away = False
+        self._away: list[ClaimStore] = []
 
     def fetch(self, claim: Claim) -> str:
         """The body; Unavailable, or DecodeError where it is gone for good."""
-        if self._is_away:
+        try:
+            return self._fetch(claim)
+        except (DecodeError, Unavailable):
+            raise
+        except Exception as error:
+            raise Unavailable(reason(error)) from error
+
+    def _fetch(self, claim: Claim) -> str:
+        store = self._store_of(claim)
+        if store in self._away:
             raise Unavailable(f"what keeps its body is away: {claim.place}")
         if self._fetched and (self._fetched + claim.bytes > _MOST_BYTES or not self._deadline.allows_another()):
             raise Unavailable(f"its body waits for a batch with room and time for it: {claim.place}")
         try:
-            store = self._store_of(claim)
             body = self._deadline.request(store, lambda deadline: store.fetch(claim, deadline=deadline))
-        except DecodeError:
+        except StoreAway:
+            self._away.append(store)
             raise
-        except Exception as error:
-            self._is_away = True
-            raise error if isinstance(error, Unavailable) else Unavailable(reason(error)) from error
         self._fetched += claim.bytes
         return body
 

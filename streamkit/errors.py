@@ -82,8 +82,8 @@ class Reject(StreamkitError):
 class Retry(StreamkitError):
     """Raise it in ``process`` for a record that may succeed in ``delay`` seconds: ``raise Retry(60)``.
 
-    On the retry path the record does not run sooner than that, and the try counts as an attempt. Under ``Block`` it is a
-    plain failure: Lambda chooses the time.
+    On the retry path the record does not run sooner than that, and the try counts as an attempt. Under ``Block``, and where an
+    SNS topic is the retry path, it is a plain failure: Lambda chooses the time.
     """
 
     def __init__(self, delay: float, reason: str = "") -> None:

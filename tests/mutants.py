@@ -749,7 +749,7 @@ MUTANTS = [
     Mutant(
         "take a store that is away for a body that is gone",
         "claims/base.py",
-        "raise Unavailable(f\"can't read",
+        "raise StoreAway(f\"can't read",
         "raise DecodeError(f\"can't read",
         CLAIMS,
         "counts_no_attempt",
@@ -765,8 +765,8 @@ MUTANTS = [
     Mutant(
         "ask a store that is away for each message of the batch",
         "claim_check.py",
-        "            self._is_away = True\n",
-        "            self._is_away = False\n",
+        "            self._away.append(store)\n",
+        "            pass\n",
         CLAIMS,
         "asked_for_once",
     ),

@@ -13,7 +13,7 @@ import pytest
 from streamkit import Block, Divert, Record, RecordProcessor, lambda_handler
 from streamkit.claims.base import VERSION, Claim, open_claim
 from streamkit.envelope import Envelope, open_envelope
-from streamkit.errors import DecodeError, UnknownVersion
+from streamkit.errors import DecodeError, QueueError, Unavailable, UnknownVersion
 from streamkit.policy import Policy
 from streamkit.queues.base import Queue
 from streamkit.testing import MemoryClaims, MemoryQueue
@@ -185,6 +185,43 @@ class TestABodyThatCanNotBeFetchedNow:
 
         assert noting.seen == []
 
+    def test_of_another_bucket_takes_no_neighbour_down(self, store: MemoryClaims) -> None:
+        noting = Noting(with_claims(store, MemoryQueue()))
+        event = sqs(claim_of(MemoryClaims("another"), envelope()), claim_of(store, envelope(b"here")))
+
+        assert lambda_handler(noting)(event, None) == answered(0)
+
+        assert [data for _, data, _ in noting.seen] == [b"here"]
+
+    def test_because_the_store_says_no_takes_no_neighbour_down(self) -> None:
+        class Guarded(MemoryClaims):
+            forbidden = ""
+
+            def _get(self, key: str, length: int, deadline: float) -> bytes | None:
+                if key == self.forbidden:
+                    raise Unavailable("AccessDenied")
+                return super()._get(key, length, deadline)
+
+        store = Guarded()
+        noting = Noting(with_claims(store, MemoryQueue()))
+        event = sqs(claim_of(store, envelope(b"not this")), claim_of(store, envelope(b"here")))
+        store.forbidden = next(iter(store.objects))
+
+        assert lambda_handler(noting)(event, None) == answered(0)
+
+        assert [data for _, data, _ in noting.seen] == [b"here"]
+
+    def test_of_a_store_that_is_away_takes_none_of_another_store_down(self, store: MemoryClaims) -> None:
+        other, dead_letters = MemoryClaims("other"), MemoryQueue()
+        dead_letters.claims = other
+        noting = Noting(with_claims(store, dead_letters))
+        event = sqs(claim_of(store, envelope()), claim_of(other, envelope(b"here")))
+        store.fail(ConnectionError("away"))
+
+        assert lambda_handler(noting)(event, None) == answered(0)
+
+        assert [data for _, data, _ in noting.seen] == [b"here"]
+
     def test_is_one_of_an_unknown_version(self, store: MemoryClaims) -> None:
         body = json.dumps(json.loads(claim_of(store, envelope())) | {"streamkit_claim": VERSION + 1})
 
@@ -252,6 +289,15 @@ class TestABodyThatIsGone:
         store.objects.clear()
 
         assert lambda_handler(Noting(with_claims(store)))(sqs(body), None) == answered(0)
+
+
+def test_more_than_a_claim_can_stand_for_is_not_put() -> None:
+    store = MemoryClaims()
+
+    with pytest.raises(QueueError, match="67,108,864 at most"):
+        claim_of(store, "x" * (64 * 1_048_576 + 1))
+
+    assert store.objects == {}
 
 
 class TestOpenClaim:

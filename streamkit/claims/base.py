@@ -22,15 +22,19 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..errors import DecodeError, Unavailable, UnknownVersion
+from ..errors import DecodeError, QueueError, Unavailable, UnknownVersion
 
-__all__ = ["MARK", "VERSION", "Claim", "ClaimStore", "open_claim"]
+__all__ = ["MARK", "VERSION", "Claim", "ClaimStore", "StoreAway", "open_claim"]
 
 MARK = "streamkit_claim"
 VERSION = 1
 # A record of 10 MiB makes an envelope of some 14 MB: what says that it is larger than this is no claim of streamkit's, and would
 # take a function down for lack of memory.
 _MOST_BYTES = 64 * 1_048_576
+
+
+class StoreAway(Unavailable):
+    """The store gives no answer: it would give none for another body either, and that would take as long to find out."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +100,8 @@ class ClaimStore(ABC):
         import hashlib  # It loads OpenSSL, 4 ms: only a large failure pays for it.
 
         content = body.encode()
+        if len(content) > _MOST_BYTES:
+            raise QueueError(f"the envelope has {len(content):,} bytes; a claim stands for {_MOST_BYTES:,} at most")
         digest = hashlib.sha256(content).hexdigest()
         key = self._put(digest[:32], content, deadline)
         claim = Claim(bucket=self.bucket, key=key, event_id=event_id, bytes=len(content), sha256=digest)
@@ -104,8 +110,8 @@ class ClaimStore(ABC):
     def fetch(self, claim: Claim, *, deadline: float) -> str:
         """The body that ``claim`` stands for, checked by its length and digest.
 
-        Raises Unavailable where the store can't be asked, and DecodeError where the body is not there any more, or is not the
-        one that was put: neither will ever be otherwise.
+        Raises StoreAway where the store gives no answer, another Unavailable where it gives none for this body, and DecodeError
+        where the body is not there any more, or is not the one that was put: neither will ever be otherwise.
         """
         import hashlib
 
@@ -113,13 +119,18 @@ class ClaimStore(ABC):
             raise Unavailable(f"its body is in another bucket than this queue's {self.bucket}: {claim.place}")
         try:
             content = self._get(claim.key, claim.bytes, deadline)
+        except Unavailable:
+            raise
         except Exception as error:
-            raise Unavailable(f"can't read {claim.place}: {type(error).__name__}: {error}") from error
+            raise StoreAway(f"can't read {claim.place}: {type(error).__name__}: {error}") from error
         if content is None:
             raise DecodeError(f"its body is gone: there is no object {claim.place}", claim.event_id)
         if len(content) != claim.bytes or hashlib.sha256(content).hexdigest() != claim.sha256:
             raise DecodeError(f"its body is not what was put there: {claim.place}", claim.event_id)
-        return content.decode()
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise DecodeError(f"its body is not UTF-8: {claim.place}", claim.event_id) from None
 
     @abstractmethod
     def _put(self, name: str, content: bytes, deadline: float) -> str:
@@ -127,7 +138,10 @@ class ClaimStore(ABC):
 
     @abstractmethod
     def _get(self, key: str, length: int, deadline: float) -> bytes | None:
-        """Up to ``length`` + 1 bytes of what is under ``key``: the one more tells that it is longer. None if nothing is there."""
+        """Up to ``length`` + 1 bytes of what is under ``key``: the one more tells that it is longer. None if nothing is there.
+
+        Unavailable where the store answers, but not with this one; any other exception means that it is away.
+        """
 
     def close(self) -> None:
         """Release connections; what is asked later makes new ones."""

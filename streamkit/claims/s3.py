@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..aws import Clients, may_pass
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, Unavailable
 from .base import ClaimStore
 
 __all__ = ["S3Claims"]
@@ -69,7 +69,14 @@ class S3Claims(ClaimStore):
 
     def _get(self, key: str, length: int, deadline: float) -> bytes | None:
         client = self._clients.until(deadline)
-        return _retried(lambda: _read(client, self.bucket, key, length), deadline)
+        bucket = self.bucket
+        try:
+            return _retried(lambda: _read(client, bucket, key, length), deadline)
+        except Exception as error:
+            if may_pass(error):
+                raise
+            # S3 has answered, for this object: of a neighbour it may say otherwise.
+            raise Unavailable(f"can't read s3://{bucket}/{key}: {error}") from error
 
 
 def _read(client: Any, bucket: str, key: str, length: int) -> bytes | None:

@@ -17,6 +17,7 @@ Needs pytest: ``pip install kinesis-streamkit[testing]``.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -30,7 +31,7 @@ import msgspec
 import pytest
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
-from ..claims.base import Claim, ClaimStore, open_claim
+from ..claims.base import Claim, ClaimStore, StoreAway, open_claim
 from ..envelope import Envelope, open_envelope
 from ..errors import DecodeError, Unavailable
 from ..progress.base import ProgressStore
@@ -304,6 +305,14 @@ class ClaimContract(ABC):
         with pytest.raises(DecodeError, match="is not what was put there"):
             store.fetch(claim, deadline=_soon())
 
+    def test_a_body_that_is_no_text_is_refused(self, store: ClaimStore) -> None:
+        content = b"\xff\xfe"
+        claim = msgspec.structs.replace(self.put(store), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        self.damage(store, claim, content)
+
+        with pytest.raises(DecodeError, match="is not UTF-8"):
+            store.fetch(claim, deadline=_soon())
+
     def test_a_claim_of_another_bucket_is_not_opened(self, store: ClaimStore) -> None:
         claim = msgspec.structs.replace(self.put(store), bucket="another")
 
@@ -314,7 +323,7 @@ class ClaimContract(ABC):
         claim = self.put(store)
 
         with self.unreachable(store):
-            with pytest.raises(Unavailable, match=f"s3://{store.bucket}/{claim.key}"):
+            with pytest.raises(StoreAway, match=f"s3://{store.bucket}/{claim.key}"):
                 store.fetch(claim, deadline=_soon(2))
             with pytest.raises(Exception):  # noqa: B017, PT011  # The seam allows any.
                 store.put("other", "event-2", deadline=_soon(2))

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from streamkit import Divert, Record, RecordProcessor, lambda_handler
-from streamkit.claims.base import Claim, open_claim
+from streamkit.claims.base import Claim, StoreAway, open_claim
 from streamkit.claims.s3 import S3Claims
 from streamkit.errors import ConfigurationError, Unavailable
 from streamkit.queues.sqs import SqsQueue
@@ -109,10 +109,11 @@ class TestAFetch:
     ) -> None:
         server.script = [answer] * 3
 
-        with pytest.raises(Unavailable, match="s3://bucket/key"):
+        with pytest.raises(Unavailable, match="s3://bucket/key") as raised:
             store.fetch(CLAIM, deadline=soon())
 
         assert server.requests == ["GET /bucket/key"]
+        assert not isinstance(raised.value, StoreAway), "S3 may say otherwise of another object"
 
     @pytest.mark.parametrize("answer", [error(503, "SlowDown"), error(500, "InternalError"), (200, b"bo", 4)])
     def test_that_fails_for_a_passing_reason_is_made_again(
@@ -130,7 +131,7 @@ class TestAFetch:
     def test_past_the_deadline_is_tried_once(self, server: Server, store: S3Claims) -> None:
         server.script = [error(503, "SlowDown")] * 5
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(StoreAway):
             store.fetch(CLAIM, deadline=time.monotonic() - 1)
 
         assert len(server.requests) == 1

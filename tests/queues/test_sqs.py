@@ -483,6 +483,17 @@ class TestTheClient:
         queue.close()
         assert queue._clients._made == {}
 
+    def test_is_closed_with_those_of_the_claims(self) -> None:
+        closed: list[str] = []
+
+        class Closing(MemoryClaims):
+            def close(self) -> None:
+                closed.append("claims")
+
+        SqsQueue("https://sqs/retries", claims=Closing()).close()
+
+        assert closed == ["claims"]
+
     def test_that_can_not_reach_the_queue_confirms_nothing(self, client: Any, server: Server) -> None:
         server.close()
         queue = SqsQueue(f"{server.endpoint}/000000000000/retries", client=client)
