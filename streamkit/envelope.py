@@ -31,7 +31,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .errors import DecodeError, Retry
+from .errors import DecodeError, Retry, UnknownVersion
 from .reason import reason
 from .record import Record, Source
 
@@ -47,10 +47,6 @@ _EventId = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _LATEST = 253_402_300_799  # The end of the year 9999, and of Python's own times.
 _Time = Annotated[float, msgspec.Meta(le=_LATEST)]
-
-
-class UnknownVersion(Exception):
-    """An envelope that a newer streamkit has made; only that one can read it."""
 
 
 class Early(Retry):

@@ -6,6 +6,7 @@ StreamkitError
 ├── SinkError                                a sink could not take a write
 ├── QueueError                               a retry queue or dead-letter target could not take a record
 ├── LeaseLost                                another runner has the shard now: stop at once, and write nothing
+├── UnknownVersion                           a newer streamkit has made it, and only that one can read it
 ├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
 ├── Reject                                   raised by users: this record can never succeed
 ├── Retry(delay)                             raised by users: this record may succeed later
@@ -25,6 +26,7 @@ __all__ = [
     "SinkError",
     "StreamkitError",
     "Unavailable",
+    "UnknownVersion",
 ]
 
 
@@ -59,6 +61,10 @@ class LeaseLost(StreamkitError):
     """A shard is another runner's now, or nobody's. Who held it stops at once and writes nothing more."""
 
 
+class UnknownVersion(StreamkitError):
+    """An envelope or a claim that a newer streamkit has made; only that one can read it."""
+
+
 class BatchFailed(StreamkitError):
     """Raised out of the handler where there is no partial answer, so that all is delivered again.
 
@@ -76,8 +82,8 @@ class Reject(StreamkitError):
 class Retry(StreamkitError):
     """Raise it in ``process`` for a record that may succeed in ``delay`` seconds: ``raise Retry(60)``.
 
-    On the retry path the record does not run sooner than that, and the try counts as an attempt. Under ``Block`` it is a
-    plain failure: Lambda chooses the time.
+    On the retry path the record does not run sooner than that, and the try counts as an attempt. Under ``Block``, and where an
+    SNS topic is the retry path, it is a plain failure: Lambda chooses the time.
     """
 
     def __init__(self, delay: float, reason: str = "") -> None:

@@ -17,9 +17,12 @@ from typing import Any, Literal
 import msgspec
 import pybase64
 
-from . import kpl
-from .envelope import Early, Envelope, UnknownVersion, open_envelope
-from .errors import BatchFailed, DecodeError, StreamkitError
+from . import errors, kpl
+from .claims.base import MARK as CLAIM_MARK
+from .claims.base import Claim, open_claim
+from .envelope import MARK as ENVELOPE_MARK
+from .envelope import Early, Envelope, open_envelope
+from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
 
@@ -27,6 +30,8 @@ __all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "res
 
 #: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
 Answer = dict[str, Any]
+#: What fetches the body that a claim stands for.
+Fetch = Callable[[Claim], str]
 
 # What warmers send, by the field or the source that they send it with.
 _WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")
@@ -107,6 +112,8 @@ class QueuedRecord(Record):
     _group: str | None = None
     _body: str = ""
     _envelope: Envelope | None = None
+    # What stood in the message in place of the body.
+    _claim: Claim | None = None
 
     @property
     def envelope(self) -> Envelope | None:
@@ -124,7 +131,9 @@ class QueuedRecord(Record):
 
     @property
     def event_id(self) -> str:
-        return self._envelope.event_id if self._envelope else self._message_id
+        if self._envelope is not None:
+            return self._envelope.event_id
+        return self._claim.event_id if self._claim is not None else self._message_id
 
     @property
     def source(self) -> Source:
@@ -169,6 +178,17 @@ class QueuedRecord(Record):
         return self._envelope.undecoded if self._envelope else self._body
 
 
+class _Notification(msgspec.Struct):
+    """What SNS delivers to a queue, without raw delivery."""
+
+    Type: str
+    TopicArn: str
+    Message: str
+
+
+_read_notification = msgspec.json.Decoder(_Notification).decode
+
+
 class Batch(msgspec.Struct):
     """The records of one event in chronological order, and the outcome of each.
 
@@ -202,10 +222,15 @@ def is_warm_up(event: Any) -> bool:
     return event.get("source") in _WARM_UP_SOURCES or any(event.get(field) for field in _WARM_UP_FIELDS)
 
 
-def decode(event: Any, *, lenient: bool = False) -> Batch:
+def _fetch_nothing(claim: Claim) -> str:
+    raise errors.Unavailable(f"nothing here fetches its body: {claim.place}")
+
+
+def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) -> Batch:
     """The records of a Kinesis, SQS or SNS event as Lambda sends it.
 
-    A record whose data can't be decoded is in the batch, with its failure as its outcome. StreamkitError where the event
+    A record whose data can't be decoded is in the batch, with its failure as its outcome. ``fetch`` gets the body that a
+    message claims; what it finds unavailable is that record's outcome too. StreamkitError where the event
     is from another source, or is not of the form that Lambda gives.
     """
     raws = event.get("Records") if isinstance(event, Mapping) else None
@@ -220,9 +245,9 @@ def decode(event: Any, *, lenient: bool = False) -> Batch:
     if source == "aws:kinesis":
         return _decode_stream(raws, lenient)
     if source == "aws:sqs":
-        return _decode_messages("sqs", raws, _sqs_record)
+        return _decode_messages("sqs", raws, _sqs_record, fetch)
     if source == "aws:sns":
-        return _decode_messages("sns", raws, _sns_record)
+        return _decode_messages("sns", raws, _sns_record, fetch)
     raise StreamkitError(
         f"records of the event source {source!r} are not known to streamkit: trigger the function by a Kinesis stream, "
         "an SQS queue or an SNS topic"
@@ -287,7 +312,9 @@ def _malformed(raw: Any, index: int) -> StreamRecord:
     return StreamRecord(DecodeError("the record has no data"), _UNPARSED, raw)
 
 
-def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: Callable[[Any], QueuedRecord]) -> Batch:
+def _decode_messages(
+    source: Literal["sqs", "sns"], raws: list[Any], record_of: Callable[[Any], QueuedRecord], fetch: Fetch
+) -> Batch:
     records: list[Record] = []
     outcomes: list[Outcome] = []
     for index, raw in enumerate(raws):
@@ -299,14 +326,16 @@ def _decode_messages(source: Literal["sqs", "sns"], raws: list[Any], record_of: 
             ) from None
         outcome: Outcome = NOT_STARTED
         try:
-            record = _enveloped(record)
-        except UnknownVersion as error:
+            record = _enveloped(_fetched(record, fetch))
+        except (UnknownVersion, errors.Unavailable) as error:
             outcome = Unavailable(error)
         except DecodeError as error:
             record._data = error
         if record.damage is not None:
             outcome = _undecodable(record)
-        elif record.envelope is not None and (early_by := record.envelope.early_by()):
+        elif source == "sqs" and record.envelope is not None and (early_by := record.envelope.early_by()):
+            # From a topic it runs, early or not: to give it back would use up one of Lambda's three invocations, which are a
+            # minute or two apart whatever was asked for, and the record could end without ever having run.
             outcome = Failed(Early(early_by))
         records.append(record)
         outcomes.append(outcome)
@@ -332,20 +361,43 @@ def _sns_record(raw: Any) -> QueuedRecord:
     return QueuedRecord(_bytes(body), _source="sns", _message_id=_text(raw["Sns"]["MessageId"]), _body=body)
 
 
+def _fetched(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
+    """The record with the body that its message claims; the record as it is where the body is in the message."""
+    claim = open_claim(record._body)
+    if claim is None:
+        if record._source == "sqs" and '"Notification"' in record._body:
+            return _notified(record, fetch)
+        return record
+    # Whatever becomes of the body, this is the record of that event.
+    record._claim = claim
+    body = fetch(claim)
+    return msgspec.structs.replace(record, _data=_bytes(body), _body=body)
+
+
+def _notified(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
+    """The record in what a topic has put around streamkit's own message, where its delivery to the queue is not raw. Around
+    any other message it is the data that it always was.
+    """
+    try:
+        notification = _read_notification(record._body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return record
+    message = notification.Message
+    if notification.Type != "Notification" or (ENVELOPE_MARK not in message and CLAIM_MARK not in message):
+        return record
+    inner = msgspec.structs.replace(record, _data=_bytes(message), _body=message)
+    if open_claim(message) is not None:
+        return _fetched(inner, fetch)
+    return inner if open_envelope(message) is not None else record
+
+
 def _enveloped(record: QueuedRecord) -> QueuedRecord:
     """The record in the envelope that is its body; the record as it is where the body is none."""
     envelope = open_envelope(record._body)
     if envelope is None:
         return record
     data = DecodeError("the data could not be decoded") if envelope.data is None else envelope.data
-    return QueuedRecord(
-        data,
-        _source=record._source,
-        _message_id=record._message_id,
-        _group=record._group,
-        _body=record._body,
-        _envelope=envelope,
-    )
+    return msgspec.structs.replace(record, _data=data, _envelope=envelope)
 
 
 def response(batch: Batch) -> Answer:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import event as events
+from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .delivery import Delivery
 from .execution import Execution
@@ -32,8 +33,9 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
     """
     policy = processor.on_failure
-    batch = events.decode(event, lenient=processor.aggregates == "lenient")
     deadline = Deadline(context, processor.deadline_margin)
+    claims = ClaimCheck(policy, deadline)
+    batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
     redelivery = Redelivery(processor, batch, deadline)
     settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
     delivery = Delivery(processor.name, deadline)

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import msgspec
 
+from ..claims.base import ClaimStore
+
 __all__ = ["Message", "MessageRefusal", "Queue"]
 
 
@@ -44,6 +46,8 @@ class Queue(ABC):
     max_delay: ClassVar[float] = 900.0
     #: ``Orders.on_failure``: the class and attribute that hold this queue, for errors to say who wants something.
     owner: str = ""
+    #: Where it puts what is too large for it, and where such a body is read when the message comes back; None: nowhere.
+    claims: ClaimStore | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = f"{owner.__name__}.{name}"

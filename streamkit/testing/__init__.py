@@ -1,11 +1,12 @@
-"""What a processor's tests need: events, a mapping on a virtual clock, and a queue and a sink in memory.
+"""What a processor's tests need: events, a mapping on a virtual clock, and a queue, a sink and a store of claims in memory.
 
 ``streamkit.testing.contracts`` has the suites for sinks, queues and stores of your own; it needs pytest.
 """
 
+from .claims import MemoryClaims
 from .events import kinesis_event, window_event
 from .mapping import Crash, EventSourceMapping
 from .queue import MemoryQueue
 from .sink import MemorySink
 
-__all__ = ["Crash", "EventSourceMapping", "MemoryQueue", "MemorySink", "kinesis_event", "window_event"]
+__all__ = ["Crash", "EventSourceMapping", "MemoryClaims", "MemoryQueue", "MemorySink", "kinesis_event", "window_event"]

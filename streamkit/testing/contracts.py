@@ -17,6 +17,7 @@ Needs pytest: ``pip install kinesis-streamkit[testing]``.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -26,10 +27,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
+import msgspec
 import pytest
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
+from ..claims.base import Claim, ClaimStore, StoreAway, open_claim
 from ..envelope import Envelope, open_envelope
+from ..errors import DecodeError, Unavailable
 from ..progress.base import ProgressStore
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
@@ -37,6 +41,7 @@ from ..sinks.base import Sink, Write
 
 __all__ = [
     "CheckpointContract",
+    "ClaimContract",
     "FifoQueueContract",
     "ProgressContract",
     "QueueContract",
@@ -247,6 +252,83 @@ class FifoQueueContract(QueueContract):
 
     def test_says_that_it_is_fifo(self, queue: Queue) -> None:
         assert queue.fifo
+
+
+class ClaimContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the methods below."""
+
+    @abstractmethod
+    def damage(self, store: Any, claim: Claim, content: bytes | None) -> None:
+        """Replace what ``claim`` stands for, behind the store's back; None deletes it."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the store can't be reached, and after which it can."""
+
+    def put(self, store: ClaimStore, body: str = "body") -> Claim:
+        claim = open_claim(store.put(body, "event-1", deadline=_soon()))
+        assert claim is not None
+        return claim
+
+    @pytest.mark.parametrize("body", ["", "body", "\x00\ufffe\U0001f600\n", "x" * 3_000_000])
+    def test_what_was_put_is_fetched_as_it_was(self, store: ClaimStore, body: str) -> None:
+        assert store.fetch(self.put(store, body), deadline=_soon()) == body
+
+    def test_a_claim_says_whose_body_it_stands_for_and_where_it_is(self, store: ClaimStore) -> None:
+        claim = self.put(store, "body")
+
+        assert (claim.event_id, claim.bucket, claim.bytes) == ("event-1", store.bucket, 4)
+        assert claim.key
+
+    def test_what_is_put_twice_is_one_object(self, store: ClaimStore) -> None:
+        assert self.put(store) == self.put(store)
+
+    def test_two_bodies_are_two_objects(self, store: ClaimStore) -> None:
+        claims = [self.put(store, body) for body in ("one", "two")]
+
+        assert [store.fetch(claim, deadline=_soon()) for claim in claims] == ["one", "two"]
+
+    def test_a_body_that_is_gone_is_told_from_a_store_that_is_away(self, store: ClaimStore) -> None:
+        claim = self.put(store)
+        self.damage(store, claim, None)
+
+        with pytest.raises(DecodeError, match=f"there is no object s3://{store.bucket}/{claim.key}") as raised:
+            store.fetch(claim, deadline=_soon())
+
+        assert raised.value.event_id == "event-1"
+
+    @pytest.mark.parametrize("content", [b"", b"bod", b"body and more", b"Body"])
+    def test_a_body_that_is_not_what_was_put_is_refused(self, store: ClaimStore, content: bytes) -> None:
+        claim = self.put(store)
+        self.damage(store, claim, content)
+
+        with pytest.raises(DecodeError, match="is not what was put there"):
+            store.fetch(claim, deadline=_soon())
+
+    def test_a_body_that_is_no_text_is_refused(self, store: ClaimStore) -> None:
+        content = b"\xff\xfe"
+        claim = msgspec.structs.replace(self.put(store), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        self.damage(store, claim, content)
+
+        with pytest.raises(DecodeError, match="is not UTF-8"):
+            store.fetch(claim, deadline=_soon())
+
+    def test_a_claim_of_another_bucket_is_not_opened(self, store: ClaimStore) -> None:
+        claim = msgspec.structs.replace(self.put(store), bucket="another")
+
+        with pytest.raises(Unavailable, match=f"than this queue's {store.bucket}: s3://another/"):
+            store.fetch(claim, deadline=_soon())
+
+    def test_a_store_that_can_not_be_reached_is_unavailable(self, store: ClaimStore) -> None:
+        claim = self.put(store)
+
+        with self.unreachable(store):
+            with pytest.raises(StoreAway, match=f"s3://{store.bucket}/{claim.key}"):
+                store.fetch(claim, deadline=_soon(2))
+            with pytest.raises(Exception):  # noqa: B017, PT011  # The seam allows any.
+                store.put("other", "event-2", deadline=_soon(2))
+
+        assert store.fetch(claim, deadline=_soon()) == "body"
 
 
 def _confirmed(send: Callable[[], Iterable[MessageRefusal]], messages: list[Message]) -> list[Message]:

@@ -13,9 +13,11 @@ import pytest
 from botocore.config import Config
 
 from streamkit import Divert, RecordProcessor
+from streamkit.claims.base import open_claim
 from streamkit.errors import ConfigurationError, QueueError
 from streamkit.queues.base import Message
 from streamkit.queues.sqs import SqsQueue
+from streamkit.testing import MemoryClaims
 from streamkit.testing.contracts import message
 
 MEBIBYTE = 1_048_576
@@ -168,7 +170,7 @@ class TestARequest:
         errors = refused(queue, [message(0), too_large, message(2)])
 
         assert list(errors) == [1]
-        assert "SQS takes 1,048,576" in errors[1]
+        assert "the queue takes 1,048,576: give it claims=" in errors[1]
         assert Counter(body for bodies in server.bodies for body in bodies) == Counter(
             [message(0).body, message(2).body]
         )
@@ -191,6 +193,76 @@ class TestARequest:
         assert refused(queue, [message(1)]) == {}
 
         assert set(server.requests[0][0]) == {"Id", "MessageBody"}
+
+
+class TestAMessageThatIsTooLarge:
+    def test_goes_into_the_store_and_the_queue_gets_the_claim(self, server: Server, client: Any) -> None:
+        store = MemoryClaims()
+        queue = SqsQueue(f"{server.endpoint}/000000000000/retries", claims=store, client=client)
+        large = message(1, data=bytes(MEBIBYTE))
+
+        assert refused(queue, [message(0), large, message(2)]) == {}
+
+        (bodies,) = server.bodies
+        assert (bodies[0], bodies[2]) == (message(0).body, message(2).body)
+        claim = open_claim(bodies[1])
+        assert claim is not None
+        assert claim.event_id == large.event_id
+        assert store.fetch(claim, deadline=soon()) == large.body
+
+    def test_keeps_its_delay_and_its_group(self, server: Server, client: Any) -> None:
+        url = f"{server.endpoint}/000000000000/retries"
+        large = message(1, data=bytes(MEBIBYTE), group="g", delay=7)
+
+        for queue in (
+            SqsQueue(url, claims=MemoryClaims(), client=client),
+            SqsQueue(url + ".fifo", claims=MemoryClaims(), client=client),
+        ):
+            assert refused(queue, [large]) == {}
+
+        standard, fifo = (request[0] for request in server.requests)
+        assert standard["DelaySeconds"] == 7
+        assert fifo["MessageGroupId"] == "g"
+
+    def test_is_put_before_anything_is_sent(self, server: Server, client: Any) -> None:
+        # A crash between the two leaves an object that nobody asks for. The other way round the record would be lost.
+        store = MemoryClaims()
+        queue = SqsQueue(f"{server.endpoint}/000000000000/retries", claims=store, client=client)
+        held: list[int] = []
+
+        def note(entries: Entries) -> Answer:
+            held.append(len(store.objects))
+            return take_all(entries)
+
+        server.script = [note]
+
+        assert refused(queue, [message(1, data=bytes(MEBIBYTE))]) == {}
+        assert held == [1]
+
+    def test_is_refused_alone_where_the_store_does_not_take_it(self, server: Server, client: Any) -> None:
+        store = MemoryClaims()
+        store.fail(ConnectionError("S3 is away"))
+        queue = SqsQueue(f"{server.endpoint}/000000000000/retries", claims=store, client=client)
+
+        errors = refused(queue, [message(0), message(1, data=bytes(MEBIBYTE)), message(2)])
+
+        assert errors == {1: "S3 is away"}
+        assert server.bodies == [[message(0).body, message(2).body]]
+
+    def test_is_what_the_queue_says_it_is(self, server: Server, client: Any) -> None:
+        # A queue's MaximumMessageSize can be less than SQS's limit.
+        store = MemoryClaims()
+        queue = SqsQueue(f"{server.endpoint}/000000000000/retries", claims=store, message_bytes=262_144, client=client)
+        sent = [message(1, data=bytes(190_000)), message(2, data=bytes(200_000))]
+        assert len(sent[0].body) < 262_144 < len(sent[1].body)
+
+        assert refused(queue, sent) == {}
+
+        assert [open_claim(body) is not None for body in server.bodies[0]] == [False, True]
+
+    def test_has_a_limit_that_sqs_has(self) -> None:
+        with pytest.raises(ConfigurationError, match="message_bytes"):
+            SqsQueue("https://sqs/retries", message_bytes=2 * MEBIBYTE)
 
 
 class TestAPartialFailure:
@@ -395,7 +467,7 @@ class TestTheClient:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queue = SqsQueue(f"{server.endpoint}/000000000000/retries")
-        assert queue._clients == {}
+        assert queue._clients._made == {}
         for name, value in (
             ("AWS_DEFAULT_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -409,7 +481,18 @@ class TestTheClient:
 
         assert len(server.requests) == 1
         queue.close()
-        assert queue._clients == {}
+        assert queue._clients._made == {}
+
+    def test_is_closed_with_those_of_the_claims(self) -> None:
+        closed: list[str] = []
+
+        class Closing(MemoryClaims):
+            def close(self) -> None:
+                closed.append("claims")
+
+        SqsQueue("https://sqs/retries", claims=Closing()).close()
+
+        assert closed == ["claims"]
 
     def test_that_can_not_reach_the_queue_confirms_nothing(self, client: Any, server: Server) -> None:
         server.close()

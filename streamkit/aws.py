@@ -1,0 +1,58 @@
+"""How streamkit's queues and stores call AWS: clients with time-outs that fit into what is left, which retry nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .errors import ConfigurationError
+
+__all__ = ["Clients", "may_pass"]
+
+# Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
+_TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
+
+
+class Clients:
+    """boto3's clients of one service, made when they are first asked for; or the one that was ``given``.
+
+    A client's time-outs are fixed when it is made, hence one for each. It retries nothing itself: its caller does, who knows
+    the deadline. ``owner`` is who needs boto3, for the error where there is none.
+    """
+
+    def __init__(self, service: str, owner: str, given: Any = None) -> None:
+        self._service = service
+        self._owner = owner
+        self.given = given
+        self._made: dict[float, Any] = {}
+
+    def until(self, deadline: float) -> Any:
+        """A client that gives up within what is left until ``deadline``, a time on ``time.monotonic()``'s clock."""
+        if self.given is not None:
+            return self.given
+        seconds = deadline - time.monotonic()
+        timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
+        if timeout not in self._made:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as error:
+                raise ConfigurationError(f"{self._owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
+            config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
+            self._made[timeout] = boto3.client(self._service, config=config)
+        return self._made[timeout]
+
+    def close(self) -> None:
+        """Close the clients that were made here, and not one that was given."""
+        made, self._made = self._made, {}
+        for client in made.values():
+            client.close()
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may be taken later: not where AWS answered that it is wrong, or that its target is not there."""
+    answer = getattr(error, "response", None)
+    if not isinstance(answer, dict):
+        return True
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return status >= 500 or status == 429 or "Throttl" in answer.get("Error", {}).get("Code", "")

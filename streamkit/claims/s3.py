@@ -1,0 +1,104 @@
+"""Amazon S3 as the store of what is too large for a queue.
+
+Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it. A function that sends needs ``s3:PutObject``
+on the objects; one that is triggered by the queue ``s3:GetObject``, and ``s3:ListBucket`` on the bucket: without that S3 says
+"forbidden" of an object that is gone, and its message comes again until the queue ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..aws import Clients, may_pass
+from ..errors import ConfigurationError, Unavailable
+from .base import ClaimStore
+
+__all__ = ["S3Claims"]
+
+T = TypeVar("T")
+
+# Seconds of tries for one object: its queue, or the rest of its batch, waits meanwhile.
+_RETRY_TIME = 20.0
+
+
+class S3Claims(ClaimStore):
+    """Objects in ``bucket`` whose keys begin with ``prefix``: ``SqsQueue(url, claims=S3Claims("my-claims"))``.
+
+    Give the bucket a lifecycle rule that ends objects under the prefix, later than the last message can be asked for:
+    nothing else deletes them. ``client`` is boto3's S3 client; by default one is made on first use.
+    """
+
+    def __init__(self, bucket: str, *, prefix: str = "streamkit-claims/", client: Any = None) -> None:
+        self._bucket: str | None = bucket
+        self._variable = ""
+        self._prefix = prefix
+        self._clients = Clients("s3", "S3Claims", client)
+
+    @classmethod
+    def from_env(cls, name: str, *, prefix: str = "streamkit-claims/", client: Any = None) -> S3Claims:
+        """The bucket that the environment variable ``name`` names, read on first use."""
+        store = cls("", prefix=prefix, client=client)
+        store._bucket, store._variable = None, name
+        return store
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name; ConfigurationError where the environment variable that should hold it is not set."""
+        if self._bucket is None:
+            bucket = os.environ.get(self._variable)
+            if not bucket:
+                raise ConfigurationError(
+                    f"the environment variable {self._variable} is not set; S3Claims needs the name of an S3 bucket in it"
+                )
+            self._bucket = bucket
+        return self._bucket
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _put(self, name: str, content: bytes, deadline: float) -> str:
+        bucket, key = self.bucket, f"{self._prefix}{name}.json"
+        client = self._clients.until(deadline)
+        _retried(
+            lambda: client.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json"), deadline
+        )
+        return key
+
+    def _get(self, key: str, length: int, deadline: float) -> bytes | None:
+        client = self._clients.until(deadline)
+        bucket = self.bucket
+        try:
+            return _retried(lambda: _read(client, bucket, key, length), deadline)
+        except Exception as error:
+            if may_pass(error):
+                raise
+            # S3 has answered, for this object: of a neighbour it may say otherwise.
+            raise Unavailable(f"can't read s3://{bucket}/{key}: {error}") from error
+
+
+def _read(client: Any, bucket: str, key: str, length: int) -> bytes | None:
+    try:
+        answer = client.get_object(Bucket=bucket, Key=key)
+    except client.exceptions.NoSuchKey:
+        return None
+    with answer["Body"] as body:
+        content: bytes = body.read(length + 1)
+    if len(content) < min(answer["ContentLength"], length + 1):
+        raise ConnectionError("S3's answer ended early")
+    return content
+
+
+def _retried(call: Callable[[], T], deadline: float) -> T:
+    """What ``call`` returns, tried again until the deadline where it fails for a passing reason. Its last error, else."""
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+    deadline = min(deadline, time.monotonic() + _RETRY_TIME)
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_pass(error)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
+        reraise=True,
+    )(call)
