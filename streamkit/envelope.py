@@ -14,6 +14,7 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
     attempts                         failed tries on the retry path so far; the stream's own try does not count
     failures                         the latest ten, oldest first: {attempt, type, message, time}, attempt as Record has it
     not_before                       seconds since the epoch before which it must not run, or null
+    redrives                         how often it was put back from the dead letters
     correlation                      ids to follow the event by: text to text
 
 A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
@@ -71,6 +72,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     failures: tuple[Failure, ...] = ()
     not_before: float | None = None
+    redrives: int = 0
     correlation: dict[str, str] = {}
 
     @classmethod
@@ -115,6 +117,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         if seconds <= longest:
             return msgspec.structs.replace(self, not_before=None), seconds
         return msgspec.structs.replace(self, not_before=time.time() + seconds), longest
+
+    def put_back(self) -> Envelope:
+        """The envelope that leaves the dead letters: with all its attempts before it again, and its failures kept."""
+        return msgspec.structs.replace(self, attempts=0, not_before=None, redrives=self.redrives + 1)
 
     def early_by(self) -> float:
         """Seconds until it may run; 0 when it may."""
