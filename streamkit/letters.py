@@ -59,7 +59,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A text with what its queue says about it.
 
     ``attributes`` are the texts of its message attributes, where Lambda writes why it gave up. ``sent_at`` is in seconds since
-    the epoch. ``was_moved``: a queue's own redrive policy has put it here, so it is a message of that queue, whatever it looks like.
+    the epoch. ``was_moved``: a queue's own redrive policy has put it here, so it is a message of that queue, whatever it
+    looks like.
     """
 
     id: str
@@ -197,12 +198,12 @@ def _of_lambda(document: dict[str, Any], message: Message, processor: str, fetch
     return list(_after_lambda(open_event(document, processor, fetch), failure, 1))
 
 
-def open_event(event: Any, processor: str, fetch: Fetch | None, *, lenient: bool = False) -> list[Envelope]:
+def open_event(event: Any, processor: str, fetch: Fetch | None) -> list[Envelope]:
     """An envelope for each record of an event as Lambda sends it. Unreadable where it is none of Kinesis, SQS or SNS."""
     if not isinstance(event, dict) or not event.get("Records"):
         raise Unreadable("the event in it has no records")
     try:
-        batch = decode(event, lenient=lenient, **({} if fetch is None else {"fetch": fetch}))
+        batch = decode(event) if fetch is None else decode(event, fetch=fetch)
     except UnknownVersion:
         raise
     except (StreamkitError, ValueError, TypeError, AttributeError) as error:
@@ -383,6 +384,17 @@ def function_name(arn: str) -> str:
 def died_at(envelope: Envelope) -> float | None:
     """When it failed last, in seconds since the epoch; None where it does not say."""
     return _seconds(envelope.failures[-1].time) if envelope.failures else None
+
+
+def deduplication_id(envelope: Envelope) -> str:
+    """What a FIFO queue may tell two sends of one letter by: the event, how often it was put back, and when it failed last.
+
+    A letter that comes again after it was put back has another one, since it was put back once more; a queue must never drop it.
+    """
+    import hashlib
+
+    text = f"{envelope.processor}\n{envelope.event_id} {envelope.redrives} {envelope.failures[-1].time if envelope.failures else ''}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def iso(seconds: float | None) -> str:

@@ -8,16 +8,17 @@ A document has no data: it names a shard, a first and a last sequence number, an
   4. compare with the batch: what is not there any more is *gone*, and is said; what is there beyond the batch's count is too
      much, and is said in each envelope.
 
-A range holds other records too where the mapping has a filter or several lanes, and nothing in the document tells them apart. They
-are taken as well: one record twice is better than one not at all. So is what an earlier answer had settled within the first
-record's aggregate.
+A range holds other records too where the mapping has a filter or several lanes, and nothing in the document tells them
+apart. They are taken as well: one record twice is better than one not at all. So is what an earlier answer had settled within
+the first record's aggregate.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +32,8 @@ from .plural import counted
 from .reason import reason
 
 __all__ = ["GONE", "Recovered", "Recovery"]
+
+T = TypeVar("T")
 
 #: The error type of the letter that stands for records that nobody can fetch any more.
 GONE = "Gone"
@@ -70,7 +73,7 @@ class Recovery:
 
     ``clients`` gives boto3's client of a service in a region ("" is the default one). A throttle or an outage is waited out for
     ``patience`` seconds, then it is Unavailable. ``filters`` are the mapping's own, ``processor`` the name for records whose
-    document does not tell it. ``buckets``, where given, are the only ones that are read: a notification can name any.
+    document does not tell it. A message can name any bucket: which ones are read is for the role's permissions to say.
     """
 
     def __init__(
@@ -79,8 +82,6 @@ class Recovery:
         *,
         processor: str = "",
         filters: Filters | None = None,
-        lenient: bool = False,
-        buckets: frozenset[str] | None = None,
         patience: float = 60.0,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -88,14 +89,15 @@ class Recovery:
         self._clients = clients
         self._processor = processor
         self._filters = filters
-        self._lenient = lenient
-        self._buckets = buckets
         self.patience = patience
         self._sleep = sleep
         self._clock = clock
 
     def letters(self, message: Message) -> Recovered:
-        """Everything that ``message`` stands for. Raises Unreadable, UnknownVersion, Unavailable, or what the service refuses with."""
+        """Everything that ``message`` stands for.
+
+        Raises Unreadable, UnknownVersion, Unavailable, and what a service refuses with.
+        """
         whole = Recovered([])
         for given in self._read(message):
             one = self.of(given)
@@ -127,8 +129,6 @@ class Recovery:
     def text(self, stored: Stored) -> str:
         """The object's text."""
         place = f"s3://{stored.bucket}/{stored.key}"
-        if self._buckets is not None and stored.bucket not in self._buckets:
-            raise Unreadable(f"{place} is in a bucket that is not read here")
         arguments = {"Bucket": stored.bucket, "Key": stored.key}
         if stored.version is not None:
             arguments["VersionId"] = stored.version
@@ -167,7 +167,12 @@ class Recovery:
             raws = self._fetched(document)
             is_cut = not raws or int(raws[0]["kinesis"]["sequenceNumber"]) != int(document.first)
         if self._filters:
-            raws = [raw for raw in raws if _wanted(self._filters, raw)]
+            before, raws = len(raws), [raw for raw in raws if _wanted(self._filters, raw)]
+            if len(raws) < document.batch_size <= before:
+                raise StreamkitError(
+                    f"the filter that was given wants {len(raws):,} of the records in the range of {document.stream}/"
+                    f"{document.shard_id}, and the batch had {document.batch_size:,}: give the mapping's own, or none"
+                )
         missing = max(0, document.batch_size - len(raws))
         if is_cut:
             # The first record was of the batch, so that one at least is gone.
@@ -182,7 +187,7 @@ class Recovery:
             msgspec.structs.replace(
                 envelope, failures=(failure,), correlation={"lambda_request_id": document.request_id}
             )
-            for envelope in (open_event({"Records": raws}, processor, None, lenient=self._lenient) if raws else ())
+            for envelope in (open_event({"Records": raws}, processor, None) if raws else ())
         ]
         if missing:
             until = str(int(raws[0]["kinesis"]["sequenceNumber"]) - 1) if is_cut and raws else document.last
@@ -250,11 +255,10 @@ class Recovery:
                 iterator = self._iterator(client, document, where, start)
                 if iterator is None:
                     return
-            asked = iterator
             try:
                 answer = self._patiently(
                     f"Kinesis, for {document.stream}/{document.shard_id}",
-                    lambda: client.get_records(ShardIterator=asked, Limit=_READ_RECORDS),
+                    partial(client.get_records, ShardIterator=iterator, Limit=_READ_RECORDS),
                 )
             except Exception as error:
                 # Five minutes old, as after a long wait for a throttle: a new one goes on after what was read.
@@ -293,7 +297,7 @@ class Recovery:
         iterator: str | None = answer["ShardIterator"]
         return iterator
 
-    def _patiently(self, what: str, call: Callable[[], Any]) -> Any:
+    def _patiently(self, what: str, call: Callable[[], T]) -> T:
         """What ``call`` returns, tried again while its error can pass. Unavailable when the patience is over."""
         give_up_at = self._clock() + self.patience
         backoff = _BETWEEN_READS
@@ -313,8 +317,8 @@ def _gone(document: Discarded, processor: str, failure: Failure, missing: int, u
     """The letter that stands for what is lost: nobody has its data, and nobody should have to look for it again."""
     where = f"{document.stream}/{document.shard_id}"
     text = (
-        f"{counted(missing, 'record')} of the batch's {document.batch_size:,} can't be fetched any more: the stream's retention had "
-        f"passed (from {document.first} to {until})"
+        f"{counted(missing, 'record')} of the batch's {document.batch_size:,} can't be fetched any more: the stream's retention "
+        f"had passed (from {document.first} to {until})"
     )
     return Envelope(
         event_id=f"{where}:{document.first}-{document.last}:gone",
@@ -344,23 +348,13 @@ def _code(error: BaseException) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether waiting can mend it: a throttle, an outage, no connection; not a programming error, nor what AWS refuses."""
+    """Whether waiting can mend it: a throttle, an outage, no connection; not what AWS refuses, nor an error of this process."""
+    from botocore.exceptions import ConnectionError as EndpointError
+    from botocore.exceptions import HTTPClientError
+    from botocore.parsers import ResponseParserError
+
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         return status >= 500 or status == 429 or _code(error) in _PASSING_CODES or "Throttl" in _code(error)
-    return (
-        type(error).__module__.startswith(("botocore", "urllib3"))
-        and type(error).__name__ not in _FOR_GOOD
-        or isinstance(error, OSError)
-    )
-
-
-# botocore's own errors that are about this process and no server.
-_FOR_GOOD = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "NoRegionError",
-    "ParamValidationError",
-    "ProfileNotFound",
-)
+    return isinstance(error, HTTPClientError | EndpointError | ResponseParserError | OSError)
