@@ -149,8 +149,12 @@ def _read(message: Message, processor: str, fetch: Fetch | None, depth: int) -> 
         if document.get("Type") == "Notification" and "TopicArn" in document and isinstance(inner, str):
             if depth == 0:
                 raise Unreadable("notifications within notifications, more than AWS ever nests")
-            return _read(msgspec.structs.replace(message, body=inner), processor, fetch, depth - 1)
-        if not message.was_moved:
+            try:
+                return _read(msgspec.structs.replace(message, body=inner, was_moved=False), processor, fetch, depth - 1)
+            except Unreadable:
+                if not message.was_moved:
+                    raise
+        elif not message.was_moved:
             return _of_lambda(document, message, processor, fetch)
     if message.was_moved:
         return [_message_as_record(message, processor)]
@@ -393,7 +397,8 @@ def deduplication_id(envelope: Envelope) -> str:
     """
     import hashlib
 
-    text = f"{envelope.processor}\n{envelope.event_id} {envelope.redrives} {envelope.failures[-1].time if envelope.failures else ''}"
+    failed_at = envelope.failures[-1].time if envelope.failures else ""
+    text = f"{envelope.processor}\n{envelope.event_id} {envelope.redrives} {failed_at}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -244,7 +244,8 @@ class Recovery:
     def _shard(self, document: Discarded) -> Iterator[Any]:
         """The shard's records from the document's first on, up to now."""
         client = self._clients("kinesis", document.region)
-        where = {"StreamARN": document.stream_arn, "ShardId": document.shard_id}
+        # The ARN for a stream of another account, the name for stand-ins that know no ARN there.
+        where = {"StreamName": document.stream, "StreamARN": document.stream_arn, "ShardId": document.shard_id}
         start: dict[str, Any] = {
             "ShardIteratorType": "AT_SEQUENCE_NUMBER",
             "StartingSequenceNumber": document.first,
@@ -258,7 +259,9 @@ class Recovery:
             try:
                 answer = self._patiently(
                     f"Kinesis, for {document.stream}/{document.shard_id}",
-                    partial(client.get_records, ShardIterator=iterator, Limit=_READ_RECORDS),
+                    partial(
+                        client.get_records, ShardIterator=iterator, StreamARN=document.stream_arn, Limit=_READ_RECORDS
+                    ),
                 )
             except Exception as error:
                 # Five minutes old, as after a long wait for a throttle: a new one goes on after what was read.
