@@ -31,7 +31,7 @@ from .local.filters import Filters
 from .plural import counted
 from .reason import reason
 
-__all__ = ["GONE", "Recovered", "Recovery"]
+__all__ = ["GONE", "Recovered", "Recovery", "Refused"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,14 @@ _PASSING_CODES = (
     "SlowDown",
 )
 _MISSING_OBJECT = ("NoSuchKey", "NoSuchVersion", "404")
+
+
+class Refused(StreamkitError):
+    """AWS does not do what was asked, and would not if it were asked again. ``code`` is its code for why."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Recovered(msgspec.Struct):
@@ -87,7 +95,7 @@ class Recovery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
-        self._processor = processor
+        self.processor = processor
         self._filters = filters
         self.patience = patience
         self._sleep = sleep
@@ -96,7 +104,7 @@ class Recovery:
     def letters(self, message: Message) -> Recovered:
         """Everything that ``message`` stands for.
 
-        Raises Unreadable, UnknownVersion, Unavailable, and what a service refuses with.
+        Raises Unreadable, UnknownVersion, Unavailable, and Refused.
         """
         whole = Recovered([])
         for given in self._read(message):
@@ -143,10 +151,8 @@ class Recovery:
 
         try:
             content = self._patiently("S3", get)
-        except StreamkitError:
-            raise
-        except Exception as error:
-            if _code(error) in _MISSING_OBJECT:
+        except Refused as error:
+            if error.code in _MISSING_OBJECT:
                 raise Unreadable(f"there is no object {place} any more") from error
             raise
         if len(content) > _LARGEST_OBJECT:
@@ -181,7 +187,7 @@ class Recovery:
         note = ""
         if surplus:
             note = f"; its range holds {counted(surplus, 'record')} more than its batch had, so this one may have been processed"
-        processor = self._processor or function_name(document.function_arn)
+        processor = self.processor or function_name(document.function_arn)
         failure = document.failure(note)
         envelopes = [
             msgspec.structs.replace(
@@ -208,7 +214,7 @@ class Recovery:
         return body
 
     def _read(self, message: Message) -> list[Given]:
-        return read(message, processor=self._processor, fetch=self.fetch)
+        return read(message, processor=self.processor, fetch=self.fetch)
 
     def _fetched(self, document: Discarded) -> list[dict[str, Any]]:
         """What the shard still has of the document's range, as Lambda's event has it."""
@@ -263,9 +269,9 @@ class Recovery:
                         client.get_records, ShardIterator=iterator, StreamARN=document.stream_arn, Limit=_READ_RECORDS
                     ),
                 )
-            except Exception as error:
+            except Refused as error:
                 # Five minutes old, as after a long wait for a throttle: a new one goes on after what was read.
-                if _code(error) != "ExpiredIteratorException":
+                if error.code != "ExpiredIteratorException":
                     raise
                 iterator = None
                 continue
@@ -285,14 +291,13 @@ class Recovery:
         stream = f"Kinesis, for {document.stream}/{document.shard_id}"
         try:
             answer = self._patiently(stream, lambda: client.get_shard_iterator(**where, **start))
-        except Exception as error:
-            code = _code(error)
-            if code == "ResourceNotFoundException":
+        except Refused as error:
+            if error.code == "ResourceNotFoundException":
                 # A shard ends to be there with its last record. But of a stream that is not there nothing is known: it may be the
                 # wrong account, and nothing may be called gone for that.
                 self._patiently(stream, lambda: client.describe_stream_summary(StreamARN=document.stream_arn))
                 return None
-            if code != "InvalidArgumentException":
+            if error.code != "InvalidArgumentException":
                 raise
             # The number is older than everything that the shard has, or is none of its own.
             start = {"ShardIteratorType": "TRIM_HORIZON"}
@@ -309,6 +314,8 @@ class Recovery:
                 return call()
             except Exception as error:
                 if not _may_pass(error):
+                    if _code(error):
+                        raise Refused(f"{what}: {reason(error)}", _code(error)) from error
                     raise
                 if self._clock() + backoff >= give_up_at:
                     raise Unavailable(f"{what}: {reason(error)}") from error

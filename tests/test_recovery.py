@@ -12,7 +12,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from streamkit import kpl
 from streamkit.envelope import Envelope
@@ -22,7 +21,7 @@ from streamkit.letters import Message, Stored, Unreadable
 from streamkit.local.destinations import destination
 from streamkit.local.documents import kinesis_record
 from streamkit.local.filters import Filters
-from streamkit.recovery import GONE, Recovery
+from streamkit.recovery import GONE, Recovery, Refused
 
 from .test_letters import document
 
@@ -152,7 +151,7 @@ def test_a_shard_that_is_gone_has_nothing_more(stream: Stream, clients: Clients)
 def test_of_a_stream_that_is_not_there_nothing_is_called_gone(stream: Stream, clients: Clients) -> None:
     stream.arn = stream.arn.replace(stream.name, "elsewhere")
 
-    with pytest.raises(ClientError, match="not found"):
+    with pytest.raises(Refused, match="not found"):
         Recovery(clients).letters(message(stream.document("1", "2", 2)))
 
 
@@ -328,7 +327,7 @@ def test_a_number_that_the_shard_does_not_take_any_more_is_looked_for_from_its_o
 def test_no_permission_is_no_reason_to_call_anything_gone() -> None:
     denied = (400, {"__type": "AccessDeniedException", "message": "no"})
 
-    with pytest.raises(ClientError, match="AccessDenied"):
+    with pytest.raises(Refused, match="AccessDenied"):
         recovered_from([ITERATOR, denied])
 
 
