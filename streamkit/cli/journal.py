@@ -8,8 +8,8 @@ Killed
                          second copy for five minutes, since both have one deduplication id
   after the second       the next run does not send it, and deletes it
 
-A letter that was put back, failed once more and lies there again is another one: it was put back once more often than the one that
-is recorded, or it failed later. What is neither is a copy of what was put back.
+A letter that was put back, failed once more and lies there again is another one: it was put back once more often than the one
+that is recorded, or it failed later. What is neither is a copy of what was put back.
 """
 
 from __future__ import annotations

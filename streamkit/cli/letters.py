@@ -20,29 +20,23 @@ from ..reason import reason
 from ..recovery import Recovery
 from .connection import connected, error_code
 from .terminal import duration, say
-from .usage import UsageError, moment
+from .usage import UsageError
 
 __all__ = [
-    "SOURCE_HELP",
     "FileLetters",
     "Filter",
     "Held",
     "Letters",
     "Ticker",
-    "add_filters",
-    "add_recovery",
     "open_letters",
     "open_recovery",
 ]
 
-SOURCE_HELP = """\
-SOURCE is the URL or the name of an SQS queue, s3://BUCKET/PREFIX, or a file of JSON lines as --export writes them (a name with a
-dot or a slash, or -)."""
-
 # SQS: ten a request, and an empty answer to a long poll means that nothing can be had now.
 _PAGE = 10
 _LONG_POLL = 1
-_EMPTY_POLLS = 2
+_EMPTY_POLLS = 3
+_VISIBLE = "ApproximateNumberOfMessages"
 _OVER_LIMIT = "OverLimit"
 
 
@@ -144,7 +138,7 @@ class QueueLetters(Letters):
         facts = self._facts("All")
         self.fifo = url.endswith(".fifo")
         #: How many there are, about; SQS counts no better.
-        self.about = int(facts.get("ApproximateNumberOfMessages", 0))
+        self.about = int(facts.get(_VISIBLE, 0))
         policy = facts.get("RedrivePolicy")
         self._warning = _warning(json.loads(policy)) if policy else ""
         # Long enough for a look at all of them.
@@ -187,8 +181,10 @@ class QueueLetters(Letters):
                 return
             messages = answer.get("Messages", [])
             fresh = [one for one in messages if self._hold_on(one, asked)]
-            empty = empty + 1 if not fresh else 0
             taken += len(fresh)
+            empty = empty + 1 if not fresh else 0
+            if empty and not int(self._facts(_VISIBLE).get(_VISIBLE, 0)):
+                return
             for one in fresh:
                 yield _held(one)
 
@@ -338,36 +334,8 @@ def open_recovery(options: argparse.Namespace, stack: ExitStack) -> Recovery:
     return Recovery(client, processor=options.processor_name or "", filters=filters)
 
 
-def add_recovery(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("AWS's failure documents", "they have no data: it is fetched from the stream")
-    group.add_argument(
-        "--filter",
-        metavar="PATTERN",
-        action="append",
-        help="""the mapping's own filter, such as '{"data": {"type": ["order"]}}': a document's range holds other records too""",
-    )
-    group.add_argument(
-        "--processor-name",
-        metavar="NAME",
-        help="the processor of records whose document tells only its function's name",
-    )
-
-
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Which letters. All of those that are given have to hold."""
-    group = parser.add_argument_group("which letters", "all by default; of several options all have to hold")
-    group.add_argument("--error", metavar="TEXT", help="the type of its last error is that, or its message holds it")
-    group.add_argument("--key", metavar="KEY", help="its partition key")
-    group.add_argument("--processor", metavar="NAME", help="the processor that it failed in")
-    group.add_argument(
-        "--since", type=moment, metavar="TIME", help="it failed last at that time or later: 2026-05-01T12:00Z"
-    )
-    group.add_argument("--until", type=moment, metavar="TIME", help="it failed last before that time")
-    group.add_argument("--id", action="append", metavar="ID", help="its event id; can be given several times")
-
-
 class Filter:
-    """What ``add_filters`` has added to the options."""
+    """What ``letter_options.add_filters`` has added to the options."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._error: str | None = options.error.lower() if options.error else None
