@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ..envelope import Envelope
+from ..errors import StreamkitError
 from ..letters import Message, Stored, Unreadable, died_at
 from ..reason import reason
 from ..recovery import Recovery
@@ -160,8 +161,10 @@ class QueueLetters(Letters):
         return max(0, int(self._facts(name).get(name, 0)) - mine)
 
     def take(self, most: int | None = None) -> Iterator[Held]:
-        empty = taken = 0
+        empty = again = taken = 0
         while empty < _EMPTY_POLLS and (most is None or taken < most):
+            # One whose hold ends comes round again, and could go to somebody else instead.
+            self.renew()
             asked = time.time()
             try:
                 answer = self._sqs.receive_message(
@@ -182,9 +185,15 @@ class QueueLetters(Letters):
             messages = answer.get("Messages", [])
             fresh = [one for one in messages if self._hold_on(one, asked)]
             taken += len(fresh)
-            empty = empty + 1 if not fresh else 0
-            if empty and not int(self._facts(_VISIBLE).get(_VISIBLE, 0)):
-                return
+            if not messages:
+                empty += 1
+                if not int(self._facts(_VISIBLE).get(_VISIBLE, 0)):
+                    return
+            again = 0 if fresh else again + 1
+            if again > _EMPTY_POLLS + taken:
+                raise StreamkitError(
+                    f"the same letters come round again and again: --hold more than {self._hold} seconds"
+                )
             for one in fresh:
                 yield _held(one)
 

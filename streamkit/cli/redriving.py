@@ -276,6 +276,7 @@ class Redrive:
         sent = [letter for n, letter in enumerate(batch) if n not in refusals]
         self._journal.confirm([letter.entry for letter in sent], time.time())
         self.counts["put back"] += len(sent)
+        self._restarts = 0
         spool.done([letter.number for letter in sent])
         self._delete(spool, spool.settled(self._messages(sent, spool)))
         for n, why in refusals.items():
