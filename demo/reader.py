@@ -61,6 +61,8 @@ class Reader:
             **_SETTINGS[stream],
             "RETRY_QUEUE_URL": queues.retries,
             "DEAD_LETTER_QUEUE_URL": queues.dead_letters,
+            # One broken event has three tries.
+            "RETRY_BACKOFF_SECONDS": "1",
             "PYTHONPATH": str(ROOT),
         }
         self._process = contextlib.ExitStack()

@@ -16,6 +16,7 @@ import http.client
 import json
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -28,9 +29,12 @@ _SERVICES = ("kinesis", "sqs", "sns", "dynamodb", "s3", "ssm", "kms", "logs", "c
 _SETTINGS = {
     "OVERRIDE_IN_DOCKER": "0",
     "FILESYSTEM_ROOT": "filesystem",  # In the server's own folder, which is removed with it.
-    "SERVICES": ",".join(_SERVICES),
+    "SERVICES": ",".join((*_SERVICES, "lambda")),
     "EAGER_SERVICE_LOADING": "1",
     "KINESIS_LATENCY": "50",
+    # Functions are processes of the Python that this is, and find its packages beside their own code.
+    "LAMBDA_RUNTIME_EXECUTOR": "local-process",
+    "FUNCTION_PYTHON": sys.executable,
     "PROVIDER_OVERRIDE_DYNAMODB": "moto",
     "PROVIDER_OVERRIDE_DYNAMODBSTREAMS": "moto",
     "SQS_ENDPOINT_STRATEGY": "path",

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 from streamkit import Block, Divert, Record, RecordProcessor, Reject
+from streamkit.claims.s3 import S3Claims
+from streamkit.errors import ConfigurationError
 from streamkit.policy import Policy
 from streamkit.queues.sqs import SqsQueue
 
@@ -19,6 +21,8 @@ class EventProcessor(RecordProcessor):
     ``PROCESSOR_NAME``          the processor's name, in place of the class's; persistent, as docs/semantics.md has it
     ``RETRY_QUEUE_URL``         an SQS queue that failed events go to, for three tries of their own (``Divert``)
     ``DEAD_LETTER_QUEUE_URL``   an SQS queue for events that can never succeed, and those that have failed three times
+    ``RETRY_BACKOFF_SECONDS``   the longest wait before the first of those tries, doubled for each one more; 15 by default
+    ``CLAIMS_BUCKET``           an S3 bucket for what is too large for these queues
     ==========================  =========================================================================================
 
     Without a retry queue a failed event holds its shard (``Block``). Where neither queue is set, ``on_failure`` is the class's.
@@ -43,9 +47,18 @@ _KINDS = {list: "array", str: "string", bool: "boolean", type(None): "null"}
 def _policy() -> Policy | None:
     retries, dead_letters = _queue("RETRY_QUEUE_URL"), _queue("DEAD_LETTER_QUEUE_URL")
     if retries is not None:
-        return Divert(retries, dead_letters=dead_letters)
+        return Divert(retries, dead_letters=dead_letters, backoff=_backoff())
     return Block(dead_letters) if dead_letters is not None else None
 
 
 def _queue(variable: str) -> SqsQueue | None:
-    return SqsQueue.from_env(variable) if os.environ.get(variable) else None
+    claims = S3Claims.from_env("CLAIMS_BUCKET") if os.environ.get("CLAIMS_BUCKET") else None
+    return SqsQueue.from_env(variable, claims=claims) if os.environ.get(variable) else None
+
+
+def _backoff() -> float:
+    text = os.environ.get("RETRY_BACKOFF_SECONDS") or Divert.backoff
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"RETRY_BACKOFF_SECONDS is a number of seconds; got {text!r}") from None

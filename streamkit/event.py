@@ -18,7 +18,9 @@ import msgspec
 import pybase64
 
 from . import errors, kpl
+from .claims.base import MARK as CLAIM_MARK
 from .claims.base import Claim, open_claim
+from .envelope import MARK as ENVELOPE_MARK
 from .envelope import Early, Envelope, open_envelope
 from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
@@ -176,6 +178,17 @@ class QueuedRecord(Record):
         return self._envelope.undecoded if self._envelope else self._body
 
 
+class _Notification(msgspec.Struct):
+    """What SNS delivers to a queue, without raw delivery."""
+
+    Type: str
+    TopicArn: str
+    Message: str
+
+
+_read_notification = msgspec.json.Decoder(_Notification).decode
+
+
 class Batch(msgspec.Struct):
     """The records of one event in chronological order, and the outcome of each.
 
@@ -320,7 +333,9 @@ def _decode_messages(
             record._data = error
         if record.damage is not None:
             outcome = _undecodable(record)
-        elif record.envelope is not None and (early_by := record.envelope.early_by()):
+        elif source == "sqs" and record.envelope is not None and (early_by := record.envelope.early_by()):
+            # From a topic it runs, early or not: to give it back would use up one of Lambda's three invocations, which are a
+            # minute or two apart whatever was asked for, and the record could end without ever having run.
             outcome = Failed(Early(early_by))
         records.append(record)
         outcomes.append(outcome)
@@ -350,11 +365,30 @@ def _fetched(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
     """The record with the body that its message claims; the record as it is where the body is in the message."""
     claim = open_claim(record._body)
     if claim is None:
+        if record._source == "sqs" and '"Notification"' in record._body:
+            return _notified(record, fetch)
         return record
     # Whatever becomes of the body, this is the record of that event.
     record._claim = claim
     body = fetch(claim)
     return msgspec.structs.replace(record, _data=_bytes(body), _body=body)
+
+
+def _notified(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
+    """The record in what a topic has put around streamkit's own message, where its delivery to the queue is not raw. Around
+    any other message it is the data that it always was.
+    """
+    try:
+        notification = _read_notification(record._body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return record
+    message = notification.Message
+    if notification.Type != "Notification" or (ENVELOPE_MARK not in message and CLAIM_MARK not in message):
+        return record
+    inner = msgspec.structs.replace(record, _data=_bytes(message), _body=message)
+    if open_claim(message) is not None:
+        return _fetched(inner, fetch)
+    return inner if open_envelope(message) is not None else record
 
 
 def _enveloped(record: QueuedRecord) -> QueuedRecord:

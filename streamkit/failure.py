@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from binascii import crc32
 from collections.abc import Iterable
 
 import msgspec
@@ -54,21 +55,34 @@ def _route(policy: Policy, record: Record, error: Exception) -> _Route | None:
         return _Route(dead_letters, "dead letters", counts=from_queue)
     if queue is None or record.source == "sns":
         return None
-    delay = error.delay if isinstance(error, Retry) else 0.0
+    attempts = record.envelope.attempts if isinstance(record, QueuedRecord) and record.envelope else 0
+    delay = error.delay if isinstance(error, Retry) else _backoff(policy, queue, record.event_id, attempts)
     if not isinstance(record, QueuedRecord):
         return _Route(queue, "the retry queue", delay)
     if record.group is not None or queue.fifo:
         # Sent again it would stand behind the later records of its group; and its count has no place to live yet.
         return None
     if isinstance(error, Early):
-        return _Route(queue, "the retry queue", delay)
-    attempts = 1 + (record.envelope.attempts if record.envelope else 0)
+        # A topic would deliver it again at once, and again; the queue that brought it has at least its visibility time-out.
+        return _Route(queue, "the retry queue", delay) if queue.max_delay > 0 else None
     if dead_letters is not None:
-        if attempts >= policy.attempts:
+        if attempts + 1 >= policy.attempts:
             return _Route(dead_letters, "dead letters", counts=True)
         return _Route(queue, "the retry queue", delay, counts=True)
     # Without dead letters it is the queue's own redrive policy that gives up, and a message sent anew would never get there.
-    return _Route(queue, "the retry queue", delay, counts=True) if delay else None
+    return _Route(queue, "the retry queue", delay, counts=True) if isinstance(error, Retry) and delay else None
+
+
+def _backoff(policy: Policy, queue: Queue, event_id: str, attempts: int) -> float:
+    """Seconds to the next try: exponential, with full jitter. None where the queue has no delay for a message of its own.
+
+    The jitter comes from the event's id: events that failed together are spread all the same, and what happened once happens
+    so again in a test, in a simulation and in a redelivery.
+    """
+    if queue.fifo or queue.max_delay <= 0:
+        return 0.0
+    longest = min(policy.max_backoff, policy.backoff * 2.0 ** min(max(attempts, 0), 60))
+    return longest * crc32(f"{event_id} {attempts}".encode("utf-8", "surrogatepass")) / 2**32
 
 
 class Settlement:
@@ -89,6 +103,7 @@ class Settlement:
         self._held_within = held_within
         self._pending: dict[int, _Route] = {}
         self._has_sent = False
+        self._has_warned = False
 
     def add(self, index: int, error: Exception) -> str | None:
         """Take on a failed record: where it is to go, or None where the policy leaves it where it is."""
@@ -182,6 +197,15 @@ class Settlement:
             envelope = Envelope.of(record, self._processor)
         if not isinstance(outcome.error, Early):
             envelope = envelope.failed(record, outcome.error, counts=route.counts)
+        if route.delay and route.queue.max_delay <= 0 and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "%s: Retry(%g) for %s goes to a topic, which has no delay: a function that subscribes to it runs the record at "
+                "once. Where the time matters, divert to an SqsQueue",
+                self._processor,
+                route.delay,
+                record.event_id,
+            )
         envelope, delay = envelope.delayed(route.delay, 0.0 if route.queue.fifo else route.queue.max_delay)
         group = group_of(self._processor, record.partition_key, record.event_id)
         return Message(envelope.encode(), record.event_id, group, delay)

@@ -16,6 +16,9 @@ class Policy:
     queue: Queue | None = None
     dead_letters: Queue | None = None
     attempts: int = 3
+    #: Seconds: the longest wait before the first retry, doubled for each one more; and the longest of all.
+    backoff: float = 15.0
+    max_backoff: float = 900.0
     #: What to write where dead letters are missing.
     advice: str = ""
 
@@ -46,11 +49,23 @@ class Divert(Policy):
 
     After ``attempts`` failed tries from the queue it goes to ``dead_letters``. Without ``dead_letters`` it is tried until
     the queue's own redrive policy ends it.
+
+    A record that failed runs again after a time between 0 and ``backoff`` seconds, then 2 × ``backoff``, 4 × …, up to
+    ``max_backoff``: exponential, with full jitter, so that what failed together does not come back together. 0 is at once.
+    ``Retry(delay)`` says another time. A FIFO queue and a topic have no delay of their own, and no backoff.
     """
 
     advice = 'Divert(…, dead_letters=SqsQueue.from_env("DEAD_LETTERS"))'
 
-    def __init__(self, queue: Queue, dead_letters: Queue | None = None, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        dead_letters: Queue | None = None,
+        attempts: int = 3,
+        *,
+        backoff: float = 15.0,
+        max_backoff: float = 900.0,
+    ) -> None:
         if queue is None:
             raise ConfigurationError('Divert(queue) needs a retry queue, e.g. Divert(SqsQueue.from_env("RETRIES"))')
         self.queue = _queue("Divert", "queue", queue)
@@ -62,6 +77,11 @@ class Divert(Policy):
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ConfigurationError(f"Divert(attempts) takes a whole number, 1 or more; got {attempts!r}")
         self.attempts = attempts
+        for option, seconds in (("backoff", backoff), ("max_backoff", max_backoff)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+                raise ConfigurationError(f"Divert({option}) takes seconds, 0 or more; got {seconds!r}")
+        self.backoff = backoff
+        self.max_backoff = max_backoff
 
 
 class Park(Policy):

@@ -27,6 +27,9 @@ LEASES = "tests/local/test_leases.py"
 STORES = "tests/contracts/test_checkpoints.py"
 PATTERN = "tests/test_pattern.py"
 DESTINATIONS = "tests/local/test_destinations.py"
+FAILURES = "tests/test_failure.py"
+CLAIMS = "tests/test_claim_check.py"
+CLAIM_STORES = "tests/contracts/test_claims.py"
 
 
 class Mutant(NamedTuple):
@@ -146,8 +149,8 @@ MUTANTS = [
     Mutant(
         "try once more than was asked",
         "failure.py",
+        "if attempts + 1 >= policy.attempts:",
         "if attempts >= policy.attempts:",
-        "if attempts > policy.attempts:",
         GUARANTEES,
         "gives_up_after_three_tries",
     ),
@@ -726,6 +729,102 @@ MUTANTS = [
         "name = uuid.uuid4()",
         DESTINATIONS,
         "holds_a_document_once",
+    ),
+    Mutant(
+        "send a claim to what was not put",
+        "claims/base.py",
+        "key = self._put(digest[:32], content, deadline)",
+        "key = digest[:32]",
+        CLAIM_STORES,
+        "what_was_put_is_fetched",
+    ),
+    Mutant(
+        "take whatever is in the store for the body",
+        "claims/base.py",
+        "if len(content) != claim.bytes or hashlib.sha256(content).hexdigest() != claim.sha256:",
+        "if False:",
+        CLAIM_STORES,
+        "not_what_was_put",
+    ),
+    Mutant(
+        "take a store that is away for a body that is gone",
+        "claims/base.py",
+        "raise Unavailable(f\"can't read",
+        "raise DecodeError(f\"can't read",
+        CLAIMS,
+        "counts_no_attempt",
+    ),
+    Mutant(
+        "open a claim of whatever bucket a message names",
+        "claims/base.py",
+        "if claim.bucket != self.bucket:",
+        "if False:",
+        CLAIM_STORES,
+        "another_bucket",
+    ),
+    Mutant(
+        "ask a store that is away for each message of the batch",
+        "claim_check.py",
+        "            self._is_away = True\n",
+        "            self._is_away = False\n",
+        CLAIMS,
+        "asked_for_once",
+    ),
+    Mutant(
+        "fetch more bodies than there is memory for",
+        "claim_check.py",
+        "self._fetched + claim.bytes > _MOST_BYTES",
+        "False",
+        CLAIMS,
+        "beyond_the_memory",
+    ),
+    Mutant(
+        "send what the store did not take as it is",
+        "queues/aws.py",
+        "errors[id(message)] = away = error",
+        "away = error",
+        "tests/queues/test_sqs.py",
+        "store_does_not_take_it",
+    ),
+    Mutant(
+        "wait no longer before the second retry than before the first",
+        "failure.py",
+        "policy.backoff * 2.0 ** min",
+        "policy.backoff * 1.0 ** min",
+        FAILURES,
+        "twice_as_long_each_time",
+    ),
+    Mutant(
+        "give records that failed together the same wait",
+        "failure.py",
+        'crc32(f"{event_id} {attempts}".encode("utf-8", "surrogatepass"))',
+        "2**32",
+        FAILURES,
+        "twice_as_long_each_time",
+    ),
+    Mutant(
+        "run what asked for a delay by the backoff",
+        "failure.py",
+        "error.delay if isinstance(error, Retry) else ",
+        "",
+        POLICIES,
+        "retry_gives_the_queue_its_delay",
+    ),
+    Mutant(
+        "use up an invocation for what a topic brings early",
+        "event.py",
+        'elif source == "sqs" and record.envelope',
+        "elif record.envelope",
+        FAILURES,
+        "uses_up_no_invocation",
+    ),
+    Mutant(
+        "send what is early to the topic again, and again",
+        "failure.py",
+        '_Route(queue, "the retry queue", delay) if queue.max_delay > 0 else None',
+        '_Route(queue, "the retry queue", delay)',
+        FAILURES,
+        "stays_in_that_queue",
     ),
 ]
 

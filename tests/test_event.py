@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit import StreamkitError, kpl
+from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, UnknownVersion
 from streamkit.errors import BatchFailed, DecodeError
 from streamkit.event import Batch, QueuedRecord, decode, is_warm_up, made_no_progress, response
@@ -213,6 +214,56 @@ class TestAnSqsEvent:
     def test_a_message_that_no_answer_could_name_is_an_error_of_the_event(self, broken: dict[str, Any]) -> None:
         with pytest.raises(StreamkitError, match="message 1 of the event"):
             decode({"Records": [sqs_message("m-1", "a"), broken]})
+
+
+class TestANotificationInAQueue:
+    """What a queue gets that subscribes to a topic, without raw delivery."""
+
+    ENVELOPE = Envelope(event_id="e", source="kinesis", processor="p", data=b"data", attempts=1).encode()
+
+    def notification(self, message: str, **others: Any) -> str:
+        return json.dumps({"Type": "Notification", "MessageId": "n-1", "TopicArn": "arn", "Message": message} | others)
+
+    def test_around_an_envelope_is_the_record_in_it(self) -> None:
+        (record,) = decode({"Records": [sqs_message("m-1", self.notification(self.ENVELOPE))]}).records
+
+        assert (record.event_id, record.data, record.source, record.attempt) == ("e", b"data", "sqs", 3)
+
+    def test_around_a_claim_is_the_body_that_it_stands_for(self) -> None:
+        claim = Claim(bucket="b", key="k", event_id="e", bytes=1, sha256="")
+        fetched: list[Claim] = []
+
+        def fetch(claim: Claim) -> str:
+            fetched.append(claim)
+            return self.ENVELOPE
+
+        (record,) = decode({"Records": [sqs_message("m-1", self.notification(claim.encode()))]}, fetch=fetch).records
+
+        assert (record.event_id, record.data) == ("e", b"data")
+        assert fetched == [claim]
+
+    @pytest.mark.parametrize("message", ["plain", '{"x": "streamkit_envelope"}', "streamkit_claim"])
+    def test_around_anything_else_is_itself_the_data(self, message: str) -> None:
+        body = self.notification(message)
+
+        (record,) = decode({"Records": [sqs_message("m-1", body)]}).records
+
+        assert (record.event_id, record.data) == ("m-1", body.encode())
+
+    @pytest.mark.parametrize("change", [{"Type": "Other", "Notification": 1}, {"TopicArn": None}, {"Message": 7}])
+    def test_is_what_sns_sends_and_nothing_like_it(self, change: dict[str, Any]) -> None:
+        body = self.notification(self.ENVELOPE, **change)
+
+        (record,) = decode({"Records": [sqs_message("m-1", body)]}).records
+
+        assert record.data == body.encode()
+
+    def test_of_an_unknown_version_stays_where_it_is(self) -> None:
+        newer = self.ENVELOPE.replace(":1,", ":2,", 1)
+
+        batch = decode({"Records": [sqs_message("m-1", self.notification(newer))]})
+
+        assert isinstance(batch.outcomes[0], Unavailable)
 
 
 class TestAnSnsEvent:

@@ -214,6 +214,7 @@ class TestWhatIsSent:
 
         handler(event := stream("a"), None)
         while len(queue):
+            queue.advance(900)
             queue.deliver(handler)
 
         (envelope,) = dead_letters
@@ -231,7 +232,7 @@ class TestWhatIsSent:
 
     def test_has_the_delay_that_retry_asks_for(self) -> None:
         queue = MemoryQueue()
-        handler = lambda_handler(Letters(Divert(queue), {"a": Retry(30), "b": ValueError()}))
+        handler = lambda_handler(Letters(Divert(queue, backoff=0), {"a": Retry(30), "b": ValueError()}))
 
         handler(stream("ab"), None)
 
@@ -279,6 +280,133 @@ class TestWhatIsSent:
 
         (envelope,) = dead_letters
         assert (envelope.data, envelope.undecoded) == (None, "%%%")
+
+
+class Topic(MemoryQueue):
+    """A queue without delays, as a topic is one."""
+
+    max_delay = 0.0
+
+
+class TestTheBackoff:
+    def delays(self, policy: Divert, attempts: int | None = None, count: int = 400) -> list[float]:
+        """Of many records that fail alike: in the stream, or as the envelope with so many attempts."""
+        assert isinstance(policy.queue, MemoryQueue)
+        texts = [str(n) for n in range(count)]
+        letters = Letters(policy, {text: ValueError() for text in texts})
+        if attempts is None:
+            lambda_handler(letters)(kinesis_event(texts), None)
+        else:
+            envelopes = [
+                Envelope(event_id=text, source="kinesis", processor="p", data=text.encode(), attempts=attempts)
+                for text in texts
+            ]
+            bodies = [(f"m-{text}", envelope.encode()) for text, envelope in zip(texts, envelopes, strict=True)]
+            lambda_handler(letters)(queue_event(*bodies), None)
+        return [message.delay for message in policy.queue.messages]
+
+    @pytest.mark.parametrize(
+        ("attempts", "longest"), [(None, 15), (0, 15), (1, 30), (2, 60), (5, 480), (6, 900), (7, 900), (10**6, 900)]
+    )
+    def test_is_anything_up_to_twice_as_long_each_time(self, attempts: int | None, longest: float) -> None:
+        delays = self.delays(Divert(MemoryQueue(), MemoryQueue(), attempts=10**9), attempts)
+
+        assert len(delays) == 400
+        assert 0 <= min(delays) < longest * 0.03
+        assert longest * 0.97 < max(delays) <= longest
+        # Full jitter: spread over all of it. A quarter of them is in each quarter, give or take.
+        quarters = [sum(n * longest / 4 <= delay < (n + 1) * longest / 4 for delay in delays) for n in range(4)]
+        assert all(70 <= quarter <= 130 for quarter in quarters)
+
+    def test_is_another_for_each_attempt_of_a_record(self) -> None:
+        policy = Divert(MemoryQueue(), MemoryQueue(), attempts=100, max_backoff=15)
+
+        one, two = self.delays(policy, 1, count=1), self.delays(policy, 2, count=1)[1:]
+
+        assert one != two
+
+    def test_is_what_the_policy_says(self) -> None:
+        policy = Divert(MemoryQueue(), MemoryQueue(), attempts=100, backoff=2, max_backoff=5)
+
+        assert 1.9 < max(self.delays(policy)) <= 2
+        policy.queue.clear()  # type: ignore[union-attr]  # It is the one given.
+        assert 4.9 < max(self.delays(policy, 9)) <= 5
+
+    def test_longer_than_the_queue_can_wait_is_in_the_envelope(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("streamkit.envelope.time.time", lambda: 1000.0)
+        queue = MemoryQueue()
+
+        delays = self.delays(Divert(queue, MemoryQueue(), attempts=100, backoff=100_000, max_backoff=100_000))
+
+        assert max(delays) == 900
+        assert 90_000 < max(envelope.not_before or 0 for envelope in queue) - 1000 <= 100_000
+
+    def test_is_the_same_whenever_it_happens(self) -> None:
+        assert self.delays(Divert(MemoryQueue())) == self.delays(Divert(MemoryQueue()))
+
+    def test_is_not_of_what_goes_to_dead_letters(self) -> None:
+        dead_letters = MemoryQueue()
+        letters = Letters(Divert(MemoryQueue(), dead_letters), {"a": ValueError(), "b": Reject("no")})
+
+        lambda_handler(letters)(queue_event(("m-1", envelope_of("a", attempts=2)), ("m-2", "b")), None)
+
+        assert [message.delay for message in dead_letters.messages] == [0, 0]
+
+    @pytest.mark.parametrize("queue", [MemoryQueue(fifo=True), Topic()], ids=["fifo", "topic"])
+    def test_is_none_where_the_queue_has_no_delay(self, queue: MemoryQueue) -> None:
+        assert set(self.delays(Divert(queue, MemoryQueue()), count=20)) == {0}
+        assert {envelope.not_before for envelope in queue} == {None}
+
+    def test_of_a_retry_is_what_it_asks_for(self) -> None:
+        queue = MemoryQueue()
+        letters = Letters(Divert(queue, MemoryQueue()), {"a": Retry(0), "b": Retry(7)})
+
+        lambda_handler(letters)(queue_event(("m-1", envelope_of("a")), ("m-2", envelope_of("b"))), None)
+
+        assert [message.delay for message in queue.messages] == [0, 7]
+
+
+class TestToATopic:
+    def test_a_delay_can_not_be_kept_which_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        topic = Topic()
+        letters = Letters(Divert(topic), {letter: Retry(30) for letter in "abc"})
+
+        assert run(letters, stream("abcd")) is None
+
+        assert len(topic) == 3
+        lines = [entry.getMessage() for entry in caplog.records if "no delay" in entry.getMessage()]
+        assert len(lines) == 1
+        assert "Retry(30)" in lines[0]
+
+    def test_a_plain_failure_is_no_reason_to_say_so(self, caplog: pytest.LogCaptureFixture) -> None:
+        run(Letters(Divert(Topic()), {"a": ValueError()}), stream("a"))
+
+        assert "no delay" not in caplog.text
+
+    def test_what_its_function_gets_early_runs_and_uses_up_no_invocation(self) -> None:
+        topic = Topic()
+        letters = Letters(Divert(topic, MemoryQueue()), {"a": Retry(3600)})
+        run(letters, stream("a"))
+        (sent,) = topic.messages
+        letters.bad.clear()
+        event = {"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": "n", "Message": sent.body}}]}
+
+        assert lambda_handler(letters)(event, None) == {"batchItemFailures": []}
+
+        assert letters.started == "aa"
+
+    def test_what_a_queue_behind_it_gets_early_stays_in_that_queue(self) -> None:
+        # Sent to the topic again it would be back at once, and again, as fast as the function can run.
+        topic, dead_letters = Topic(), MemoryQueue()
+        letters = Letters(Divert(topic, dead_letters), {"a": Retry(3600)})
+        run(letters, stream("a"))
+        (sent,) = topic.messages
+        topic.clear()
+
+        answer = lambda_handler(letters)(queue_event(("m-1", sent.body)), None)
+
+        assert answer == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+        assert (letters.started, len(topic), len(dead_letters)) == ("a", 0, 0)
 
 
 class TestWhenItIsSent:

@@ -469,7 +469,8 @@ class TestGuarantee3WithAProgressStoreOnlyWhatWasNotDone:
         mapping.run_until_idle()
         self.calls(letters).clear()
 
-        queue.deliver(lambda_handler(letters))
+        queue.advance(900)
+        assert queue.deliver(lambda_handler(letters)) is not None
 
         assert self.calls(letters) == []
 
@@ -524,6 +525,7 @@ class TestGuarantee4ABadRecordCostsWhatTheUserChose:
         put(mapping, *"abc")
         mapping.run_until_idle()
         letters.bad.clear()
+        queue.advance(900)
         queue.deliver(lambda_handler(letters))
 
         assert letters.sink.items == ["a", "c", "b"]
@@ -536,8 +538,9 @@ class TestGuarantee4ABadRecordCostsWhatTheUserChose:
 
         put(mapping, "b")
         mapping.run_until_idle()
-        while queue.deliver(retry) is not None:
-            pass
+        while len(queue):
+            queue.advance(900)
+            queue.deliver(retry)
 
         assert letters.started == ["b"] * 4, "the stream's own try, and three on the retry path"
         (letter,) = dead_letters
@@ -580,8 +583,9 @@ class TestGuarantee5ADependencyThatIsDownIsNotABadRecord:
         mapping.run_until_idle()
 
         letters.bad["a"] = Unavailable("payments API")
+        queue.advance(900)
         for _ in range(10):
-            queue.deliver(lambda_handler(letters))
+            assert queue.deliver(lambda_handler(letters)) is not None
 
         assert [envelope.attempts for envelope in queue] == [0]
         assert len(dead_letters) == 0

@@ -43,6 +43,17 @@ class TestDivert:
         with pytest.raises(ConfigurationError, match="whole number"):
             Divert(MemoryQueue(), attempts=attempts)
 
+    def test_waits_for_15_seconds_at_most_before_its_first_retry_unless_told_otherwise(self) -> None:
+        assert (Divert(MemoryQueue()).backoff, Divert(MemoryQueue()).max_backoff) == (15.0, 900.0)
+        policy = Divert(MemoryQueue(), backoff=1, max_backoff=2.5)
+        assert (policy.backoff, policy.max_backoff) == (1, 2.5)
+
+    @pytest.mark.parametrize("option", ["backoff", "max_backoff"])
+    @pytest.mark.parametrize("seconds", [-1, True, "3", None, float("nan"), float("inf")])
+    def test_refuses_a_backoff_that_is_no_time(self, option: str, seconds: Any) -> None:
+        with pytest.raises(ConfigurationError, match=rf"Divert\({option}\) takes seconds"):
+            Divert(MemoryQueue(), **{option: seconds})
+
     def test_refuses_to_be_without_a_queue(self) -> None:
         with pytest.raises(ConfigurationError, match=r"Divert\(SqsQueue"):
             Divert(None)  # type: ignore[arg-type]

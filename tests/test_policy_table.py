@@ -337,6 +337,7 @@ class TestStandardQueue:
         for text in texts:
             letters.bad.setdefault(text, ValueError("bad"))
         assert named(lambda_handler(letters)(kinesis_event(list(texts)), None)) == []
+        queue.advance(900)
         letters.seen.clear()
 
     def test_a_retry_is_the_same_record_with_its_next_attempt(self) -> None:
@@ -345,6 +346,7 @@ class TestStandardQueue:
         lambda_handler(letters)(kinesis_event(["a"], partition_keys=["k"]), None)
         letters.bad.clear()
 
+        queue.advance(900)
         queue.deliver(lambda_handler(letters))
 
         first, second = letters.seen
@@ -458,6 +460,7 @@ class TestStandardQueue:
 
         for _ in range(3):
             assert named(queue.deliver(lambda_handler(letters))) == []
+            queue.advance(900)
 
         first = letters.seen[0]
         assert (first.data, first.event_id, first.source, first.attempt) == (b"hello", "message-1", "sqs", 2)

@@ -31,12 +31,13 @@ class MemoryQueue(Queue):
     nothing again; ``fail(error)`` makes ``send`` raise, ``fail(None)`` mends it.
 
     ``deliver(handler)`` does what Lambda does with an SQS queue: up to ten visible messages as one event, of which those
-    that the answer does not name are gone.
+    that the answer does not name are gone. What failed before waits for its backoff: ``advance(900)`` first.
     """
 
     def __init__(self, *, fifo: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._fifo = fifo
         self._clock = clock
+        self._advanced = 0.0
         self._held: list[_Held] = []
         self._sent = 0
         self._refuses: Callable[[Envelope], bool] = lambda envelope: False
@@ -78,6 +79,10 @@ class MemoryQueue(Queue):
                 self._hold(message)
         return refusals
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass for what is held: ``advance(900)`` is past every delay that a queue has."""
+        self._advanced += seconds
+
     def clear(self) -> None:
         """Forget all that is held."""
         self._held.clear()
@@ -87,7 +92,7 @@ class MemoryQueue(Queue):
 
         Returns the answer, or None where no message is visible. An exception of the function's passes, and all stay.
         """
-        now = self._clock()
+        now = self._now()
         visible = [held for held in self._held if held.visible_at <= now][:most]
         if not visible:
             return None
@@ -99,15 +104,18 @@ class MemoryQueue(Queue):
         self._held = [held for held in self._held if held.message_id not in done]
         return answer
 
+    def _now(self) -> float:
+        return self._clock() + self._advanced
+
     def _hold(self, message: Message) -> None:
         self._sent += 1
         delay = 0.0 if self._fifo else min(message.delay, self.max_delay)
-        self._held.append(_Held(f"message-{self._sent}", message, self._clock() + delay))
+        self._held.append(_Held(f"message-{self._sent}", message, self._now() + delay))
 
     def _record(self, held: _Held) -> dict[str, Any]:
         attributes = {
             "ApproximateReceiveCount": str(held.receive_count),
-            "SentTimestamp": str(int(self._clock() * 1000)),
+            "SentTimestamp": str(int(self._now() * 1000)),
         }
         if self._fifo:
             attributes["MessageGroupId"] = held.message.group

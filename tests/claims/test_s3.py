@@ -197,7 +197,7 @@ def test_a_record_too_large_for_sqs_goes_through_s3_and_comes_back(moto_endpoint
     seen: list[tuple[str, int]] = []
 
     class Large(RecordProcessor):
-        on_failure = Divert(SqsQueue(url, claims=S3Claims(name, client=s3), client=sqs))
+        on_failure = Divert(SqsQueue(url, claims=S3Claims(name, client=s3), client=sqs), backoff=0)
 
         def process(self, record: Record) -> None:
             seen.append((record.event_id, len(record.data)))

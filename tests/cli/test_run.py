@@ -27,7 +27,7 @@ from streamkit.queues.sqs import SqsQueue
 
 class Orders(RecordProcessor):
     name = "orders"
-    on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"))
+    on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"), backoff=1)
 
     def process(self, record):
         with open("done", "a") as done:
@@ -376,5 +376,5 @@ def test_the_log_of_a_run_never_holds_a_payload(
 
     assert "ValueError: not this one" in log
     assert "secret" not in log
-    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=10)["Messages"]
     assert json.loads(message["Body"])["attempts"] == 0

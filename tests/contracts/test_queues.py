@@ -12,6 +12,7 @@ import pytest
 from botocore.config import Config
 
 from streamkit.queues.base import Message
+from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
 from streamkit.testing import MemoryQueue
 from streamkit.testing.contracts import FifoQueueContract, QueueContract, message
@@ -70,9 +71,9 @@ class OnSqs:
             queue._clients.given = client
 
 
-def client_of(endpoint: str) -> Any:
+def client_of(endpoint: str, service: str = "sqs") -> Any:
     return boto3.client(
-        "sqs",
+        service,
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="test",
@@ -86,6 +87,69 @@ def closed_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
+
+
+class OnSns:
+    """The blanks of the contract for an SnsTopic, as a queue that subscribes to it sees it."""
+
+    sqs: Any
+    url: str
+
+    def received(self, queue: SnsTopic) -> list[str]:
+        bodies: list[str] = []
+        while received := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
+            for got in received:
+                bodies.append(got["Body"])
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=got["ReceiptHandle"])
+        return bodies
+
+    def too_large(self, queue: SnsTopic) -> Message:
+        return message(2, data=bytes(262_144))
+
+    def unreachable(self, queue: SnsTopic) -> AbstractContextManager[object]:
+        return self._down(queue)
+
+    @contextmanager
+    def _down(self, queue: SnsTopic) -> Iterator[None]:
+        clients = queue._clients
+        client, clients.given = clients.given, client_of(f"http://127.0.0.1:{closed_port()}", "sns")
+        try:
+            yield
+        finally:
+            clients.given.close()
+            clients.given = client
+
+    @contextmanager
+    def subscribed(self, endpoint: str, end: str = "") -> Iterator[SnsTopic]:
+        sns = client_of(endpoint, "sns")
+        self.sqs = client_of(endpoint)
+        name = f"contract-{uuid.uuid4().hex}{end}"
+        fifo = {"FifoTopic": "true"} if end else {}
+        arn = sns.create_topic(Name=name, Attributes=fifo)["TopicArn"]
+        self.url = self.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"} if end else {})["QueueUrl"]
+        queue_arn = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn, Attributes={"RawMessageDelivery": "true"})
+        yield SnsTopic(arn, client=sns)
+        sns.delete_topic(TopicArn=arn)
+        self.sqs.delete_queue(QueueUrl=self.url)
+        sns.close()
+        self.sqs.close()
+
+
+class TestSnsTopic(OnSns, QueueContract):
+    @pytest.fixture
+    def queue(self, moto_endpoint: str) -> Iterator[SnsTopic]:
+        with self.subscribed(moto_endpoint) as topic:
+            yield topic
+
+
+class TestFifoSnsTopic(OnSns, FifoQueueContract):
+    @pytest.fixture
+    def queue(self, moto_endpoint: str) -> Iterator[SnsTopic]:
+        with self.subscribed(moto_endpoint, ".fifo") as topic:
+            yield topic
 
 
 class TestMemoryQueue(InMemory, QueueContract):

@@ -282,7 +282,9 @@ def test_a_record_fails_its_three_tries_and_lands_in_the_dead_letters(client: An
 
     class Fails(RecordProcessor):
         name = "fails"
-        on_failure = Divert(SqsQueue(queue, client=client), dead_letters=SqsQueue(dead_letters, client=client))
+        on_failure = Divert(
+            SqsQueue(queue, client=client), dead_letters=SqsQueue(dead_letters, client=client), backoff=0
+        )
 
         def process(self, record: Record) -> None:
             tries.append(record.attempt)

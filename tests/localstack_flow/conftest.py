@@ -14,6 +14,13 @@ from .renewal import LongReading
 
 Connect = Callable[[str], Any]
 
+#: Lambda invokes again after a minute and two, and its mappings look at a quiet queue every ten seconds: here a second and two.
+SOONER = {
+    "LAMBDA_RETRY_BASE_DELAY": "1",
+    "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.2",
+    "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+}
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +42,7 @@ def _long_reading_begins_first(request: pytest.FixtureRequest) -> None:
 def localstack() -> Iterator[Running]:
     from local_localstack import localstack_server
 
-    with localstack_server() as server, pytest.MonkeyPatch.context() as environment:
+    with localstack_server(env=SOONER) as server, pytest.MonkeyPatch.context() as environment:
         # What localstack_client and the processes of these tests find it by.
         environment.setenv("AWS_ENDPOINT_URL", server.endpoint)
         for name, value in {

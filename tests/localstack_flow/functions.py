@@ -41,7 +41,7 @@ class Journal(RecordProcessor):
 
 class Diverting(Journal):
     name = "diverting"
-    on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"))
+    on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"), backoff=1)
 
 
 journal = lambda_handler(Journal)

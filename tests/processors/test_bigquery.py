@@ -24,7 +24,10 @@ from streamkit.testing.queue import MemoryQueue
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
-SETTINGS = ("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL")
+SETTINGS = (
+    *("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME"),
+    *("RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "RETRY_BACKOFF_SECONDS", "CLAIMS_BUCKET"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +155,9 @@ def test_a_missing_field_is_tried_three_times_again_and_then_dead_lettered(
 
     assert handler(kinesis_event([{"secret": "payload"}])) == {"batchItemFailures": []}
     tries = 0
-    while retries.deliver(handler) is not None:
+    while len(retries):
+        retries.advance(900)
+        retries.deliver(handler)
         tries += 1
 
     assert tries == 3
@@ -178,6 +183,26 @@ def test_the_environment_names_the_processor_and_its_queues(monkeypatch: pytest.
     assert diverts.name == "flights"
     assert getattr(diverts.on_failure.queue, "url", None) == "http://127.0.0.1/1/retries"
     assert getattr(diverts.on_failure.dead_letters, "url", None) == "http://127.0.0.1/1/dead"
+
+
+def test_the_environment_says_how_long_a_retry_waits_and_where_large_events_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRY_QUEUE_URL", "http://127.0.0.1/1/retries")
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", "http://127.0.0.1/1/dead")
+    plain = BigQueryProcessor().on_failure
+    monkeypatch.setenv("RETRY_BACKOFF_SECONDS", "2.5")
+    monkeypatch.setenv("CLAIMS_BUCKET", "large")
+    policy = BigQueryProcessor().on_failure
+
+    assert plain.queue is not None
+    assert (plain.backoff, plain.queue.claims) == (15, None)
+    assert policy.backoff == 2.5
+    for queue in (policy.queue, policy.dead_letters):
+        assert queue is not None
+        assert queue.claims is not None
+        assert queue.claims.bucket == "large"
+    monkeypatch.setenv("RETRY_BACKOFF_SECONDS", "soon")
+    with pytest.raises(ConfigurationError, match="RETRY_BACKOFF_SECONDS"):
+        BigQueryProcessor()
 
 
 def test_a_setting_that_is_wrong_fails_the_invocation_and_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,8 @@ class World:
         self.is_divert = choice([True, False])
         orderings: list[Literal["key", "shard", "none"]] = ["key", "key", "shard", "none"]
         self.ordering = choice(orderings)
+        #: Of the retry queue, where nothing else decides when a message may be received.
+        self.backoff = choice([0.0, 15.0, 600.0])
         self.dead_letters = SimulatedQueue(self, "dead letters") if choice([True, True, False]) else None
         self.retries = SimulatedQueue(self, "retry queue", fifo=choice([False] * 7 + [True]))
         self.sinks = [SimulatedSink(self, "left", choice([1, 3, 500])), SimulatedSink(self, "right", choice([2, 500]))]
@@ -137,6 +139,7 @@ class World:
         for _ in range(20):
             self.mapping.run_until_idle()
             self.check_checkpoints()
+            self.mapping.advance(900)
             if not self.deliver_retries():
                 break
         self.check_that_all_arrived()
@@ -253,7 +256,9 @@ class World:
         self.handler: Handler = lambda_handler(lambda: Simulated(self))
 
     def policy(self) -> Policy:
-        return Divert(self.retries, self.dead_letters) if self.is_divert else Block(self.dead_letters)
+        if not self.is_divert:
+            return Block(self.dead_letters)
+        return Divert(self.retries, self.dead_letters, backoff=self.backoff)
 
     # Faults.
 
@@ -382,7 +387,9 @@ class Simulated(RecordProcessor):
             raise Unavailable("a service")
         if world.happens("process fails"):
             world.failed("process", text=text)
-            raise world.random.choice([ValueError("bad"), KeyError("total"), Retry(0)])
+            # On a FIFO queue the delay is in the envelope, and passes by a clock that is not simulated.
+            delay = 0 if world.retries.fifo else 20
+            raise world.random.choice([ValueError("bad"), KeyError("total"), Retry(delay)])
         yield world.sinks[1].text(text)
         world.processed.add(text)
         world.step("after process")
@@ -441,7 +448,7 @@ class SimulatedQueue(MemoryQueue):
     """Refuses, fails, and loses answers after it took a message."""
 
     def __init__(self, world: World, name: str, *, fifo: bool = False) -> None:
-        super().__init__(fifo=fifo)
+        super().__init__(fifo=fifo, clock=lambda: world.mapping.now)
         self.world = world
         self.name = name
         #: The texts of all that it ever confirmed or, its answer lost, took.
