@@ -110,7 +110,10 @@ class DeadLetters:
             self._queue = SqsQueue.from_env("DEAD_LETTER_QUEUE_URL", claims=claims)
         if self._recovery is None:
             self._recovery = Recovery(
-                self._clients, processor=os.environ.get("PROCESSOR_NAME", ""), filters=_filters("FILTER_CRITERIA")
+                self._clients,
+                processor=os.environ.get("PROCESSOR_NAME", ""),
+                filters=_filters("FILTER_CRITERIA"),
+                claims_bucket=os.environ.get("CLAIMS_BUCKET") or None,
             )
         return self._queue, self._recovery
 

@@ -81,7 +81,8 @@ class Recovery:
 
     ``clients`` gives boto3's client of a service in a region ("" is the default one). A throttle or an outage is waited out for
     ``patience`` seconds, then it is Unavailable. ``filters`` are the mapping's own, ``processor`` the name for records whose
-    document does not tell it. A message can name any bucket: which ones are read is for the role's permissions to say.
+    document does not tell it. Bodies of claims are read from ``claims_bucket`` alone, where one is given. A notification can name
+    any bucket: which ones are read is for the role's permissions to say.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Recovery:
         *,
         processor: str = "",
         filters: Filters | None = None,
+        claims_bucket: str | None = None,
         patience: float = 60.0,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -97,6 +99,7 @@ class Recovery:
         self._clients = clients
         self.processor = processor
         self._filters = filters
+        self._claims_bucket = claims_bucket
         self.patience = patience
         self._sleep = sleep
         self._clock = clock
@@ -204,6 +207,8 @@ class Recovery:
         """The text that a claim stands for, checked as its queue's own store would. DecodeError where it is gone."""
         import hashlib
 
+        if self._claims_bucket not in (None, claim.bucket):
+            raise Unavailable(f"its body is in another bucket than {self._claims_bucket}: {claim.place}")
         try:
             body = self.text(Stored(claim.bucket, claim.key))
         except Unreadable as error:

@@ -25,8 +25,8 @@ from .usage import UsageError
 
 __all__ = ["show"]
 
-# Numbers and ids that make each message another, though the cause is one.
-_VARIABLE = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+# Numbers and ids that make each message another, though the cause is one; but for where in a file it was raised.
+_VARIABLE = re.compile(r"(\.py:\d+)|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 _NOT_READ = "unreadable"
 
 
@@ -312,7 +312,7 @@ class _Cause:
 def _cause_of(row: Row) -> tuple[str, str, str]:
     """The processor, the error's type, and its message without what makes each another."""
     kind = {"letter": row.error_type, "document": f"{row.error_type} (document)"}.get(row.kind, "can't be read")
-    return row.processor, kind, _VARIABLE.sub("#", row.error)
+    return row.processor, kind, _VARIABLE.sub(lambda found: found[1] or "#", row.error)
 
 
 def _write_counts(causes: dict[tuple[str, str, str], _Cause], *, as_json: bool) -> None:

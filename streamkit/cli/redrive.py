@@ -14,7 +14,7 @@ __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 NAME = "redrive"
 SUMMARY = "put dead letters back: to a retry queue or a stream, in order, once"
 DESCRIPTION = f"""\
-Put dead letters back to where they can be processed: to the processor's retry queue, or to a stream.
+Put dead letters back to where they can be processed: to the processor's retry queue or topic, or to a stream.
 
 {SOURCE_HELP}
 
@@ -33,8 +33,10 @@ examples:
   streamkit redrive letters.jsonl --to-stream orders --yes
       an export, into the stream again
 
---to-queue  the envelope goes back with its event id, its failures and all attempts before it: the processor sees the same event
---to-stream the payload goes back under its partition key: a new record with a new event id, which every reader of the stream sees
+--to-queue, --to-topic
+            the envelope goes back with its event id, its failures and all attempts before it: the processor sees the same event
+--to-stream
+            the payload goes back under its partition key: a new record with a new event id, which every reader of the stream sees
 
 Ctrl-C (or SIGTERM) ends it after the request in hand and gives the rest back; a second one at once. Started again with the same
 --state it goes on where it was, however it ended. Killed between a target's confirmation and its record, it sends those letters
@@ -53,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to-queue", metavar="QUEUE", help="the processor's retry queue: its URL or its name")
+    target.add_argument("--to-topic", metavar="ARN", help="the processor's retry topic")
     target.add_argument("--to-stream", metavar="STREAM", help="a stream, such as the one they came from")
     parser.add_argument("--dry-run", action="store_true", help="say what would be put back, and change nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")

@@ -56,18 +56,24 @@ def _target(options: argparse.Namespace, stack: ExitStack) -> Target:
         kinesis = stack.enter_context(connected(options, options.to_stream))
         kinesis.describe_stream_summary(StreamName=options.to_stream)
         return StreamTarget(kinesis, options.to_stream)
-    from ..queues.sqs import SqsQueue
-
-    name: str = options.to_queue
-    sqs = stack.enter_context(connected(options, name, "sqs", noun="queue"))
-    url = name if name.startswith(("http://", "https://")) else sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     claims = None
     if options.claims_bucket:
         from ..claims.s3 import S3Claims
 
         s3 = stack.enter_context(connected(options, options.claims_bucket, "s3", noun="bucket"))
         claims = S3Claims(options.claims_bucket, client=s3)
+    if options.to_topic:
+        from ..queues.sns import SnsTopic
+
+        sns = stack.enter_context(connected(options, options.to_topic, "sns", noun="topic"))
+        sns.get_topic_attributes(TopicArn=options.to_topic)
+        return QueueTarget(SnsTopic(options.to_topic, client=sns, claims=claims))
+    from ..queues.sqs import SqsQueue
+
+    name: str = options.to_queue
+    sqs = stack.enter_context(connected(options, name, "sqs", noun="queue"))
+    url = name if name.startswith(("http://", "https://")) else sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return QueueTarget(SqsQueue(url, client=sqs, claims=claims))
 
 
@@ -236,7 +242,7 @@ class Redrive:
         causes = "".join(f"\n  {count:>7,}  {printable(cause)}" for cause, count in self._causes.most_common(_SHOWN))
         return (
             f"{counted(spool.count(READY), 'letter')} of {counted(spool.count_keys(), 'key')}:{causes}\n"
-            f"{self._notes()}put them back to {self._options.to_queue or self._options.to_stream}? [y/N] "
+            f"{self._notes()}put them back to {_name_of_target(self._options)}? [y/N] "
         )
 
     def _notes(self) -> str:
@@ -350,7 +356,7 @@ class Redrive:
         elif counts["declined"]:
             say("nothing was put back")
         else:
-            where = self._options.to_queue or self._options.to_stream
+            where = _name_of_target(self._options)
             say(
                 f"put back {counted(counts['put back'], 'letter')} to {where}; {counted(counts['left'], 'letter')} left"
             )
@@ -371,6 +377,11 @@ class Redrive:
         if self._signal:
             return 128 + self._signal
         return 1 if self.counts["left"] or self.counts["not deleted"] or self.counts["declined"] else 0
+
+
+def _name_of_target(options: argparse.Namespace) -> str:
+    name: str = options.to_queue or options.to_topic or options.to_stream
+    return name
 
 
 def _cause(envelope: Envelope) -> str:

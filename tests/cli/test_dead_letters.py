@@ -103,7 +103,10 @@ def test_letters_are_chosen(tmp_path: Path, run: Any, options: list[str], found:
 
 def test_counts_by_cause_put_the_most_frequent_first_and_numbers_aside(queue: LetterQueue, run: Any) -> None:
     queue.put(
-        *(letter(n, error=f"ValueError: total {n} is too large", time=f"2026-05-01T12:00:0{n}.000Z") for n in (1, 2, 3))
+        *(
+            letter(n, error=f"ValueError: total {n} is too large (orders.py:12)", time=f"2026-05-01T12:00:0{n}.000Z")
+            for n in (1, 2, 3)
+        )
     )
     queue.put(letter(9), "no letter")
 
@@ -111,7 +114,7 @@ def test_counts_by_cause_put_the_most_frequent_first_and_numbers_aside(queue: Le
     as_json = run(queue.name, "--count", "--json")
 
     first, second, *_ = said.out.splitlines()
-    assert first.split() == ["3", "orders", "ValueError:", "total", "#", "is", "too", "large"]
+    assert first.split() == ["3", "orders", "ValueError:", "total", "#", "is", "too", "large", "(orders.py:12)"]
     assert second.strip().startswith("2026-05-01T12:00:01.000Z to 2026-05-01T12:00:03.000Z, for instance orders/")
     assert [(row["count"], row["error_type"]) for row in as_json.rows] == [
         (3, "ValueError"),
@@ -173,7 +176,7 @@ class TestExport:
         assert (said.code, said.out) == (0, "")
         assert "3 letters written to out.jsonl" in said.err
         exported = [open_envelope(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-        assert sorted(exported, key=lambda one: one.sequence_number if one else "") == letters
+        assert sorted(exported, key=lambda one: str(one and one.sequence_number)) == letters
         assert stat.S_IMODE((tmp_path / "out.jsonl").stat().st_mode) == 0o600
         assert len(run("out.jsonl").out.splitlines()) == 3
 

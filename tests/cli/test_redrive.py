@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
+import uuid
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from streamkit.failure import group_of
 
 from ..test_letters import document
 from .dead_letters import LetterQueue, letter
-from .process import ENVIRONMENT
+from .process import ENVIRONMENT, command, connect
 from .test_dead_letters import Said, at_moto, everything
 
 __all__ = ["at_moto"]
@@ -209,8 +211,6 @@ class TestWhatStays:
     def test_too_large_for_the_queue_goes_by_a_claim(
         self, retries: LetterQueue, run: Any, moto_endpoint: str, kinesis: Any
     ) -> None:
-        from .process import connect
-
         s3 = connect("s3", moto_endpoint)
         s3.create_bucket(Bucket="redrive-claims")
         (Path.cwd() / "letters.jsonl").write_text(letter(1, data=b"x" * 900_000).encode())
@@ -398,6 +398,20 @@ def record(source: str, one: Envelope, *, sent: bool) -> None:
     journal.close()
 
 
+def test_a_topic_can_be_the_way_back(dead: LetterQueue, retries: LetterQueue, run: Any, moto_endpoint: str) -> None:
+    sns = connect("sns", moto_endpoint)
+    topic = sns.create_topic(Name=f"retries-{uuid.uuid4().hex}")["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=retries.arn, Attributes={"RawMessageDelivery": "true"})
+    dead.put(letter(1))
+
+    said = run(dead, "--to-topic", topic)
+    sns.close()
+
+    assert said.code == 0
+    assert [one.redrives for one in retries.envelopes()] == [1]
+    assert dead.counts() == (0, 0)
+
+
 class TestToAStream:
     def test_the_payload_goes_back_under_its_keys(self, dead: LetterQueue, kinesis: Any, stream: str, run: Any) -> None:
         dead.put(letter(2, data=b"two"), letter(1, data=b"one"), letter(3, key="other", data=b"\xff"))
@@ -539,10 +553,6 @@ def test_a_run_that_is_told_to_stop_gives_back_what_it_has_not_put_back(
 def started(
     folder: Path, endpoint: str, dead: LetterQueue, retries: LetterQueue, *arguments: str
 ) -> subprocess.Popen[str]:
-    import os
-
-    from .process import command
-
     return subprocess.Popen(
         command("redrive", dead.url, "--to-queue", retries.url, "--yes", *arguments),
         cwd=folder,
