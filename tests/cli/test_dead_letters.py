@@ -102,12 +102,9 @@ def test_letters_are_chosen(tmp_path: Path, run: Any, options: list[str], found:
 
 
 def test_counts_by_cause_put_the_most_frequent_first_and_numbers_aside(queue: LetterQueue, run: Any) -> None:
-    queue.put(
-        *(
-            letter(n, error=f"ValueError: total {n} is too large (orders.py:12)", time=f"2026-05-01T12:00:0{n}.000Z")
-            for n in (1, 2, 3)
-        )
-    )
+    for n in (1, 2, 3):
+        error = f"ValueError: total {n} is too large (orders.py:12)"
+        queue.put(letter(n, error=error, time=f"2026-05-01T12:00:0{n}.000Z"))
     queue.put(letter(9), "no letter")
 
     said = run(queue.name, "--count")
