@@ -391,15 +391,15 @@ def died_at(envelope: Envelope) -> float | None:
 
 
 def deduplication_id(envelope: Envelope) -> str:
-    """What a FIFO queue may tell two sends of one letter by: the event, how often it was put back, and when it failed last.
+    """What a FIFO queue may tell two sends of one letter by: the event, its data, how often it was put back, when it failed last.
 
     A letter that comes again after it was put back has another one, since it was put back once more; a queue must never drop it.
     """
     import hashlib
 
     failed_at = envelope.failures[-1].time if envelope.failures else ""
-    text = f"{envelope.processor}\n{envelope.event_id} {envelope.redrives} {failed_at}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    text = f"{envelope.processor}\n{envelope.event_id} {envelope.redrives} {failed_at}\n"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass") + (envelope.data or b"")).hexdigest()
 
 
 def iso(seconds: float | None) -> str:

@@ -8,6 +8,8 @@ Killed
                          second copy for five minutes, since both have one deduplication id
   after the second       the next run does not send it, and deletes it
 
+What was refused stays as *sending*: where the refusal is a lost answer, it may have been sent.
+
 A letter that was put back, failed once more and lies there again is another one: it was put back once more often than the one
 that is recorded, or it failed later. What is neither is a copy of what was put back.
 """
@@ -107,14 +109,6 @@ class Journal:
     def confirm(self, entries: Iterable[Entry], now: float) -> None:
         """They were sent."""
         self._write(entries, sent=True, now=now)
-
-    def withdraw(self, entries: Iterable[Entry]) -> None:
-        """They were refused, and so not sent."""
-        with self._transaction():
-            self._file.executemany(
-                "DELETE FROM letters WHERE source = ? AND identity = ? AND sent = 0",
-                [(self._source, entry.identity) for entry in entries],
-            )
 
     def close(self) -> None:
         self._file.close()

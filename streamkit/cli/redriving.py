@@ -216,7 +216,7 @@ class Redrive:
             if was_sent:
                 self.counts["put back before"] += 1
             elif self._journal.perhaps_sent(entry):
-                self._leave("were perhaps put back by the run before", envelope.event_id, stays=False)
+                self._leave("were perhaps put back before, and go again", envelope.event_id, stays=False)
             spool.add(held.message.id, envelope, entry, sent_at, was_sent=was_sent)
             if not was_sent:
                 self._processors.add(envelope.processor)
@@ -249,7 +249,7 @@ class Redrive:
         """What to know before it is done, a line each."""
         notes = ""
         if early := self.counts["before their turn"]:
-            notes += f"{counted(early, 'letter')} of them go before an earlier one of their key, which stays\n"
+            notes += f"of them, {counted(early, 'letter')} before an earlier one of the same key, which stays\n"
         if self._options.to_stream:
             notes += "they get new event ids, and every reader of the stream sees them\n"
         return notes

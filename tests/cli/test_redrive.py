@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -120,7 +122,7 @@ class TestToARetryQueue:
 
         said = run(dead, "--to-queue", retries.name, "--error", "KeyError", "--dry-run")
 
-        assert "1 letter of them go before an earlier one of their key, which stays" in said.err
+        assert "of them, 1 letter before an earlier one of the same key, which stays" in said.err
 
     def test_letters_of_several_processors_are_not_mixed_into_one_queue(
         self, dead: LetterQueue, retries: LetterQueue, run: Any
@@ -292,9 +294,11 @@ class TestOnce:
         assert [one.failures for one in retries.envelopes()] == [newer.failures]
         assert dead.counts() == (0, 0)
 
+    @pytest.mark.parametrize("fifo", [False, True])
     def test_letters_with_one_event_id_and_other_data_are_no_copies(
-        self, dead: LetterQueue, retries: LetterQueue, run: Any
+        self, dead: LetterQueue, sqs: Any, run: Any, fifo: bool
     ) -> None:
+        retries = LetterQueue(sqs, fifo=fifo)
         dead.put(letter(1, data=b"a"), letter(1, data=b"b"))
 
         run(dead, "--to-queue", retries.name)
@@ -324,7 +328,7 @@ class TestOnce:
         said = run(dead, "--to-queue", retries.name)
 
         assert said.code == 0
-        assert f"1 were perhaps put back by the run before: {one.event_id}" in said.err
+        assert f"1 were perhaps put back before, and go again: {one.event_id}" in said.err
         assert numbers(retries.envelopes()) == [1]
 
     def test_a_fifo_queue_gets_it_once_even_so(self, dead: LetterQueue, sqs: Any, run: Any) -> None:
@@ -568,6 +572,37 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < give_up_at, "it did not come about"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("answer", "is_put_back"), [("n", False), ("y", True)])
+def test_in_a_terminal_it_asks_first(
+    dead: LetterQueue, retries: LetterQueue, tmp_path: Path, moto_endpoint: str, answer: str, is_put_back: bool
+) -> None:
+    dead.put(letter(1), letter(2, key="c-2"))
+    terminal, other = pty.openpty()
+    with subprocess.Popen(
+        command("redrive", dead.url, "--to-queue", retries.url),
+        cwd=tmp_path,
+        env={**os.environ, **ENVIRONMENT, "AWS_ENDPOINT_URL": moto_endpoint},
+        stdin=other,
+        stdout=subprocess.DEVNULL,
+        stderr=other,
+    ) as process:
+        os.close(other)
+        shown = ""
+        while "[y/N]" not in shown:
+            shown += os.read(terminal, 10_000).decode()
+        assert "2 letters of 2 keys" in shown
+        assert "2  orders: KeyError" in shown
+        os.write(terminal, f"{answer}\n".encode())
+        while process.poll() is None:
+            with contextlib.suppress(OSError):  # The terminal of a process that has ended.
+                shown += os.read(terminal, 10_000).decode()
+    os.close(terminal)
+
+    assert process.returncode == (0 if is_put_back else 1)
+    assert retries.counts() == (2 if is_put_back else 0, 0)
+    assert dead.counts() == (0 if is_put_back else 2, 0)
 
 
 class TestSpool:
