@@ -217,7 +217,9 @@ class TestS3:
 
 
 class Refusing:
-    """Kinesis's JSON protocol: each call is answered by the next of ``script``, a status and a body."""
+    """Kinesis's JSON protocol: each call is answered by the next of ``script``, a status and a body. A last error is repeated;
+    after a last page there is nothing.
+    """
 
     def __init__(self, script: list[tuple[int, dict[str, Any]]]) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -227,7 +229,8 @@ class Refusing:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.calls.append((self.headers["X-Amz-Target"].rpartition(".")[2], body))
-                status, answer = script.pop(0) if len(script) > 1 else script[0]
+                is_repeated = len(script) == 1 and script[0][0] >= 400
+                status, answer = (script[0] if is_repeated else script.pop(0)) if script else page()
                 content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/x-amz-json-1.1")
