@@ -351,14 +351,17 @@ class TestOnce:
         retries = LetterQueue(sqs, fifo=True)
         dead.put(letter(1))
         run(dead, "--to-queue", retries.name)
-        (back,) = retries.envelopes()
+        # In the function's hands: moto drops by what it still has, SQS by what it had.
+        (message,) = sqs.receive_message(QueueUrl=retries.url, VisibilityTimeout=60)["Messages"]
+        back = open_envelope(message["Body"])
+        assert back is not None
         # Moved by the queue's own redrive policy, which tells of no failure: only the count differs.
         dead.put(back)
 
         assert run(dead, "--to-queue", retries.name).code == 0
 
-        (again,) = retries.envelopes()
-        assert (again.event_id, again.redrives) == (back.event_id, 2)
+        assert retries.counts() == (1, 1)
+        assert dead.counts() == (0, 0)
 
     def test_a_file_is_not_put_back_a_second_time(self, retries: LetterQueue, run: Any) -> None:
         (Path.cwd() / "letters.jsonl").write_text("\n".join(letter(n).encode() for n in (1, 2)))
