@@ -26,6 +26,8 @@ def at_moto(monkeypatch: pytest.MonkeyPatch, moto_endpoint: str, tmp_path: Path)
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": moto_endpoint}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    # moto has one server, and tells at once that there is nothing more.
+    monkeypatch.setattr(letters_module, "_LONG_POLL", 0)
 
 
 @pytest.fixture
