@@ -39,8 +39,8 @@ def redrive(options: argparse.Namespace, *, asks: bool) -> int:
         recovery = open_recovery(options, stack)
         target = _target(options, stack)
         letters = open_letters(options, stack, recovery)
-        if isinstance(letters, QueueLetters) and options.to_queue in (letters.url, options.source):
-            raise UsageError("SOURCE and --to-queue are the same queue")
+        if isinstance(letters, QueueLetters) and letters.url == target.place:
+            raise UsageError("SOURCE and --to-queue are the same queue: what is put back would be a dead letter again")
         journal = Journal(":memory:" if options.dry_run else options.state, letters.name)
         stack.callback(journal.close)
         run = Redrive(options, letters, recovery, target, journal)
@@ -67,14 +67,14 @@ def _target(options: argparse.Namespace, stack: ExitStack) -> Target:
 
         sns = stack.enter_context(connected(options, options.to_topic, "sns", noun="topic"))
         sns.get_topic_attributes(TopicArn=options.to_topic)
-        return QueueTarget(SnsTopic(options.to_topic, client=sns, claims=claims))
+        return QueueTarget(SnsTopic(options.to_topic, client=sns, claims=claims), options.to_topic)
     from ..queues.sqs import SqsQueue
 
     name: str = options.to_queue
     sqs = stack.enter_context(connected(options, name, "sqs", noun="queue"))
     url = name if name.startswith(("http://", "https://")) else sqs.get_queue_url(QueueName=name)["QueueUrl"]
     sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    return QueueTarget(SqsQueue(url, client=sqs, claims=claims))
+    return QueueTarget(SqsQueue(url, client=sqs, claims=claims), url)
 
 
 class Redrive:

@@ -30,6 +30,8 @@ class Target:
 
     #: The most letters of one request.
     most: int
+    #: A queue's URL, a topic's ARN or a stream's name.
+    place: str
     #: Whether letters of two processors may go there.
     is_shared = False
 
@@ -47,8 +49,9 @@ class QueueTarget(Target):
 
     most = 10
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, place: str) -> None:
         self._queue = queue
+        self.place = place
 
     def send(self, letters: Sequence[Envelope], patience: float) -> dict[int, str]:
         messages = [
@@ -80,7 +83,7 @@ class StreamTarget(Target):
 
     def __init__(self, kinesis: Any, stream: str, sleep: Callable[[float], object] = time.sleep) -> None:
         self._kinesis = kinesis
-        self._stream = stream
+        self._stream = self.place = stream
         self._sleep = sleep
 
     def send(self, letters: Sequence[Envelope], patience: float) -> dict[int, str]:

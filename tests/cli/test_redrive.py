@@ -159,6 +159,15 @@ class TestToARetryQueue:
         assert "--dry-run says what would be put back, --yes puts it back" in said.err
         assert dead.counts() == (1, 0)
 
+    def test_a_queue_is_not_put_back_into_itself_whatever_it_is_called(self, dead: LetterQueue, run: Any) -> None:
+        dead.put(letter(1))
+
+        said = run(dead.url, "--to-queue", dead.name)
+
+        assert said.code == 2
+        assert "the same queue" in said.err
+        assert dead.counts() == (1, 0)
+
     def test_the_rate_is_kept_by_small_requests(self, dead: LetterQueue, retries: LetterQueue, run: Any) -> None:
         dead.put(*(letter(n, key=f"c-{n}") for n in range(6)))
 
