@@ -19,7 +19,7 @@ from .queues.base import Message, MessageRefusal, Queue
 from .reason import reason
 from .record import Record
 
-__all__ = ["Settlement", "held_within", "hold_followers", "is_poison"]
+__all__ = ["Settlement", "group_of", "held_within", "hold_followers", "is_poison"]
 
 log = logging.getLogger("streamkit")
 
@@ -207,7 +207,8 @@ class Settlement:
                 record.event_id,
             )
         envelope, delay = envelope.delayed(route.delay, 0.0 if route.queue.fifo else route.queue.max_delay)
-        return Message(envelope.encode(), record.event_id, _group(self._processor, record), delay)
+        group = group_of(self._processor, record.partition_key, record.event_id)
+        return Message(envelope.encode(), record.event_id, group, delay)
 
 
 def hold_followers(batch: Batch, ordering: str, policy: Policy) -> None:
@@ -234,10 +235,9 @@ def _refusals(queue: Queue, messages: list[Message], deadline: float) -> dict[in
     return refusals
 
 
-def _group(processor: str, record: Record) -> str:
+def group_of(processor: str, partition_key: str | None, event_id: str) -> str:
     """The FIFO group: a digest, because a key can be long, empty, not ASCII, or personal data."""
     import hashlib  # It loads OpenSSL, 4 ms: a good batch does not pay for it.
 
-    key = record.partition_key
-    text = f"{len(processor)}:{processor}:" + (f"id:{record.event_id}" if key is None else f"key:{key}")
+    text = f"{len(processor)}:{processor}:" + (f"id:{event_id}" if partition_key is None else f"key:{partition_key}")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

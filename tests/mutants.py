@@ -28,6 +28,9 @@ STORES = "tests/contracts/test_checkpoints.py"
 PATTERN = "tests/test_pattern.py"
 DESTINATIONS = "tests/local/test_destinations.py"
 HOSTILE = "tests/hostile/test_hostile.py"
+RECOVERY = "tests/test_recovery.py"
+REDRIVE = "tests/cli/test_redrive.py"
+REDRIVE_CRASHES = "tests/cli/test_redrive_crashes.py"
 FAILURES = "tests/test_failure.py"
 CLAIMS = "tests/test_claim_check.py"
 CLAIM_STORES = "tests/contracts/test_claims.py"
@@ -954,6 +957,103 @@ MUTANTS = [
         '_Route(queue, "the retry queue", delay)',
         FAILURES,
         "stays_in_that_queue",
+    ),
+    Mutant(
+        "take the records after a failed batch as its own",
+        "recovery.py",
+        "            if number > last:\n",
+        "            if False:\n",
+        RECOVERY,
+        "retention_has_taken or all_of_it",
+    ),
+    Mutant(
+        "call records gone because the stream throttles",
+        "recovery.py",
+        "                if self._clock() + backoff >= give_up_at:\n                    raise Unavailable",
+        '                if self._clock() + backoff >= give_up_at:\n                    return {"Records": []}\n'
+        "                    raise Unavailable",
+        RECOVERY,
+        "throttle",
+    ),
+    Mutant(
+        "call records gone because the stream is another account's",
+        "recovery.py",
+        "                self._patiently(stream, lambda: client.describe_stream_summary(StreamARN=document.stream_arn))\n",
+        "",
+        RECOVERY,
+        "stream_that_is_not_there",
+    ),
+    Mutant(
+        "put letters back in the order in which the queue gave them",
+        "cli/spool.py",
+        "(PARTITION BY key ORDER BY position, number)",
+        "(PARTITION BY key ORDER BY number)",
+        REDRIVE,
+        "whatever_order_they_lay_in",
+    ),
+    Mutant(
+        "compare the positions of letters as texts of any length",
+        "cli/spool.py",
+        "number.zfill(_DIGITS)",
+        "number",
+        REDRIVE,
+        "whatever_order_they_lay_in",
+    ),
+    Mutant(
+        "put back what stands behind a refused letter",
+        "cli/spool.py",
+        '"UPDATE letters SET state = ? WHERE state = ? AND key = ?", (LEFT, READY, _key(letter.envelope))',
+        '"UPDATE letters SET state = ? WHERE state = ? AND key = ?", (LEFT, READY, "none")',
+        REDRIVE,
+        "refused_stays",
+    ),
+    Mutant(
+        "give the next life of a letter the deduplication id of the last",
+        "letters.py",
+        "{envelope.event_id} {envelope.redrives} {failed_at}",
+        "{envelope.event_id} {failed_at}",
+        REDRIVE,
+        "really_put_back",
+    ),
+    Mutant(
+        "record a letter as sent before it is",
+        "cli/redriving.py",
+        "self._journal.begin(entries, time.time())",
+        "self._journal.confirm(entries, time.time())",
+        REDRIVE_CRASHES,
+        "at_any_step",
+    ),
+    Mutant(
+        "delete a letter whatever the target has answered",
+        "cli/redriving.py",
+        "sent = [letter for n, letter in enumerate(batch) if n not in refusals]",
+        "sent = list(batch)",
+        REDRIVE,
+        "takes_nothing_it_gives_up",
+    ),
+    Mutant(
+        "put back again what was recorded as sent",
+        "cli/journal.py",
+        "return row is not None and row[1] and entry.is_copy_of(row[0])",
+        "return False",
+        REDRIVE,
+        "not_sent_again",
+    ),
+    Mutant(
+        "delete a document while a part of it stays",
+        "cli/redriving.py",
+        "                spool.leave(held.message.id)\n                is_gone",
+        "                is_gone",
+        REDRIVE,
+        "a_part_is_gone",
+    ),
+    Mutant(
+        "forget to give back what was looked at",
+        "cli/letters.py",
+        "    stack.callback(letters.give_back)\n",
+        "",
+        "tests/cli/test_dead_letters.py",
+        "can_be_had_at_once",
     ),
 ]
 

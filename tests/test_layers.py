@@ -23,10 +23,10 @@ LAYERS = [
     ["record", "kpl", "pattern"],
     ["claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "positions"],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
-    ["claim_check", "envelope", "event", "delivery", "failure", "execution", "redelivery", "window"],
+    ["claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "window"],
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress"],
-    ["fanout", "producer", "local", "testing"],
+    ["fanout", "producer", "local", "recovery", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}

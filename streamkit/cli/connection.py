@@ -21,6 +21,7 @@ _PASSING_CODES = (
 _MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_NO_QUEUE_CODES = ("NonExistentQueue", "QueueDoesNotExist")
 _BAD_KEYS_CODES = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
 
 
@@ -44,10 +45,11 @@ def connected(
     connect_timeout: float = 5.0,
     read_timeout: float = 30.0,
     tries: int = 4,
+    noun: str = "stream",
 ) -> Iterator[Any]:
     """A client of ``service``, each of whose ``tries`` gives up after ``read_timeout`` seconds without a byte.
 
-    ``region`` is for what is in another region than the options say.
+    ``region`` is for what is in another region than the options say; ``noun`` is what ``stream`` is, where it is none.
 
     What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
     """
@@ -81,7 +83,7 @@ def connected(
         finally:
             client.close()
     except (BotoCoreError, ClientError) as error:
-        raise StreamkitError(f"stream {stream}: {_explained(error)}") from error
+        raise StreamkitError(f"{noun} {stream}: {_explained(error)}") from error
 
 
 def _explained(error: Exception) -> str:
@@ -104,6 +106,13 @@ def _explained(error: Exception) -> str:
             f"there is no such stream here ({code}): check the name, --region, --profile and --endpoint-url; "
             "`aws kinesis list-streams` names those there are"
         )
+    if code.endswith(_NO_QUEUE_CODES):
+        return (
+            f"there is no such queue here ({code}): check the name, --region, --profile and --endpoint-url; "
+            "`aws sqs list-queues` names those there are"
+        )
+    if code == "NoSuchBucket":
+        return f"there is no such bucket ({code}): `aws s3 ls` names those there are"
     if code in _EXPIRED_CODES:
         return f"the credentials have expired ({code}): {_SIGN_IN}"
     if code in _BAD_KEYS_CODES:

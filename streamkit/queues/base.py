@@ -17,13 +17,15 @@ class Message(msgspec.Struct, frozen=True, eq=False):
     """What is sent: ``body`` is an envelope's text (ASCII JSON); ``delay`` is in seconds, and at most the queue's limit.
 
     ``group`` keeps order on a FIFO queue: messages of one group are delivered in the order they were sent. A standard
-    queue ignores it, a FIFO queue ignores the delay.
+    queue ignores it, a FIFO queue ignores the delay. ``deduplication_id`` is for a FIFO queue too, which drops a message
+    whose id it has seen in the last five minutes; by default each send has one of its own.
     """
 
     body: str
     event_id: str
     group: str
     delay: float = 0.0
+    deduplication_id: str = ""
 
     def __repr__(self) -> str:
         # The body holds the payload.

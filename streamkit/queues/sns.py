@@ -25,7 +25,7 @@ class SnsTopic(AwsQueue):
     ``Retry(delay)`` was raised at once.
 
     A topic whose name ends in ``.fifo`` is FIFO (only queues can subscribe to one): ``Message.group`` is its MessageGroupId,
-    and every send has a deduplication id of its own.
+    and every send has a deduplication id of its own unless the message brings one.
 
     A message over ``message_bytes`` goes into ``claims`` and the topic gets a claim in its place; without ``claims`` it is
     refused. 256 KiB is what every topic takes; set it higher for one that allows it, and lower for a subscriber that does not.
@@ -50,7 +50,7 @@ class SnsTopic(AwsQueue):
         entry: dict[str, Any] = {"Id": name, "Message": message.body}
         if self.fifo:
             entry["MessageGroupId"] = message.group
-            entry["MessageDeduplicationId"] = uuid.uuid4().hex
+            entry["MessageDeduplicationId"] = message.deduplication_id or uuid.uuid4().hex
         return entry
 
     def _call(self, client: Any, place: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

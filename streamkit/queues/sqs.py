@@ -20,8 +20,8 @@ class SqsQueue(AwsQueue):
     """The queue at a URL. ``client`` is boto3's SQS client; by default one is made on first use.
 
     A queue whose name ends in ``.fifo`` is FIFO: ``Message.group`` is its MessageGroupId, and every send has a
-    deduplication id of its own, for SQS drops a message whose id it has seen in the last five minutes, even where the first
-    was consumed already.
+    deduplication id of its own unless the message brings one, for SQS drops a message whose id it has seen in the last five
+    minutes, even where the first was consumed already.
 
     A message over ``message_bytes`` goes into ``claims`` and the queue gets a claim in its place; without ``claims`` it is
     refused. Set ``message_bytes`` to the queue's MaximumMessageSize where that is less than SQS's limit of 1 MiB.
@@ -40,7 +40,7 @@ class SqsQueue(AwsQueue):
         entry: dict[str, Any] = {"Id": name, "MessageBody": message.body}
         if self.fifo:
             entry["MessageGroupId"] = message.group
-            entry["MessageDeduplicationId"] = uuid.uuid4().hex
+            entry["MessageDeduplicationId"] = message.deduplication_id or uuid.uuid4().hex
         elif message.delay > 0:
             entry["DelaySeconds"] = min(math.ceil(message.delay), int(self.max_delay))
         return entry

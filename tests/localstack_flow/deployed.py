@@ -1,4 +1,4 @@
-"""The functions that are deployed to LocalStack's Lambda: this file and streamkit are all that is in their archive."""
+"""The functions that are deployed to LocalStack: this file, streamkit and processors are all that is in their archive."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 import streamkit
+from processors.dead_letters import handler as dead_letters
 from streamkit import Divert, Record, RecordProcessor, Reject, Retry, lambda_handler
 from streamkit.claims.s3 import S3Claims
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
 
-__all__ = ["over_a_queue", "over_a_topic", "told"]
+__all__ = ["blocking", "dead_letters", "over_a_queue", "over_a_topic", "told"]
 
 _CLAIMS = S3Claims.from_env("CLAIMS")
 _DEAD_LETTERS = SqsQueue.from_env("DEAD_LETTERS", claims=_CLAIMS)
@@ -46,8 +47,14 @@ class OverAQueue(Orders):
     on_failure = Divert(SqsQueue.from_env("RETRIES", claims=_CLAIMS), dead_letters=_DEAD_LETTERS, backoff=2)
 
 
+_blocking = lambda_handler(Orders)
 _over_a_topic = lambda_handler(OverATopic)
 _over_a_queue = lambda_handler(OverAQueue)
+
+
+def blocking(event: Any, context: Any) -> Any:
+    """Under ``Block``, so Lambda gives up what fails."""
+    return _blocking(event, context)
 
 
 def over_a_topic(event: Any, context: Any) -> Any:

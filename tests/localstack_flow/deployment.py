@@ -118,4 +118,6 @@ def _archive() -> bytes:
         archive.write(Path(__file__).with_name("deployed.py"), "deployed.py")
         for path in sorted(_SOURCE.rglob("*.py")):
             archive.write(path, f"streamkit/{path.relative_to(_SOURCE)}")
+        for path in sorted((_SOURCE.parent / "processors").glob("*.py")):
+            archive.write(path, f"processors/{path.name}")
     return content.getvalue()

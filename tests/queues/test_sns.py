@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from botocore.config import Config
 
@@ -187,6 +188,13 @@ class TestARequest:
         assert first["MessageGroupId"] == "g"
         assert first["MessageDeduplicationId"] == again["MessageDeduplicationId"]
         assert first["MessageDeduplicationId"] != second["MessageDeduplicationId"]
+
+    def test_to_a_fifo_topic_keeps_an_id_that_it_brings(self, server: Server, client: Any) -> None:
+        topic = SnsTopic(f"{ARN}.fifo", client=client)
+
+        refused(topic, [msgspec.structs.replace(message(1), deduplication_id="mine")])
+
+        assert server.requests[0][0]["MessageDeduplicationId"] == "mine"
 
 
 class TestAMessageThatIsTooLarge:
