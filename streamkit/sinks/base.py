@@ -149,6 +149,6 @@ class ShardSink(Sink):
         All that stands before it in its shard is settled, or was discarded by who delivers.
         """
 
-    def write(self, writes: Sequence[Write], *, deadline: float) -> Iterable[Refusal]:
+    def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """It can't, without the batch: StreamkitError."""
         raise StreamkitError(f"{type(self).__name__} writes for a batch of a shard: call write_from")

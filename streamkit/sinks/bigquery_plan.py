@@ -1,9 +1,10 @@
 """A shard's plan, as its store keeps it: which rows are in, and which are to go where.
 
-    deflate( {"v": 1, "token": …, "stream": …, "base": 7, "floor": "4959…898:0", "settled": rows, "rows": rows} )
+deflate( {"v": 1, "token": …, "stream": …, "base": 7, "floor": "4959…898:0", "settled": rows, "rows": rows} )
 
-    rows    text, "delta.sub.n" for each row, with spaces between: delta is the record's sequence number less that of the row
-            before (of the first: itself), in hexadecimal; sub and n are left out where both are 0
+rows    text, "delta.sub.n" for each row, with spaces between: delta is the record's sequence number less that of the row
+        before (of the first: itself), in hexadecimal; sub, within one sequence number, is less that of the row before
+        too; sub and n are left out where both are 0
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import msgspec
 
 from ..errors import StreamkitError
 
-__all__ = ["Plan", "Place", "RowId", "decode_plan", "encode_plan"]
+__all__ = ["Place", "Plan", "RowId", "decode_plan", "encode_plan"]
 
 #: A record's sequence number and sub-sequence number.
 Place = tuple[int, int]
-#: A row: its record's place, and which of its record's writes it is, from 0. It is the write id without what a shard's rows share.
+#: A row: its record's place, and which of its record's writes it is, from 0. A write id without what a shard's rows share.
 RowId = tuple[int, int, int]
 
 _VERSION = 1
@@ -55,6 +56,8 @@ class _Document(msgspec.Struct):
 
 
 def encode_plan(plan: Plan) -> bytes:
+    """The plan's bytes: for plain records about 10 for each row, for rows of one aggregate a few for all. StreamkitError where it
+    has too many."""
     document = _Document(
         v=_VERSION,
         token=plan.token,
@@ -64,7 +67,10 @@ def encode_plan(plan: Plan) -> bytes:
         settled=_text(sorted(plan.settled)),
         rows=_text(plan.rows),
     )
-    return zlib.compress(msgspec.json.encode(document))
+    text = msgspec.json.encode(document)
+    if len(text) > _MOST_BYTES:
+        raise StreamkitError("a batch has more rows than a plan can list: make its batches smaller")
+    return zlib.compress(text)
 
 
 def decode_plan(data: bytes) -> Plan:
@@ -92,19 +98,21 @@ def decode_plan(data: bytes) -> Plan:
 
 def _text(rows: Iterable[RowId]) -> str:
     parts = []
-    before = 0
+    number_before = sub_before = 0
     for number, sub, n in rows:
-        parts.append(f"{number - before:x}.{sub}.{n}" if sub or n else f"{number - before:x}")
-        before = number
+        step = sub if number != number_before else sub - sub_before
+        parts.append(f"{number - number_before:x}.{step}.{n}" if step or n else f"{number - number_before:x}")
+        number_before, sub_before = number, sub
     return " ".join(parts)
 
 
 def _rows(text: str) -> list[RowId]:
     rows: list[RowId] = []
-    number = 0
+    number = sub = 0
     for part in text.split():
         delta, _, rest = part.partition(".")
-        sub, _, n = rest.partition(".")
+        step, _, n = rest.partition(".")
         number += int(delta, 16)
-        rows.append((number, int(sub or 0), int(n or 0)))
+        sub = int(step or 0) + (0 if int(delta, 16) else sub)
+        rows.append((number, sub, int(n or 0)))
     return rows
