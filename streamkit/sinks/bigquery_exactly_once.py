@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from ..errors import ConfigurationError, SinkError
 from ..plans.base import Entry, PlanStore
@@ -213,7 +213,7 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
                 import grpc
 
                 transport = BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(endpoint))
-            self._streams = WriteStreams(BigQueryWriteClient(transport=transport))
+            self._streams = WriteStreams(cast(Any, BigQueryWriteClient)(transport=transport))
         return self._streams
 
     def _ask(self, deadline: float, request: Callable[[float], T]) -> T:
