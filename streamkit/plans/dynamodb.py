@@ -87,7 +87,11 @@ class DynamoDbPlans(PlanStore):
     def save(self, processor: str, shard: str, entry: Entry, *, deadline: float) -> bool:
         """See ``PlanStore.save``."""
         client = self._client(deadline)
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(shard)"}
+        # By placeholders: "shard" is a word of DynamoDB's own.
+        condition: dict[str, Any] = {
+            "ConditionExpression": "attribute_not_exists(#shard)",
+            "ExpressionAttributeNames": {"#shard": "shard"},
+        }
         if entry.version > 1:
             condition = {
                 "ConditionExpression": "#version = :before",

@@ -24,12 +24,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..envelope import Envelope, open_envelope
+from ..plans.base import Entry, PlanStore
 from ..progress.base import ProgressStore
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
@@ -38,6 +40,7 @@ from ..sinks.base import Sink, Write
 __all__ = [
     "CheckpointContract",
     "FifoQueueContract",
+    "PlanContract",
     "ProgressContract",
     "QueueContract",
     "SinkContract",
@@ -560,6 +563,98 @@ class CheckpointContract:
 
     def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
         self.taken(store)
+
+
+class PlanContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the methods below."""
+
+    shard = "stream/shardId-000000000000"
+
+    @abstractmethod
+    def another_generation(self, store: Any) -> PlanStore:
+        """A store with the same entries behind it and another generation."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the entries can't be reached, and after which they can."""
+
+    def save(self, store: PlanStore, version: int, data: bytes, *, shard: str = "") -> bool:
+        return store.save("contract", shard or self.shard, Entry(version, data), deadline=_soon())
+
+    def read(self, store: PlanStore, *, shard: str = "") -> Entry | None:
+        return store.read("contract", shard or self.shard, deadline=_soon())
+
+    def test_a_shard_has_no_entry_at_first(self, store: PlanStore) -> None:
+        assert self.read(store) is None
+
+    def test_an_entry_goes_from_version_to_version(self, store: PlanStore) -> None:
+        for version, data in enumerate([b"\x00\xff first", b"second", b"third"], 1):
+            assert self.save(store, version, data)
+            assert self.read(store) == Entry(version, data)
+
+    @pytest.mark.parametrize("version", [1, 2, 4, 9])
+    def test_another_version_than_the_next_changes_nothing(self, store: PlanStore, version: int) -> None:
+        assert self.save(store, 1, b"first")
+        assert self.save(store, 2, b"second")
+
+        assert not self.save(store, version, b"other")
+        assert self.read(store) == Entry(2, b"second")
+
+    def test_a_later_version_is_not_the_first(self, store: PlanStore) -> None:
+        assert not self.save(store, 2, b"second")
+        assert self.read(store) is None
+
+    def test_a_repeat_stands_as_long_as_it_does(self, store: PlanStore) -> None:
+        for version in (1, 2):
+            assert self.save(store, version, b"mine")
+            assert self.save(store, version, b"mine")
+        assert not self.save(store, 1, b"mine")
+        assert self.read(store) == Entry(2, b"mine")
+
+    def test_of_those_who_save_a_version_at_once_one_has_it(self, store: PlanStore) -> None:
+        for version in range(1, 4):
+            saved = _at_once([partial(self.save, store, version, bytes([version, n])) for n in range(6)])
+
+            assert saved.count(True) == 1
+            assert self.read(store) == Entry(version, bytes([version, saved.index(True)]))
+
+    def test_shards_streams_and_processors_are_kept_apart(self, store: PlanStore) -> None:
+        places = [("a", "s/x"), ("a", "s/y"), ("a", "t/x"), ("b", "s/x"), ("a/s", "x"), ('a","s/x', ""), ("ä", "s/x")]
+        for n, (processor, shard) in enumerate(places):
+            assert store.save(processor, shard, Entry(1, str(n).encode()), deadline=_soon())
+
+        found = [store.read(processor, shard, deadline=_soon()) for processor, shard in places]
+
+        assert found == [Entry(1, str(n).encode()) for n in range(len(places))]
+
+    def test_another_generation_knows_nothing_of_it(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+        other = self.another_generation(store)
+
+        assert self.read(other) is None
+        assert self.save(other, 1, b"other")
+        assert self.read(store) == Entry(1, b"entry")
+
+    def test_an_entry_of_the_largest_size_is_kept_whole(self, store: PlanStore) -> None:
+        data = bytes(range(256)) * (store.most_bytes // 256)
+
+        assert self.save(store, 1, data)
+        assert self.read(store) == Entry(1, data)
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+
+        with self.unreachable(store):
+            assert _raises(lambda: self.read(store))
+            assert _raises(lambda: self.save(store, 2, b"lost"))
+
+        assert self.read(store) == Entry(1, b"entry")
+
+    def test_it_can_be_closed_twice(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+
+        store.close()
+        store.close()
 
 
 class ProgressContract(ABC):

@@ -143,12 +143,9 @@ class Schedule:
         """Between two steps: what happens there by the seed."""
         if not self.has_faults:
             return
-        drawn = self.random.random()
-        for fault, likelihood in FAULTS.items():
-            drawn -= likelihood
-            if drawn < 0:
-                break
-        else:
+        drawn = self.random.choices([None, *FAULTS], [1 - sum(FAULTS.values()), *FAULTS.values()])
+        fault = drawn[0]
+        if fault is None:
             return
         if fault == "zombie" and self.depth > 1:
             return
