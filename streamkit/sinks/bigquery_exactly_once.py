@@ -71,6 +71,7 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     """
 
     request_writes: ClassVar[int] = 10_000
+    request_bytes: ClassVar[int | None] = _REQUEST_BYTES
 
     def __init__(
         self, table: str, plans: PlanStore, *, client: Any = None, write_client: Any = None, streams: Any = None
@@ -367,8 +368,7 @@ class _Account:
     def _in_doubt(self, count: int) -> SinkError:
         processor, shard = self._key
         return SinkError(
-            f"BigQuery does not know the write stream {self._stream} any more, so it can't be told whether {count} rows of "
-            f"{shard} are in: look for them in the table, and say so by "
+            f"the write stream of a plan is gone: are its {count} rows in? Look, then call "
             f"{type(self._sink).__name__}.resolve({processor!r}, {shard!r}, rows_are_in=…)"
         )
 

@@ -25,7 +25,7 @@ __all__ = ["kill"]
 ROOT = Path(__file__).resolve().parents[2]
 _KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 _COUNT = 100_000  # More than are ever read: every child but the last dies at its work.
-_LONGEST_LIFE = 1.2
+_LONGEST_LIFE = 1.5
 
 
 def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: int = 0) -> tuple[list[str], int]:
@@ -78,7 +78,7 @@ def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: 
         at = 0
         for n in range(times):
             # The first batch has to read the schema and open its connections; most are to die after that.
-            at = _live(child(_COUNT, n), at, seconds=drawn.uniform(0.05, _LONGEST_LIFE))
+            at = _live(child(_COUNT, n), at, seconds=drawn.uniform(0.2, _LONGEST_LIFE))
         end = at + 20
         at = _live(child(end, times), at, seconds=None)
         assert at == end, "the last one did not finish"
