@@ -21,16 +21,16 @@ ROOT = Path(streamkit.__file__).parent
 LAYERS = [
     ["errors", "b64"],
     ["record", "kpl", "pattern"],
-    ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "positions"],
+    ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base", "positions"],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
     ["envelope", "event", "delivery", "failure", "execution", "redelivery", "window"],
     ["handler"],
-    ["sinks", "queues", "checkpoints", "progress", "plans"],
+    ["sinks", "queues", "checkpoints", "progress", "plans", "marks", "idempotency"],
     ["fanout", "producer", "local", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}
-BACKENDS = ("sinks", "queues", "checkpoints", "progress", "plans")
+BACKENDS = ("sinks", "queues", "checkpoints", "progress", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 

@@ -31,6 +31,7 @@ import pytest
 
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..envelope import Envelope, open_envelope
+from ..marks.base import MarkStore
 from ..plans.base import Entry, PlanStore
 from ..progress.base import ProgressStore
 from ..queues.base import Message, MessageRefusal, Queue
@@ -40,6 +41,7 @@ from ..sinks.base import Sink, Write
 __all__ = [
     "CheckpointContract",
     "FifoQueueContract",
+    "MarkContract",
     "PlanContract",
     "ProgressContract",
     "QueueContract",
@@ -563,6 +565,101 @@ class CheckpointContract:
 
     def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
         self.taken(store)
+
+
+class MarkContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the method below."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the marks can't be reached, and after which they can."""
+
+    def start(self, store: MarkStore, owner: str, *, now: float = 1000.0, key: str = "key") -> str:
+        return store.start(key, owner, now=now, until=now + 60)
+
+    def test_what_nobody_has_started_can_be_started(self, store: MarkStore) -> None:
+        assert self.start(store, "a") == "started"
+
+    def test_what_somebody_is_at_is_held_until_the_lease_is_over(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert self.start(store, "b", now=1059.5) == "held"
+        assert self.start(store, "b", now=1060.0) == "started"
+        assert self.start(store, "a", now=1060.5) == "held"
+
+    def test_a_start_can_be_repeated(self, store: MarkStore) -> None:
+        assert self.start(store, "a") == "started"
+        assert self.start(store, "a") == "started"
+
+    def test_what_is_done_stays_done(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert store.finish("key", "a", now=1001.0)
+        assert store.finish("key", "a", now=1001.0), "a repeat, whose first answer was lost"
+        for owner in ("a", "b"):
+            assert self.start(store, owner, now=1000.0 + 86_400) == "done"
+
+    def test_what_another_has_taken_can_not_be_finished(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        self.start(store, "b", now=1060.0)
+
+        assert not store.finish("key", "a", now=1061.0)
+        assert self.start(store, "c", now=1062.0) == "held"
+        assert store.finish("key", "b", now=1063.0)
+        assert not store.finish("key", "a", now=1064.0)
+
+    def test_what_was_never_started_can_not_be_finished(self, store: MarkStore) -> None:
+        assert not store.finish("key", "a", now=1000.0)
+        assert self.start(store, "b") == "started"
+
+    def test_what_is_over_its_lease_and_nobody_has_taken_can_be_finished(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert store.finish("key", "a", now=2000.0)
+        assert self.start(store, "b", now=2001.0) == "done"
+
+    def test_what_is_released_can_be_started_at_once(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        store.release("key", "a")
+        store.release("key", "a")
+
+        assert self.start(store, "b", now=1001.0) == "started"
+
+    def test_only_the_owner_releases_and_not_what_is_done(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        store.release("key", "b")
+        assert self.start(store, "b", now=1001.0) == "held"
+
+        store.finish("key", "a", now=1002.0)
+        store.release("key", "a")
+        assert self.start(store, "b", now=1003.0) == "done"
+
+    def test_keys_are_kept_apart(self, store: MarkStore) -> None:
+        for key in ("a", "ä", "A", "a/b", "x" * 1000):
+            assert self.start(store, "owner", key=key) == "started"
+            assert self.start(store, "other", key=key) == "held"
+
+    def test_of_those_who_start_at_once_one_has_it(self, store: MarkStore) -> None:
+        for key in ("x", "y", "z"):
+            found = _at_once([partial(self.start, store, str(n), key=key) for n in range(6)])
+
+            assert sorted(found) == [*["held"] * 5, "started"]
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        with self.unreachable(store):
+            assert _raises(lambda: self.start(store, "b"))
+            assert _raises(lambda: store.finish("key", "a", now=1000.0))
+            assert _raises(lambda: store.release("key", "a"))
+
+        assert self.start(store, "b") == "held"
+
+    def test_it_can_be_closed_twice(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        store.close()
+        store.close()
 
 
 class PlanContract(ABC):
