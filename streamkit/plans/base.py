@@ -1,4 +1,4 @@
-"""The seam to what keeps plans: for each processor and shard one entry, which goes from version to version."""
+"""The seam to what keeps plans: for each processor, target and shard one entry, which goes from version to version."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class PlanStore(ABC):
         self.owner = f"{owner.__name__}.{name}"
 
     @abstractmethod
-    def read(self, processor: str, shard: str, *, deadline: float) -> Entry | None:
-        """The entry of a shard (``<stream>/<shardId>``), None where it has none.
+    def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
+        """The entry of a shard (``<stream>/<shardId>``) and of what is written to, None where it has none.
 
         It has every ``save`` in it that returned before this was called. ``deadline`` is a time on ``time.monotonic()``'s
         clock. An exception means that nothing is known.
         """
 
     @abstractmethod
-    def save(self, processor: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+    def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
         """Put ``entry`` in the place of the version before it (of version 1: where there is none). Whether it stands there.
 
         False: another entry stands there, and nothing was changed. Of several who save one version at once, one has True.

@@ -27,9 +27,9 @@ class DynamoDbPlans(PlanStore):
     """The table named ``table``, shared by any number of processors. ``client`` is boto3's DynamoDB client; by default one is
     made on first use.
 
-    Items: ``shard`` (S, the partition key: JSON of generation, processor name, ``<stream>/<shardId>``), ``version`` (N) and
-    ``plan`` (B, up to 380 KB). There is one for each shard, and it must outlive the stream's retention: no TTL. Delete that of
-    a closed shard when its records are gone.
+    Items: ``shard`` (S, the partition key: JSON of generation, processor name, BigQuery table, ``<stream>/<shardId>``),
+    ``version`` (N) and ``plan`` (B, up to 380 KB). There is one for each shard and table, and it must outlive the stream's
+    retention: no TTL. Delete that of a closed shard when its records are gone.
 
     Change ``generation`` for a deliberate replay: what was written under another generation is then written again.
 
@@ -78,13 +78,13 @@ class DynamoDbPlans(PlanStore):
         )
         client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
 
-    def read(self, processor: str, shard: str, *, deadline: float) -> Entry | None:
+    def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
         """See ``PlanStore.read``."""
         client = self._client(deadline)
-        answer = self._call(client, "get_item", Key={"shard": self._key(processor, shard)}, ConsistentRead=True)
+        answer = self._call(client, "get_item", Key={"shard": self._key(processor, target, shard)}, ConsistentRead=True)
         return _entry(answer.get("Item"))
 
-    def save(self, processor: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+    def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
         """See ``PlanStore.save``."""
         client = self._client(deadline)
         # By placeholders: "shard" is a word of DynamoDB's own.
@@ -103,7 +103,7 @@ class DynamoDbPlans(PlanStore):
                 client,
                 "put_item",
                 Item={
-                    "shard": self._key(processor, shard),
+                    "shard": self._key(processor, target, shard),
                     "version": {"N": str(entry.version)},
                     "plan": {"B": entry.data},
                 },
@@ -130,8 +130,8 @@ class DynamoDbPlans(PlanStore):
                 f"there is no DynamoDB table {table}: make it with DynamoDbPlans({table!r}).create_table()"
             ) from error
 
-    def _key(self, processor: str, shard: str) -> dict[str, str]:
-        return {"S": msgspec.json.encode([self._generation, processor, shard]).decode()}
+    def _key(self, processor: str, target: str, shard: str) -> dict[str, str]:
+        return {"S": msgspec.json.encode([self._generation, processor, target, shard]).decode()}
 
     def _client(self, deadline: float) -> Any:
         return self._given_client or self._client_for(deadline - time.monotonic())

@@ -15,15 +15,15 @@ class MemoryPlans(PlanStore):
     def __init__(self, *, generation: str = "") -> None:
         #: Change it for a deliberate replay: what was written under another generation is then written again.
         self.generation = generation
-        self._entries: dict[tuple[str, str, str], Entry] = {}
+        self._entries: dict[tuple[str, str, str, str], Entry] = {}
         self._lock = threading.Lock()
 
-    def read(self, processor: str, shard: str, *, deadline: float) -> Entry | None:
+    def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
         with self._lock:
-            return self._entries.get((self.generation, processor, shard))
+            return self._entries.get((self.generation, processor, target, shard))
 
-    def save(self, processor: str, shard: str, entry: Entry, *, deadline: float) -> bool:
-        key = (self.generation, processor, shard)
+    def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+        key = (self.generation, processor, target, shard)
         with self._lock:
             stands = self._entries.get(key)
             if stands == entry:

@@ -254,7 +254,8 @@ class _Account:
         self._sink = sink
         self._key = processor, shard
         self._deadline = deadline
-        entry = sink._plans.read(processor, shard, deadline=deadline)
+        sink._form(deadline)  # It tells the table's whole name, too.
+        entry = sink._plans.read(processor, sink._path, shard, deadline=deadline)
         self._version = entry.version if entry else 0
         plan = decode_plan(entry.data) if entry else Plan()
         self._stream, self._base, self._token = plan.stream, plan.base, plan.token
@@ -400,7 +401,7 @@ class _Account:
             raise SinkError(
                 f"the plan of {shard} has {len(data):,} bytes, and its store takes {plans.most_bytes:,}: make batches smaller"
             )
-        if not plans.save(processor, shard, Entry(self._version, data), deadline=self._deadline):
+        if not plans.save(processor, self._sink._path, shard, Entry(self._version, data), deadline=self._deadline):
             raise SinkError(f"another invocation of {processor} writes the rows of {shard}, so this one stops")
 
 

@@ -676,10 +676,10 @@ class PlanContract(ABC):
         """A context in which the entries can't be reached, and after which they can."""
 
     def save(self, store: PlanStore, version: int, data: bytes, *, shard: str = "") -> bool:
-        return store.save("contract", shard or self.shard, Entry(version, data), deadline=_soon())
+        return store.save("contract", "table", shard or self.shard, Entry(version, data), deadline=_soon())
 
     def read(self, store: PlanStore, *, shard: str = "") -> Entry | None:
-        return store.read("contract", shard or self.shard, deadline=_soon())
+        return store.read("contract", "table", shard or self.shard, deadline=_soon())
 
     def test_a_shard_has_no_entry_at_first(self, store: PlanStore) -> None:
         assert self.read(store) is None
@@ -715,12 +715,19 @@ class PlanContract(ABC):
             assert saved.count(True) == 1
             assert self.read(store) == Entry(version, bytes([version, saved.index(True)]))
 
-    def test_shards_streams_and_processors_are_kept_apart(self, store: PlanStore) -> None:
-        places = [("a", "s/x"), ("a", "s/y"), ("a", "t/x"), ("b", "s/x"), ("a/s", "x"), ('a","s/x', ""), ("ä", "s/x")]
-        for n, (processor, shard) in enumerate(places):
-            assert store.save(processor, shard, Entry(1, str(n).encode()), deadline=_soon())
+    def test_shards_targets_and_processors_are_kept_apart(self, store: PlanStore) -> None:
+        places = [
+            ("a", "t", "s/x"),
+            ("a", "t", "s/y"),
+            ("a", "u", "s/x"),
+            ("b", "t", "s/x"),
+            ("a", 't","s/x', ""),
+            ("ä", "", ""),
+        ]
+        for n, place in enumerate(places):
+            assert store.save(*place, Entry(1, str(n).encode()), deadline=_soon())
 
-        found = [store.read(processor, shard, deadline=_soon()) for processor, shard in places]
+        found = [store.read(*place, deadline=_soon()) for place in places]
 
         assert found == [Entry(1, str(n).encode()) for n in range(len(places))]
 

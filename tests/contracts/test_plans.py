@@ -65,7 +65,7 @@ class TestDynamoDbPlans(PlanContract):
         missing = DynamoDbPlans("missing", client=store._given_client)
 
         with pytest.raises(ConfigurationError, match=r"DynamoDbPlans\('missing'\)\.create_table"):
-            missing.save("orders", "stream/x", Entry(1, b""), deadline=0)
+            missing.save("orders", "table", "stream/x", Entry(1, b""), deadline=0)
 
     def test_a_table_by_the_environment_is_named_when_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PLANS", raising=False)

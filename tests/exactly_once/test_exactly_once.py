@@ -34,7 +34,7 @@ def test_a_thousand_crashes_at_step_boundaries_leave_each_row_once() -> None:
 
 
 def test_crashes_before_a_real_server_leave_each_row_once(bigquery_server: BigQueryServer) -> None:
-    tally = on_a_server(count(1_000_000), bigquery_server, crashes=60)
+    tally = on_a_server(count(1_000_000), bigquery_server, crashes=40)
 
     assert tally.wrong == {}
     assert tally.rows > 100

@@ -259,12 +259,13 @@ class _SteppedPlans(PlanStore):
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
 
-    def read(self, processor: str, shard: str, *, deadline: float) -> Entry | None:
-        return _step(self._schedule, "read", lambda: self._schedule.plans.read(processor, shard, deadline=deadline))
-
-    def save(self, processor: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+    def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
         plans = self._schedule.plans
-        return _step(self._schedule, "save", lambda: plans.save(processor, shard, entry, deadline=deadline))
+        return _step(self._schedule, "read", lambda: plans.read(processor, target, shard, deadline=deadline))
+
+    def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+        plans = self._schedule.plans
+        return _step(self._schedule, "save", lambda: plans.save(processor, target, shard, entry, deadline=deadline))
 
 
 class _SteppedStreams:

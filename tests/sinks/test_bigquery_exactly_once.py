@@ -96,7 +96,7 @@ def ids(api: Any) -> list[str]:
 
 
 def plan_of(plans: MemoryPlans) -> Plan:
-    entry = plans.read("orders", SHARD, deadline=0)
+    entry = plans.read("orders", NAME, SHARD, deadline=0)
     assert entry is not None
     return decode_plan(entry.data)
 
@@ -357,7 +357,7 @@ class TestAfterACrash:
         self, api: WriteApi, write_client: Any, plans: MemoryPlans, are_in: bool, written: list[str]
     ) -> None:
         del api.ends[f"{NAME}/streams/0"]
-        BigQueryExactlyOnceSink("shop.orders", plans).resolve("orders", SHARD, rows_are_in=are_in)
+        BigQueryExactlyOnceSink("shop.orders", plans, client=table_of()).resolve("orders", SHARD, rows_are_in=are_in)
 
         assert failed_at(a_container(plans, write_client)(batch(1, 2, 3, 4))) is None
 
@@ -368,7 +368,7 @@ class TestAfterACrash:
     ) -> None:
         zombie = a_container(plans, write_client)
         sink: Any = zombie.processor.warehouse  # type: ignore[attr-defined]  # The test's own attribute.
-        read, entry = plans.read, plans.read("orders", SHARD, deadline=0)
+        read, entry = plans.read, plans.read("orders", NAME, SHARD, deadline=0)
         assert failed_at(a_container(plans, write_client)(batch(2, 3, at=1))) is None
 
         plans.read = lambda *of, **by: entry  # type: ignore[method-assign]  # What it had read before it was paused.
@@ -549,6 +549,25 @@ def test_what_can_not_be_reached_leaves_the_rows_where_they_are(plans: MemoryPla
                 return 600
 
         assert failed_at(handler(batch(1), Context())) == 0
+
+
+def test_two_tables_of_one_processor_have_an_account_each(plans: MemoryPlans) -> None:
+    streams = MemoryStreams()
+
+    class Orders(RecordProcessor):
+        ordering = "shard"
+        warehouse = BigQueryExactlyOnceSink("shop.orders", plans, client=table_of(), streams=streams)
+        audit = BigQueryExactlyOnceSink("shop.audit", plans, client=table_of(), streams=streams)
+
+        def process(self, record: Record) -> Iterator[Write]:
+            yield self.warehouse.row({"id": f"order {record.json()}"})
+            yield self.audit.row({"id": f"audit {record.json()}"})
+
+    for _ in range(2):
+        assert failed_at(lambda_handler(Orders)(batch(1, 2))) is None
+
+    assert ids(streams) == ["order 1", "order 2", "audit 1", "audit 2"]
+    assert [name.split("/")[5] for name in streams.ends] == ["orders", "audit"]
 
 
 class TestAPlan:
