@@ -1,8 +1,9 @@
 """Plans in an Amazon DynamoDB table.
 
 A request of rows costs one strongly consistent read and one conditional write of its shard's item: for a thousand plain records
-10 to 14 KB, so four read units and 14 write units; where they are of aggregates, one of each. Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's
-runtime carries it.
+10 to 14 KB, so four read units and 14 write units; where they are of aggregates, one of each.
+
+Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it.
 """
 
 from __future__ import annotations

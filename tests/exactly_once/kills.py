@@ -8,19 +8,23 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import msgspec
 
 from streamkit.plans.dynamodb import DynamoDbPlans
+from streamkit.sinks.bigquery_plan import decode_plan
 
 from .server import client_of, new_table, written
+from .world import FIRST
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
-__all__ = ["kill"]
+__all__ = ["Killed", "kill"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -28,11 +32,19 @@ _COUNT = 100_000  # More than are ever read: every child but the last dies at it
 _LONGEST_LIFE = 1.5
 
 
-def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: int = 0) -> tuple[list[str], int]:
-    """SIGKILL so many processes in turn, each at a moment drawn by the seed, then let one finish.
+class Killed(msgspec.Struct):
+    """What some killed processes left."""
 
-    What is missing or there twice, and how many rows there are.
-    """
+    #: By what was found behind each: a plan whose rows are in, or not, and were not answered for; or nothing in hand.
+    left: Counter[str]
+    rows: int
+    #: What is missing or there twice.
+    wrong: list[str]
+
+
+def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: int = 0) -> Killed:
+    """SIGKILL so many processes in turn, each at a moment drawn by the seed, then let one finish."""
+    left: Counter[str] = Counter()
     drawn = random.Random(seed)
     client = boto3.client(
         "dynamodb",
@@ -79,6 +91,7 @@ def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: 
         for n in range(times):
             # The first batch has to read the schema and open its connections; most are to die after that.
             at = _live(child(_COUNT, n), at, seconds=drawn.uniform(0.2, _LONGEST_LIFE))
+            left[_left(warehouse, table, plans, at)] += 1
         end = at + 20
         at = _live(child(end, times), at, seconds=None)
         assert at == end, "the last one did not finish"
@@ -89,7 +102,20 @@ def kill(times: int, bigquery_server: BigQueryServer, moto_endpoint: str, seed: 
     wrong = [f"{row} is missing" for row in sorted(expected - found.keys())]
     wrong += [f"{row} is there {count} times" for row, count in found.items() if count > 1]
     wrong += [f"{row} should not be there" for row in found if row not in expected and int(row.partition("/")[0]) < end]
-    return wrong, len(expected)
+    return Killed(left, len(expected), wrong)
+
+
+def _left(warehouse: Any, table: str, plans: DynamoDbPlans, at: int) -> str:
+    """What the last one had in hand when it died, ``at`` being what it had answered for."""
+    path = "projects/{}/datasets/{}/tables/{}".format(warehouse.project, *table.split("."))
+    entry = plans.read("orders", path, "stream/shardId-000000000000", deadline=time.monotonic() + 30)
+    rows = decode_plan(entry.data).rows if entry else ()
+    if not rows or rows[-1][0] - FIRST < at:
+        return "nothing in hand"
+    found = written(warehouse, table)
+    are_in = {f"{number - FIRST}/{n}" in found for number, _, n in rows}
+    assert len(are_in) == 1, "a part of a plan"
+    return "a plan, and its rows" if are_in == {True} else "a plan without its rows"
 
 
 def _live(process: subprocess.Popen[Any], at: int, *, seconds: float | None) -> int:

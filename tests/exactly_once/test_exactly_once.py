@@ -41,7 +41,8 @@ def test_crashes_before_a_real_server_leave_each_row_once(bigquery_server: BigQu
 
 
 def test_processes_that_are_killed_leave_each_row_once(bigquery_server: BigQueryServer, moto_endpoint: str) -> None:
-    wrong, rows = kill(3, bigquery_server, moto_endpoint)
+    killed = kill(3, bigquery_server, moto_endpoint)
 
-    assert wrong == []
-    assert rows > 20
+    assert killed.wrong == []
+    assert killed.rows > 20
+    assert killed.left.total() == 3
