@@ -37,12 +37,13 @@ def main() -> int:
             failed += _show("on local-bigquery", tally, start)
         if options.kills:
             start = time.monotonic()
-            wrong, rows = kill(options.kills, server, moto, options.seed)
-            print(
-                f"SIGKILL: {options.kills} processes, {rows} rows in {time.monotonic() - start:.0f} s, wrong: {len(wrong)}"
-            )
-            print("\n".join(wrong[:20]))
-            failed += bool(wrong)
+            killed = kill(options.kills, server, moto, options.seed)
+            took = time.monotonic() - start
+            print(f"SIGKILL: {options.kills} processes, {killed.rows} rows in {took:.0f} s, wrong: {len(killed.wrong)}")
+            for what, n in killed.left.most_common():
+                print(f"  {n:6} left {what}")
+            print("\n".join(killed.wrong[:20]))
+            failed += bool(killed.wrong)
     return min(failed, 1)
 
 

@@ -671,6 +671,17 @@ def test_what_a_real_server_refuses_is_refused_alone(bigquery_server: BigQuerySe
     assert len(dead_letters) == 1
 
 
+def test_a_table_that_is_not_there_is_told(
+    bigquery_server: BigQueryServer, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client_of(bigquery_server) as client:
+        sink = BigQueryExactlyOnceSink("nowhere.orders", plans, client=client, streams=MemoryStreams())
+
+        assert failed_at(handler_of(sink)(batch(1))) == 0
+
+    assert "for table nowhere.orders: create it, or correct its name" in caplog.text
+
+
 def test_settings_of_the_environment_are_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
