@@ -100,7 +100,7 @@ class Idempotency:
         return True
 
     def close(self) -> None:
-        """Close the store. The guard is not used afterwards."""
+        """Close the store; the processor's ``close`` is the place to call it. The guard is not used afterwards."""
         self._store.close()
 
     def _release(self, key: str, owner: str) -> None:

@@ -122,8 +122,6 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
                 "on_failure",
                 "can't tell whether a record that was sent aside and comes back has its row already: use Block()",
             )
-        if processor.concurrency != 1:
-            raise refuse("concurrency", "takes the rows of one record after another: concurrency = 1")
         self._checked.add(processor.name)
 
     def write_from(self, first: Record, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
