@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +62,9 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     offset once, so whoever finds the plan after a crash makes the rows again and sends them to that offset, whether or not they
     were there before; and where they can't be made again, closes the stream and counts what is in.
 
+    ``id_column`` names a STRING column that the sink fills with each row's write id. Where BigQuery does not know a plan's
+    stream any more, the table is then asked for those ids; that takes ``bigquery.jobs.create`` too.
+
     ``client`` is a ``google.cloud.bigquery.Client``, which reads the table's schema, and ``write_client`` a
     ``google.cloud.bigquery_storage_v1.BigQueryWriteClient``. By default both are made on the first write, with the
     application's default credentials; ``BIGQUERY_EMULATOR_HOST`` (a URL) and ``BIGQUERY_STORAGE_EMULATOR_HOST`` (``host:port``)
@@ -74,14 +78,24 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     request_bytes: ClassVar[int | None] = _REQUEST_BYTES
 
     def __init__(
-        self, table: str, plans: PlanStore, *, client: Any = None, write_client: Any = None, streams: Any = None
+        self,
+        table: str,
+        plans: PlanStore,
+        *,
+        id_column: str | None = None,
+        client: Any = None,
+        write_client: Any = None,
+        streams: Any = None,
     ) -> None:
         if not isinstance(plans, PlanStore):
             raise ConfigurationError(
                 f'BigQueryExactlyOnceSink(plans) takes a plan store, as DynamoDbPlans("table"); got {plans!r}'
             )
+        if id_column is not None and not re.fullmatch(r"[A-Za-z_]\w*", id_column, re.ASCII):
+            raise ConfigurationError(f"BigQueryExactlyOnceSink(id_column) takes a column's name; got {id_column!r}")
         BigQuerySink.__init__(self, table, client=client)
         self._plans = plans
+        self._id_column = id_column
         self._streams: WriteStreams | None = streams or (write_client and WriteStreams(write_client))
         self._own_streams = self._streams is None
         self._format: RowFormat | None = None
@@ -92,9 +106,11 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
         self._known: dict[tuple[str, str], str] = {}
 
     @classmethod
-    def from_env(cls, name: str, plans: PlanStore, *, client: Any = None) -> BigQueryExactlyOnceSink:  # type: ignore[override]  # There is no exactly once without plans.
+    def from_env(  # type: ignore[override]  # There is no exactly once without plans.
+        cls, name: str, plans: PlanStore, *, id_column: str | None = None, client: Any = None
+    ) -> BigQueryExactlyOnceSink:
         """The table that the environment variable ``name`` names, read on the first write."""
-        sink = cls("from.environment", plans, client=client)
+        sink = cls("from.environment", plans, id_column=id_column, client=client)
         sink._table, sink._variable = None, name
         return sink
 
@@ -172,12 +188,13 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
             return rows
         form = self._form(deadline)
         for write in writes:
+            row = write.payload if self._id_column is None else write.payload | {self._id_column: write.write_id}
             try:
                 try:
-                    data = form.encode(write.payload)
+                    data = form.encode(row)
                 except NoSuchColumn:
                     form = self._form(deadline, younger_than=_SCHEMA_AGE)
-                    data = form.encode(write.payload)
+                    data = form.encode(row)
                 if len(data) + _AROUND_ROW > _REQUEST_BYTES:
                     raise ValueError(f"the row has {len(data):,} bytes; BigQuery takes 10,000,000 in a request")
             except ValueError as error:
@@ -197,6 +214,20 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
             self._format = RowFormat(table.schema)
             self._format_read_at = time.monotonic()
         return self._format
+
+    def _count_in_table(self, write_ids: Sequence[str], deadline: float) -> int:
+        """How many of the ids the table has."""
+        from google.cloud import bigquery
+
+        column, table = self._id_column, ".".join(self._path.split("/")[1::2])
+        # Both names were checked, and the ids are parameters.
+        query = f"SELECT COUNT(DISTINCT {column}) AS n FROM `{table}` WHERE {column} IN UNNEST(@ids)"  # noqa: S608
+        options = bigquery.QueryJobConfig(
+            query_parameters=[bigquery.ArrayQueryParameter("ids", "STRING", list(write_ids))], use_query_cache=False
+        )
+        timeout = _timeout(deadline)
+        (row,) = self._client.query_and_wait(query, job_config=options, api_timeout=timeout, wait_timeout=timeout)
+        return int(row.n)
 
     def _write_streams(self) -> WriteStreams:
         if self._streams is None:
@@ -287,7 +318,7 @@ class _Account:
             self._is_in(pending)
         elif tuple(row.id for row in again) == pending and _size(again) <= _REQUEST_BYTES:
             self._append_again(again)
-        elif self._closed_with(len(pending)):
+        elif self._closed_with(pending):
             self._is_in(pending)
         self._pending = ()
 
@@ -318,11 +349,11 @@ class _Account:
                 self._stream = ""
                 self._save(())
             except StreamClosed:
-                if self._closed_with(len(rows)):
+                if self._closed_with([row.id for row in rows]):
                     break
             except RowsRefused as error:
                 # They may fit one day, for somebody who has this plan still: the offset can't have another one.
-                if self._closed_with(len(rows)):
+                if self._closed_with([row.id for row in rows]):
                     break
                 for index, reason in error.reasons.items():
                     told = SinkError(f"BigQuery refused the row: {_telling(reason)}")
@@ -335,14 +366,16 @@ class _Account:
         self._is_in([row.id for row in rows])
 
     def _append_again(self, rows: Sequence[_Row]) -> None:
+        ids = [row.id for row in rows]
         try:
             self._append(rows)
         except (StreamClosed, RowsRefused):
-            if not self._closed_with(len(rows)):
+            if not self._closed_with(ids):
                 return
         except StreamGone as error:
-            raise self._in_doubt(len(rows)) from error
-        self._is_in([row.id for row in rows])
+            if not self._are_in_table(ids, error):
+                return
+        self._is_in(ids)
 
     def _is_in(self, rows: Iterable[RowId]) -> None:
         rows = list(rows)
@@ -350,26 +383,36 @@ class _Account:
         self._base += len(rows)
         self._sink._known[self._key] = self._token
 
-    def _closed_with(self, count: int) -> bool:
-        """Close the stream, so that whoever has its plan is shut out too, and say whether the plan's ``count`` rows are in."""
+    def _closed_with(self, rows: Sequence[RowId]) -> bool:
+        """Close the stream, so that whoever has its plan is shut out too, and say whether the plan's ``rows`` are in."""
         streams = self._sink._write_streams()
         try:
             ends_at = self._sink._ask(self._deadline, lambda timeout: streams.finalize(self._stream, timeout=timeout))
-        except StreamGone as error:
-            raise self._in_doubt(count) from error
-        if self._base < ends_at < self._base + count:
+        except (StreamGone, StreamClosed) as error:
+            return self._are_in_table(rows, error)
+        if self._base < ends_at < self._base + len(rows):
             raise SinkError(
                 f"the write stream {self._stream} has {ends_at} rows, which is no end of a plan: somebody else writes to it"
             )
         self._stream = ""
         return ends_at > self._base
 
-    def _in_doubt(self, count: int) -> SinkError:
+    def _are_in_table(self, rows: Sequence[RowId], error: SinkError) -> bool:
+        """Whether the rows of a stream that takes no more, and can't be counted, are in: by their ids, where they have them."""
         processor, shard = self._key
-        return SinkError(
-            f"the write stream of a plan is gone: are its {count} rows in? Look, then call "
-            f"{type(self._sink).__name__}.resolve({processor!r}, {shard!r}, rows_are_in=…)"
-        )
+        if self._sink._id_column is None:
+            raise SinkError(
+                f"a plan's write stream can't be counted: are its {len(rows)} rows in? Look, then call "
+                f"{type(self._sink).__name__}.resolve({processor!r}, {shard!r}, rows_are_in=…)"
+            ) from error
+        ids = [f"{shard}:{number}:{sub}/{processor}/{n}" for number, sub, n in rows]
+        found = self._sink._count_in_table(ids, self._deadline)
+        if 0 < found < len(rows):
+            raise SinkError(
+                f"the table has {found} of {len(rows)} rows of a plan: somebody else has changed it"
+            ) from error
+        self._stream = ""
+        return found > 0
 
     def _new_stream(self) -> str:
         streams, path = self._sink._write_streams(), self._sink._path

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import msgspec
 import pytest
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import types
@@ -15,6 +16,7 @@ from google.cloud.bigquery_storage_v1 import types
 from streamkit import Block, Divert, Record, RecordProcessor, Write, lambda_handler
 from streamkit.errors import ConfigurationError, StreamkitError
 from streamkit.handler import Handler
+from streamkit.plans.base import Entry
 from streamkit.plans.memory import MemoryPlans
 from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.sinks.bigquery_plan import Plan, decode_plan, encode_plan
@@ -156,6 +158,10 @@ class TestWhatItAsksOfItsProcessor:
     def test_it_has_to_have_a_plan_store(self) -> None:
         with pytest.raises(ConfigurationError, match="takes a plan store"):
             BigQueryExactlyOnceSink("shop.orders", "plans")  # type: ignore[arg-type]  # That is the point.
+
+    def test_an_id_column_is_the_name_of_one(self) -> None:
+        with pytest.raises(ConfigurationError, match="id_column"):
+            BigQueryExactlyOnceSink("shop.orders", MemoryPlans(), id_column="a` OR")
 
     def test_without_its_batch_it_does_not_write(self, plans: MemoryPlans) -> None:
         with pytest.raises(StreamkitError, match="write_from"):
@@ -331,7 +337,7 @@ class TestAfterACrash:
 
         assert ids(api) == ["1", "2", "3"]
 
-    def test_a_finalize_that_fails_the_second_time_leaves_them_in_the_stream(
+    def test_a_finalize_that_fails_the_second_time_leaves_it_to_somebody_who_looks(
         self, api: WriteApi, write_client: Any, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
     ) -> None:
         api.finalized.add(f"{NAME}/streams/0")
@@ -340,7 +346,7 @@ class TestAfterACrash:
         assert failed_at(a_container(plans, write_client)(batch(1, 2, 3))) == 0
 
         assert ids(api) == []
-        assert "the write stream is finalized" in caplog.text
+        assert "resolve('orders'" in caplog.text
 
     def test_a_stream_that_is_gone_leaves_it_to_somebody_who_looks(
         self, api: WriteApi, write_client: Any, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
@@ -669,6 +675,38 @@ def test_what_a_real_server_refuses_is_refused_alone(bigquery_server: BigQuerySe
         found = [each.id for each in client.query_and_wait(f"SELECT id FROM {table} ORDER BY id")]
     assert found == ["1", "3"]
     assert len(dead_letters) == 1
+
+
+@pytest.mark.parametrize("are_in", [True, False])
+@pytest.mark.parametrize("again", [("1", "2", "3"), ("2", "3")])
+def test_rows_of_a_stream_that_is_gone_are_looked_for_by_their_ids(
+    bigquery_server: BigQueryServer, plans: MemoryPlans, are_in: bool, again: tuple[str, ...]
+) -> None:
+    schema = [bigquery.SchemaField("id", "STRING"), bigquery.SchemaField("write_id", "STRING")]
+    with client_of(bigquery_server) as client, write_client_of(bigquery_server.grpc_endpoint) as write_client:
+        table = new_table(client, schema)
+
+        def container() -> Handler:
+            sink = BigQueryExactlyOnceSink(table, plans, id_column="write_id", client=client, write_client=write_client)
+            return handler_of(sink)
+
+        assert failed_at(container()(batch({"id": "1"}, {"id": "2"}, {"id": "3"}))) is None
+        if not are_in:
+            client.query_and_wait(f"DELETE FROM {table} WHERE TRUE")
+        name = "projects/local/datasets/{}/tables/{}".format(*table.split("."))
+        entry = plans.read("orders", name, SHARD, deadline=0)
+        assert entry is not None
+        plan = msgspec.structs.replace(decode_plan(entry.data), stream=f"{name}/streams/expired")
+        plans.save("orders", name, SHARD, Entry(2, encode_plan(plan)), deadline=0)
+
+        answer = container()(batch(*({"id": n} for n in again), at=3 - len(again)))
+
+        assert failed_at(answer) is None
+        found = [
+            (row.id, row.write_id) for row in client.query_and_wait(f"SELECT id, write_id FROM {table} ORDER BY id")
+        ]
+    expected = ["1", "2", "3"] if are_in else again
+    assert found == [(n, f"{SHARD}:{FIRST + int(n) - 1}:0/orders/0") for n in expected]
 
 
 def test_a_table_that_is_not_there_is_told(
