@@ -182,26 +182,33 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
         super().close()
 
     def _encoded(self, writes: list[Write], refusals: list[Refusal], deadline: float) -> list[_Row]:
-        """The rows in the table's format; what does not fit is refused."""
-        rows: list[_Row] = []
-        if not writes:
-            return rows
+        """The rows in the table's format, all of them in one; what does not fit is refused."""
         form = self._form(deadline)
+        rows, refused, lacks_columns = self._encode(writes, form)
+        if lacks_columns:
+            newer = self._form(deadline, younger_than=_SCHEMA_AGE)
+            if newer is not form:
+                rows, refused, _ = self._encode(writes, newer)
+        refusals += refused
+        return rows
+
+    def _encode(self, writes: list[Write], form: RowFormat) -> tuple[list[_Row], list[Refusal], bool]:
+        """The rows, what is refused, and whether that is so for columns that the format lacks."""
+        rows: list[_Row] = []
+        refused: list[Refusal] = []
+        lacks_columns = False
         for write in writes:
             row = write.payload if self._id_column is None else write.payload | {self._id_column: write.write_id}
             try:
-                try:
-                    data = form.encode(row)
-                except NoSuchColumn:
-                    form = self._form(deadline, younger_than=_SCHEMA_AGE)
-                    data = form.encode(row)
+                data = form.encode(row)
                 if len(data) + _AROUND_ROW > _REQUEST_BYTES:
                     raise ValueError(f"the row has {len(data):,} bytes; BigQuery takes 10,000,000 in a request")
             except ValueError as error:
-                refusals.append(Refusal(write, SinkError(str(error)), "invalid"))
+                lacks_columns |= isinstance(error, NoSuchColumn)
+                refused.append(Refusal(write, SinkError(str(error)), "invalid"))
                 continue
-            rows.append(_Row(_row_id(write), data, write))
-        return rows
+            rows.append(_Row(_row_id(write), data, write, form))
+        return rows, refused, lacks_columns
 
     def _form(self, deadline: float, younger_than: float = float("inf")) -> RowFormat:
         if self._format is None or time.monotonic() - self._format_read_at > younger_than:
@@ -266,12 +273,13 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
 class _Row:
     """One row in its table's format, on its way."""
 
-    __slots__ = ("data", "id", "write")
+    __slots__ = ("data", "form", "id", "write")
 
-    def __init__(self, row_id: RowId, data: bytes, write: Write) -> None:
+    def __init__(self, row_id: RowId, data: bytes, write: Write, form: RowFormat) -> None:
         self.id = row_id
         self.data = data
         self.write = write
+        self.form = form
 
 
 class _Account:
@@ -419,7 +427,8 @@ class _Account:
         return self._sink._ask(self._deadline, lambda timeout: streams.create(path, timeout=timeout))
 
     def _append(self, rows: Sequence[_Row]) -> None:
-        streams, form = self._sink._write_streams(), self._sink._form(self._deadline)
+        # Not the table's format as it is by now: rows are read by what they were written by.
+        streams, form = self._sink._write_streams(), rows[0].form
         data = [row.data for row in rows]
         try:
             self._sink._ask(

@@ -530,6 +530,40 @@ def test_a_column_that_the_table_got_meanwhile_is_found(plans: MemoryPlans, monk
     assert ids(streams) == ["1", "2"]
 
 
+def test_all_rows_of_a_request_are_read_by_the_format_that_they_were_written_by(
+    plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schema is read anew in the middle, and its columns have other numbers then."""
+
+    class Streams(MemoryStreams):
+        def append(self, stream: str, offset: int, descriptor: Any, rows: Any, *, timeout: float) -> None:
+            taken.append(rows_of(descriptor, rows))
+
+    taken: list[Any] = []
+    first, second, third = (bigquery.SchemaField(name, "STRING") for name in ("first", "second", "third"))
+    client = table_of([first, second])
+    handler = a_container(plans, streams=Streams(), client=client)
+    handler(batch({"first": "1"}))
+    monkeypatch.setattr(client, "get_table", table_of([second, third]).get_table)
+    later = time.monotonic() + 60
+    monkeypatch.setattr("streamkit.sinks.bigquery_exactly_once.time.monotonic", lambda: later)
+
+    assert failed_at(handler(batch({"second": "2"}, {"second": "3", "third": "4"}, at=1))) is None
+
+    assert taken == [[{"first": "1"}], [{"second": "2"}, {"second": "3", "third": "4"}]]
+
+
+def rows_of(descriptor: Any, rows: Any) -> list[dict[str, Any]]:
+    """Serialized rows, as a server reads them."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="rows.proto", message_type=[descriptor])
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    message: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName(descriptor.name))
+    return [json_format.MessageToDict(message.FromString(row)) for row in rows]
+
+
 def test_a_plan_that_its_store_can_not_hold_stops_before_anything_is_written(
     plans: MemoryPlans, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
