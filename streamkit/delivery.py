@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .deadline import Deadline
 from .errors import Reject, SinkError
 from .outcome import Failed, Outcome, Unavailable
 from .record import Record
-from .sinks.base import Refusal, Sink, Write
+from .sinks.base import Refusal, ShardSink, Sink, Write
 
 __all__ = ["Delivery", "Failure", "gravity"]
 
@@ -15,11 +17,15 @@ Failure = tuple[int, Outcome]
 
 
 class Delivery:
-    """The writes of one invocation. Requests are made on the thread that calls, one at a time."""
+    """The writes of one invocation. Requests are made on the thread that calls, one at a time.
 
-    def __init__(self, processor: str, deadline: Deadline) -> None:
+    ``first`` is the first record of the batch, None where it has none: what a ``ShardSink`` is told.
+    """
+
+    def __init__(self, processor: str, deadline: Deadline, first: Record | None = None) -> None:
         self._processor = processor
         self._deadline = deadline
+        self._first = first
         self._requests: dict[int, _Request] = {}
 
     def add(self, index: int, record: Record, writes: list[Write]) -> list[Failure] | None:
@@ -61,12 +67,17 @@ class Delivery:
         sink = request.sink
         try:
             # A sink may be a generator, so its answer is read to the end here. None is the same as nothing refused.
-            refusals = self._deadline.request(sink, lambda deadline: list(sink.write(writes, deadline=deadline) or ()))
+            refusals = self._deadline.request(sink, lambda deadline: list(self._write(sink, writes, deadline) or ()))
             if not refusals:
                 return []
             return _failures(sink, dict(zip(map(id, writes), indexes, strict=True)), refusals)
         except Exception as error:  # noqa: BLE001  # A sink that can't answer has not refused: its records are not at fault.
             return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
+
+    def _write(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
+        if isinstance(sink, ShardSink) and self._first is not None:
+            return sink.write_from(self._first, writes, deadline=deadline)
+        return sink.write(writes, deadline=deadline)
 
 
 class _Request:

@@ -12,7 +12,7 @@ from .deadline import Deadline
 from .delivery import Delivery
 from .execution import Execution
 from .failure import Settlement, held_within, hold_followers
-from .processor import RecordProcessor, check_options
+from .processor import RecordProcessor, attributes_of, check_options
 from .progress.base import ProgressStore
 from .queues.base import Queue
 from .reason import reason
@@ -38,7 +38,7 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
     redelivery = Redelivery(processor, batch, deadline)
     settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
-    delivery = Delivery(processor.name, deadline)
+    delivery = Delivery(processor.name, deadline, batch.records[0] if batch.records else None)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)
     execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
@@ -118,10 +118,7 @@ class Handler:
         if processor is None:
             return
         processor.close()
-        attributes: dict[str, Any] = {}
-        for scope in (*reversed(type(processor).__mro__), processor):
-            attributes |= vars(scope)  # As they stand: asking for a property may run anything.
-        held = [*attributes.values(), processor.on_failure.queue, processor.on_failure.dead_letters]
+        held = [*attributes_of(processor), processor.on_failure.queue, processor.on_failure.dead_letters]
         for part in {id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore)}.values():
             part.close()
 

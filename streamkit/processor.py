@@ -9,7 +9,7 @@ from .errors import ConfigurationError
 from .policy import Block, Policy
 from .progress.base import ProgressStore
 from .record import Record
-from .sinks.base import Write
+from .sinks.base import ShardSink, Write
 
 __all__ = ["RecordProcessor"]
 
@@ -87,6 +87,15 @@ class RecordProcessor:
         """Called when a local runner or a test ends; Lambda never says that it stops."""
 
 
+def attributes_of(processor: RecordProcessor | type[RecordProcessor]) -> Iterable[Any]:
+    """What it holds, as it stands: asking for a property may run anything."""
+    attributes: dict[str, Any] = {}
+    owner = processor if isinstance(processor, type) else type(processor)
+    for scope in (*reversed(owner.__mro__), *(() if owner is processor else (processor,))):
+        attributes |= vars(scope)
+    return attributes.values()
+
+
 def check_options(processor: RecordProcessor | type[RecordProcessor]) -> None:
     """Raise ConfigurationError for an option that is wrong, or that does not go with another."""
     owner = processor.__name__ if isinstance(processor, type) else type(processor).__name__
@@ -118,3 +127,6 @@ def check_options(processor: RecordProcessor | type[RecordProcessor]) -> None:
         raise refuse("deadline_margin", "seconds, from 0 to 900 (Lambda's longest time-out)")
     if processor.aggregates not in ("strict", "lenient"):
         raise refuse("aggregates", 'choose "strict" or "lenient"')
+    for part in attributes_of(processor):
+        if isinstance(part, ShardSink):
+            part.check(processor)

@@ -34,6 +34,9 @@ REDRIVE_CRASHES = "tests/cli/test_redrive_crashes.py"
 FAILURES = "tests/test_failure.py"
 CLAIMS = "tests/test_claim_check.py"
 CLAIM_STORES = "tests/contracts/test_claims.py"
+EXACTLY_ONCE = "tests/exactly_once/test_exactly_once.py"
+PLANS = "tests/contracts/test_plans.py"
+IDEMPOTENCY = "tests/test_idempotency.py"
 
 
 class Mutant(NamedTuple):
@@ -1054,6 +1057,102 @@ MUTANTS = [
         "",
         "tests/cli/test_dead_letters.py",
         "can_be_had_at_once",
+    ),
+    Mutant(
+        "let an offset have a second plan",
+        "sinks/bigquery_exactly_once.py",
+        '        self._stream = ""\n        return ends_at > self._base',
+        "        self._base = ends_at\n        return ends_at > self._base",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "take as many rows for the plan's own",
+        "sinks/bigquery_exactly_once.py",
+        "tuple(row.id for row in again) == pending and",
+        "len(again) == len(pending) and",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "append before the plan is recorded",
+        "sinks/bigquery_exactly_once.py",
+        "            self._save(tuple(row.id for row in rows))\n            try:\n                self._append(rows)\n",
+        "            try:\n                self._append(rows)\n                self._save(tuple(row.id for row in rows))\n",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "go on beside another invocation's plan",
+        "sinks/bigquery_exactly_once.py",
+        "        if not plans.save(",
+        "        if plans.save(",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "take all rows below one that is in for in",
+        "sinks/bigquery_exactly_once.py",
+        "self._below_plan or row in self._settled",
+        "self._below_plan or row <= max(self._settled, default=(0, 0, 0))",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "write what a later batch has left behind again",
+        "sinks/bigquery_exactly_once.py",
+        "return row[:2] < self._below_plan or row",
+        "return row",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "take a plan for done because its first row was passed",
+        "sinks/bigquery_exactly_once.py",
+        "self._first > pending[-1][:2]",
+        "self._first > pending[0][:2]",
+        EXACTLY_ONCE,
+        "thousand_crashes",
+    ),
+    Mutant(
+        "let exactly once stand beside a retry queue",
+        "sinks/bigquery_exactly_once.py",
+        "        if processor.on_failure.queue is not None:",
+        "        if False:",
+        "tests/sinks/test_bigquery_exactly_once.py",
+        "can_not_have_it",
+    ),
+    Mutant(
+        "write a plan over a later one",
+        "plans/dynamodb.py",
+        '"#version = :before"',
+        '"#version >= :before"',
+        PLANS,
+        "DynamoDb and another_version",
+    ),
+    Mutant(
+        "take the lost answer of an own save for another's",
+        "plans/dynamodb.py",
+        'return _entry(error.response.get("Item")) == entry',
+        "return False",
+        PLANS,
+        "DynamoDb and repeat",
+    ),
+    Mutant(
+        "mark an effect done before it is",
+        "idempotency.py",
+        "            effect(*arguments, **named)\n",
+        "            self._store.finish(key, owner, now=now)\n            effect(*arguments, **named)\n",
+        IDEMPOTENCY,
+        "crash_at_the_effect",
+    ),
+    Mutant(
+        "pass over an effect that another is at",
+        "idempotency.py",
+        'if found == "done":',
+        'if found != "started":',
+        IDEMPOTENCY,
+        "does_not_do_what_one_is_at",
     ),
 ]
 

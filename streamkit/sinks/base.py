@@ -13,7 +13,7 @@ import msgspec
 from ..errors import StreamkitError
 from ..record import Record
 
-__all__ = ["Refusal", "Sink", "Write", "making"]
+__all__ = ["Refusal", "ShardSink", "Sink", "Write", "making"]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
@@ -129,3 +129,26 @@ class Sink(ABC):
     def close(self) -> None:
         """Release connections. The sink is not used afterwards."""
         return
+
+
+class ShardSink(Sink):
+    """A sink that keeps account of a shard's writes by their positions, and so has to know where their batch begins.
+
+    What such a sink needs of its processor's options it says in ``check``, which streamkit calls when the processor's class
+    is made and when the processor is; for that it has to be an attribute of the processor.
+    """
+
+    @abstractmethod
+    def check(self, processor: Any) -> None:
+        """Raise ConfigurationError, with the reason, where the options of ``processor`` (or its class) don't go with this."""
+
+    @abstractmethod
+    def write_from(self, first: Record, writes: Sequence[Write], *, deadline: float) -> Iterable[Refusal]:
+        """``write``, where ``first`` is the first record of the batch, be it one that makes writes or not.
+
+        All that stands before it in its shard is settled, or was discarded by who delivers.
+        """
+
+    def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
+        """It can't, without the batch: StreamkitError."""
+        raise StreamkitError(f"{type(self).__name__} writes for a batch of a shard: call write_from")

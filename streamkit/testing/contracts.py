@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,6 +35,8 @@ from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..claims.base import Claim, ClaimStore, StoreAway, open_claim
 from ..envelope import Envelope, open_envelope
 from ..errors import DecodeError, Unavailable
+from ..marks.base import MarkStore
+from ..plans.base import Entry, PlanStore
 from ..progress.base import ProgressStore
 from ..queues.base import Message, MessageRefusal, Queue
 from ..record import Record, Source
@@ -43,6 +46,8 @@ __all__ = [
     "CheckpointContract",
     "ClaimContract",
     "FifoQueueContract",
+    "MarkContract",
+    "PlanContract",
     "ProgressContract",
     "QueueContract",
     "SinkContract",
@@ -642,6 +647,200 @@ class CheckpointContract:
 
     def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
         self.taken(store)
+
+
+class MarkContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the method below."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the marks can't be reached, and after which they can."""
+
+    def start(self, store: MarkStore, owner: str, *, now: float = 1000.0, key: str = "key") -> str:
+        return store.start(key, owner, now=now, until=now + 60)
+
+    def test_what_nobody_has_started_can_be_started(self, store: MarkStore) -> None:
+        assert self.start(store, "a") == "started"
+
+    def test_what_somebody_is_at_is_held_until_the_lease_is_over(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert self.start(store, "b", now=1059.5) == "held"
+        assert self.start(store, "b", now=1060.0) == "started"
+        assert self.start(store, "a", now=1060.5) == "held"
+
+    def test_a_start_can_be_repeated(self, store: MarkStore) -> None:
+        assert self.start(store, "a") == "started"
+        assert self.start(store, "a") == "started"
+
+    def test_what_is_done_stays_done(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert store.finish("key", "a", now=1001.0)
+        assert store.finish("key", "a", now=1001.0), "a repeat, whose first answer was lost"
+        for owner in ("a", "b"):
+            assert self.start(store, owner, now=1000.0 + 86_400) == "done"
+
+    def test_what_another_has_taken_can_not_be_finished(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        self.start(store, "b", now=1060.0)
+
+        assert not store.finish("key", "a", now=1061.0)
+        assert self.start(store, "c", now=1062.0) == "held"
+        assert store.finish("key", "b", now=1063.0)
+        assert not store.finish("key", "a", now=1064.0)
+
+    def test_what_was_never_started_can_not_be_finished(self, store: MarkStore) -> None:
+        assert not store.finish("key", "a", now=1000.0)
+        assert self.start(store, "b") == "started"
+
+    def test_what_is_over_its_lease_and_nobody_has_taken_can_be_finished(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        assert store.finish("key", "a", now=2000.0)
+        assert self.start(store, "b", now=2001.0) == "done"
+
+    def test_what_is_released_can_be_started_at_once(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        store.release("key", "a")
+        store.release("key", "a")
+
+        assert self.start(store, "b", now=1001.0) == "started"
+
+    def test_only_the_owner_releases_and_not_what_is_done(self, store: MarkStore) -> None:
+        self.start(store, "a")
+        store.release("key", "b")
+        assert self.start(store, "b", now=1001.0) == "held"
+
+        store.finish("key", "a", now=1002.0)
+        store.release("key", "a")
+        assert self.start(store, "b", now=1003.0) == "done"
+
+    def test_keys_are_kept_apart(self, store: MarkStore) -> None:
+        for key in ("a", "ä", "A", "a/b", "x" * 1000):
+            assert self.start(store, "owner", key=key) == "started"
+            assert self.start(store, "other", key=key) == "held"
+
+    def test_of_those_who_start_at_once_one_has_it(self, store: MarkStore) -> None:
+        for key in ("x", "y", "z"):
+            found = _at_once([partial(self.start, store, str(n), key=key) for n in range(6)])
+
+            assert sorted(found) == [*["held"] * 5, "started"]
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        with self.unreachable(store):
+            assert _raises(lambda: self.start(store, "b"))
+            assert _raises(lambda: store.finish("key", "a", now=1000.0))
+            assert _raises(lambda: store.release("key", "a"))
+
+        assert self.start(store, "b") == "held"
+
+    def test_it_can_be_closed_twice(self, store: MarkStore) -> None:
+        self.start(store, "a")
+
+        store.close()
+        store.close()
+
+
+class PlanContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the methods below."""
+
+    shard = "stream/shardId-000000000000"
+
+    @abstractmethod
+    def another_generation(self, store: Any) -> PlanStore:
+        """A store with the same entries behind it and another generation."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the entries can't be reached, and after which they can."""
+
+    def save(self, store: PlanStore, version: int, data: bytes, *, shard: str = "") -> bool:
+        return store.save("contract", "table", shard or self.shard, Entry(version, data), deadline=_soon())
+
+    def read(self, store: PlanStore, *, shard: str = "") -> Entry | None:
+        return store.read("contract", "table", shard or self.shard, deadline=_soon())
+
+    def test_a_shard_has_no_entry_at_first(self, store: PlanStore) -> None:
+        assert self.read(store) is None
+
+    def test_an_entry_goes_from_version_to_version(self, store: PlanStore) -> None:
+        for version, data in enumerate([b"\x00\xff first", b"second", b"third"], 1):
+            assert self.save(store, version, data)
+            assert self.read(store) == Entry(version, data)
+
+    @pytest.mark.parametrize("version", [1, 2, 4, 9])
+    def test_another_version_than_the_next_changes_nothing(self, store: PlanStore, version: int) -> None:
+        assert self.save(store, 1, b"first")
+        assert self.save(store, 2, b"second")
+
+        assert not self.save(store, version, b"other")
+        assert self.read(store) == Entry(2, b"second")
+
+    def test_a_later_version_is_not_the_first(self, store: PlanStore) -> None:
+        assert not self.save(store, 2, b"second")
+        assert self.read(store) is None
+
+    def test_a_repeat_stands_as_long_as_it_does(self, store: PlanStore) -> None:
+        for version in (1, 2):
+            assert self.save(store, version, b"mine")
+            assert self.save(store, version, b"mine")
+        assert not self.save(store, 1, b"mine")
+        assert self.read(store) == Entry(2, b"mine")
+
+    def test_of_those_who_save_a_version_at_once_one_has_it(self, store: PlanStore) -> None:
+        for version in range(1, 4):
+            saved = _at_once([partial(self.save, store, version, bytes([version, n])) for n in range(6)])
+
+            assert saved.count(True) == 1
+            assert self.read(store) == Entry(version, bytes([version, saved.index(True)]))
+
+    def test_shards_targets_and_processors_are_kept_apart(self, store: PlanStore) -> None:
+        places = [
+            ("a", "t", "s/x"),
+            ("a", "t", "s/y"),
+            ("a", "u", "s/x"),
+            ("b", "t", "s/x"),
+            ("a", 't","s/x', ""),
+            ("ä", "", ""),
+        ]
+        for n, place in enumerate(places):
+            assert store.save(*place, Entry(1, str(n).encode()), deadline=_soon())
+
+        found = [store.read(*place, deadline=_soon()) for place in places]
+
+        assert found == [Entry(1, str(n).encode()) for n in range(len(places))]
+
+    def test_another_generation_knows_nothing_of_it(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+        other = self.another_generation(store)
+
+        assert self.read(other) is None
+        assert self.save(other, 1, b"other")
+        assert self.read(store) == Entry(1, b"entry")
+
+    def test_an_entry_of_the_largest_size_is_kept_whole(self, store: PlanStore) -> None:
+        data = bytes(range(256)) * (store.most_bytes // 256)
+
+        assert self.save(store, 1, data)
+        assert self.read(store) == Entry(1, data)
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+
+        with self.unreachable(store):
+            assert _raises(lambda: self.read(store))
+            assert _raises(lambda: self.save(store, 2, b"lost"))
+
+        assert self.read(store) == Entry(1, b"entry")
+
+    def test_it_can_be_closed_twice(self, store: PlanStore) -> None:
+        assert self.save(store, 1, b"entry")
+
+        store.close()
+        store.close()
 
 
 class ProgressContract(ABC):

@@ -17,7 +17,9 @@ from google.cloud import bigquery
 from processors.bigquery import BigQueryProcessor
 from streamkit import Block, Divert, Record, lambda_handler
 from streamkit.errors import ConfigurationError
+from streamkit.plans.dynamodb import DynamoDbPlans
 from streamkit.sinks.bigquery import BigQuerySink
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.testing.events import kinesis_event
 from streamkit.testing.queue import MemoryQueue
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
 SETTINGS = (
-    *("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME"),
+    *("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME", "PLANS_TABLE"),
     *("RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "RETRY_BACKOFF_SECONDS", "CLAIMS_BUCKET"),
 )
 
@@ -219,3 +221,43 @@ def test_a_subclass_makes_rows_of_its_own() -> None:
 
     assert row(Doubled(), {"n": 21}) == {"twice": 42}
     assert Doubled().name == "bigquery"
+
+
+def test_with_a_table_of_plans_each_row_is_there_once(
+    table: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, bigquery_server: BigQueryServer, moto_endpoint: str
+) -> None:
+    client, name = table
+    plans = f"plans-{uuid.uuid4().hex}"
+    monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", bigquery_server.grpc_endpoint)
+    monkeypatch.setenv("PLANS_TABLE", plans)
+    for variable, value in (
+        ("AWS_ENDPOINT_URL", moto_endpoint),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ):
+        monkeypatch.setenv(variable, value)
+    store = DynamoDbPlans(plans)
+    store.create_table()
+    store.close()
+    events = [{"origin": "DEN", "delay": 5}, {"origin": "ORD"}]
+
+    for _ in range(2):
+        handler = lambda_handler(BigQueryProcessor)
+        assert isinstance(handler.processor, BigQueryProcessor)
+        assert type(handler.processor.warehouse) is BigQueryExactlyOnceSink
+        try:
+            assert handler(kinesis_event(events)) == {"batchItemFailures": []}
+        finally:
+            handler.close()
+    landed = [tuple(row.values()) for row in client.query_and_wait(f"SELECT origin, delay FROM {name} ORDER BY origin")]
+    assert landed == [("DEN", 5), ("ORD", None)]
+
+
+def test_a_table_of_plans_does_not_go_with_a_retry_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_TABLE", "shop.orders")
+    monkeypatch.setenv("PLANS_TABLE", "plans")
+    monkeypatch.setenv("RETRY_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/0/retries")
+
+    with pytest.raises(ConfigurationError, match=r"BigQueryProcessor\.on_failure: .* use Block\(\)"):
+        lambda_handler(BigQueryProcessor)(kinesis_event([{"origin": "DEN"}]))

@@ -1,0 +1,180 @@
+"""Marks in an Amazon DynamoDB table.
+
+What is done once costs two conditional writes, and a repeat one: each a write unit. Needs boto3:
+``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from ..errors import ConfigurationError
+from .base import Found, MarkStore
+
+__all__ = ["DynamoDbMarks"]
+
+# Seconds and tries of a client that is made here: what a mark waits for, its record waits for.
+_TIMEOUT, _TRIES = 1.0, 3
+_NAMES = {"#key": "key", "#owner": "owner", "#done": "done"}
+
+
+class DynamoDbMarks(MarkStore):
+    """The table named ``table``, shared by any number of processors. ``client`` is boto3's DynamoDB client; by default one is
+    made on first use.
+
+    Items: ``key`` (S, the partition key), ``owner`` (S), ``until`` (N), ``done`` (BOOL) and ``expires_at`` (N: the table's TTL
+    attribute). ``retention`` is how long a mark is kept, in seconds: at least as long as a record can come again, that is the
+    stream's retention, and the dead letters' (14 days at most) where they are put back. The default is 30 days.
+
+    A function needs ``dynamodb:PutItem``, ``dynamodb:UpdateItem`` and ``dynamodb:DeleteItem`` on the table, and
+    ``create_table`` needs ``dynamodb:CreateTable``, ``dynamodb:DescribeTable`` and ``dynamodb:UpdateTimeToLive``.
+    """
+
+    def __init__(self, table: str, *, retention: float = 2_592_000.0, client: Any = None) -> None:
+        if not 0 < retention < math.inf:
+            raise ConfigurationError(
+                f"DynamoDbMarks(retention) takes the seconds for which a mark is kept; got {retention!r}"
+            )
+        self._table: str | None = table
+        self._variable = ""
+        self._retention = retention
+        self._given_client = client
+        self._own_client: Any = None
+
+    @classmethod
+    def from_env(cls, name: str, *, retention: float = 2_592_000.0, client: Any = None) -> DynamoDbMarks:
+        """The table that the environment variable ``name`` names, read on first use."""
+        store = cls("", retention=retention, client=client)
+        store._table, store._variable = None, name
+        return store
+
+    @property
+    def table(self) -> str:
+        """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
+        if self._table is None:
+            table = os.environ.get(self._variable)
+            if not table:
+                raise ConfigurationError(
+                    f"the environment variable {self._variable} is not set; a DynamoDbMarks needs the name of a "
+                    "DynamoDB table in it"
+                )
+            self._table = table
+        return self._table
+
+    def create_table(self) -> None:
+        """Create the table with on-demand capacity, wait until it can be used, and turn on its TTL.
+
+        It raises what the client raises, for instance where the table exists. It is not for a function to call.
+        """
+        client = self._client()
+        client.create_table(
+            TableName=self.table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
+        )
+        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
+        client.update_time_to_live(
+            TableName=self.table,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
+        )
+
+    def start(self, key: str, owner: str, *, now: float, until: float) -> Found:
+        """See ``MarkStore.start``."""
+        client = self._client()
+        try:
+            self._call(
+                client,
+                "put_item",
+                Item={
+                    "key": {"S": key},
+                    "owner": {"S": owner},
+                    "until": {"N": repr(until)},
+                    "done": {"BOOL": False},
+                    "expires_at": self._expiry(now),
+                },
+                ConditionExpression="attribute_not_exists(#key) OR (#done = :no AND (#until <= :now OR #owner = :owner))",
+                ExpressionAttributeNames={**_NAMES, "#until": "until"},
+                ExpressionAttributeValues={
+                    ":no": {"BOOL": False},
+                    ":now": {"N": repr(now)},
+                    ":owner": {"S": owner},
+                },
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except client.exceptions.ConditionalCheckFailedException as error:
+            return "done" if error.response["Item"]["done"]["BOOL"] else "held"
+        return "started"
+
+    def finish(self, key: str, owner: str, *, now: float) -> bool:
+        """See ``MarkStore.finish``."""
+        client = self._client()
+        try:
+            self._call(
+                client,
+                "update_item",
+                Key={"key": {"S": key}},
+                UpdateExpression="SET #done = :yes, #expires = :expires",
+                ConditionExpression="attribute_exists(#key) AND #owner = :owner",
+                ExpressionAttributeNames={**_NAMES, "#expires": "expires_at"},
+                ExpressionAttributeValues={
+                    ":yes": {"BOOL": True},
+                    ":owner": {"S": owner},
+                    ":expires": self._expiry(now),
+                },
+            )
+        except client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def release(self, key: str, owner: str) -> None:
+        """See ``MarkStore.release``."""
+        client = self._client()
+        try:
+            self._call(
+                client,
+                "delete_item",
+                Key={"key": {"S": key}},
+                ConditionExpression="attribute_not_exists(#key) OR (#owner = :owner AND #done = :no)",
+                ExpressionAttributeNames=_NAMES,
+                ExpressionAttributeValues={":owner": {"S": owner}, ":no": {"BOOL": False}},
+            )
+        except client.exceptions.ConditionalCheckFailedException:
+            return
+
+    def close(self) -> None:
+        """Close the client that was made here, and not one that was given."""
+        client, self._own_client = self._own_client, None
+        if client is not None:
+            client.close()
+
+    def _expiry(self, now: float) -> dict[str, str]:
+        return {"N": str(math.ceil(now + self._retention))}
+
+    def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
+        table = self.table
+        try:
+            return getattr(client, operation)(TableName=table, **arguments)
+        except client.exceptions.ResourceNotFoundException as error:
+            raise ConfigurationError(
+                f"there is no DynamoDB table {table}: make it with DynamoDbMarks({table!r}).create_table()"
+            ) from error
+
+    def _client(self) -> Any:
+        if self._given_client is not None:
+            return self._given_client
+        if self._own_client is None:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as error:
+                raise ConfigurationError("DynamoDbMarks needs boto3: pip install 'kinesis-streamkit[aws]'") from error
+            config = Config(
+                connect_timeout=_TIMEOUT,
+                read_timeout=_TIMEOUT,
+                retries={"total_max_attempts": _TRIES, "mode": "standard"},
+            )
+            self._own_client = boto3.client("dynamodb", config=config)
+        return self._own_client

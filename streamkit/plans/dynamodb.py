@@ -1,0 +1,159 @@
+"""Plans in an Amazon DynamoDB table.
+
+A request of rows costs one strongly consistent read and one conditional write of its shard's item: for a thousand plain records
+10 to 14 KB, so four read units and 14 write units; where they are of aggregates, one of each.
+
+Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigurationError
+from .base import Entry, PlanStore
+
+__all__ = ["DynamoDbPlans"]
+
+# (seconds left at least, seconds that one try may take, tries). Without a plan nothing can be written, so it is worth a wait.
+_TIMEOUTS = ((10.0, 3.0, 3), (3.0, 1.0, 2), (0.0, 0.5, 1))
+
+
+class DynamoDbPlans(PlanStore):
+    """The table named ``table``, shared by any number of processors. ``client`` is boto3's DynamoDB client; by default one is
+    made on first use.
+
+    Items: ``shard`` (S, the partition key: JSON of generation, processor name, BigQuery table, ``<stream>/<shardId>``),
+    ``version`` (N) and ``plan`` (B, up to 380 KB). There is one for each shard and table, and it must outlive the stream's
+    retention: no TTL. Delete that of a closed shard when its records are gone.
+
+    Change ``generation`` for a deliberate replay: what was written under another generation is then written again.
+
+    A function needs ``dynamodb:GetItem`` and ``dynamodb:PutItem`` on the table, and ``create_table`` needs
+    ``dynamodb:CreateTable`` and ``dynamodb:DescribeTable``.
+    """
+
+    def __init__(self, table: str, *, generation: str = "", client: Any = None) -> None:
+        self._table: str | None = table
+        self._variable = ""
+        self._generation = generation
+        self._given_client = client
+        self._clients: dict[float, Any] = {}
+
+    @classmethod
+    def from_env(cls, name: str, *, generation: str = "", client: Any = None) -> DynamoDbPlans:
+        """The table that the environment variable ``name`` names, read on first use."""
+        store = cls("", generation=generation, client=client)
+        store._table, store._variable = None, name
+        return store
+
+    @property
+    def table(self) -> str:
+        """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
+        if self._table is None:
+            table = os.environ.get(self._variable)
+            if not table:
+                raise ConfigurationError(
+                    f"the environment variable {self._variable} is not set; {self.owner or 'a DynamoDbPlans'} needs the "
+                    "name of a DynamoDB table in it"
+                )
+            self._table = table
+        return self._table
+
+    def create_table(self) -> None:
+        """Create the table with on-demand capacity, and wait until it can be used.
+
+        It raises what the client raises, for instance where the table exists. It is not for a function to call.
+        """
+        client = self._given_client or self._client_for(math.inf)
+        client.create_table(
+            TableName=self.table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "shard", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "shard", "KeyType": "HASH"}],
+        )
+        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
+
+    def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
+        """See ``PlanStore.read``."""
+        client = self._client(deadline)
+        answer = self._call(client, "get_item", Key={"shard": self._key(processor, target, shard)}, ConsistentRead=True)
+        return _entry(answer.get("Item"))
+
+    def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
+        """See ``PlanStore.save``."""
+        client = self._client(deadline)
+        # By placeholders: "shard" is a word of DynamoDB's own.
+        condition: dict[str, Any] = {
+            "ConditionExpression": "attribute_not_exists(#shard)",
+            "ExpressionAttributeNames": {"#shard": "shard"},
+        }
+        if entry.version > 1:
+            condition = {
+                "ConditionExpression": "#version = :before",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":before": {"N": str(entry.version - 1)}},
+            }
+        try:
+            self._call(
+                client,
+                "put_item",
+                Item={
+                    "shard": self._key(processor, target, shard),
+                    "version": {"N": str(entry.version)},
+                    "plan": {"B": entry.data},
+                },
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **condition,
+            )
+        except client.exceptions.ConditionalCheckFailedException as error:
+            # The client tries again by itself: its first try may have been taken, and only the answer lost.
+            return _entry(error.response.get("Item")) == entry
+        return True
+
+    def close(self) -> None:
+        """Close the clients that were made here, and not one that was given."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
+        table = self.table
+        try:
+            return getattr(client, operation)(TableName=table, **arguments)
+        except client.exceptions.ResourceNotFoundException as error:
+            raise ConfigurationError(
+                f"there is no DynamoDB table {table}: make it with DynamoDbPlans({table!r}).create_table()"
+            ) from error
+
+    def _key(self, processor: str, target: str, shard: str) -> dict[str, str]:
+        return {"S": msgspec.json.encode([self._generation, processor, target, shard]).decode()}
+
+    def _client(self, deadline: float) -> Any:
+        return self._given_client or self._client_for(deadline - time.monotonic())
+
+    def _client_for(self, seconds: float) -> Any:
+        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
+        timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
+        if timeout not in self._clients:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as error:
+                raise ConfigurationError("DynamoDbPlans needs boto3: pip install 'kinesis-streamkit[aws]'") from error
+            config = Config(
+                connect_timeout=timeout,
+                read_timeout=timeout,
+                retries={"total_max_attempts": tries, "mode": "standard"},
+            )
+            self._clients[timeout] = boto3.client("dynamodb", config=config)
+        return self._clients[timeout]
+
+
+def _entry(item: Any) -> Entry | None:
+    return Entry(int(item["version"]["N"]), bytes(item["plan"]["B"])) if item else None

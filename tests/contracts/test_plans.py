@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from streamkit.errors import ConfigurationError
+from streamkit.plans.base import Entry
+from streamkit.plans.dynamodb import DynamoDbPlans
+from streamkit.plans.memory import MemoryPlans
+from streamkit.testing.contracts import PlanContract
+
+from .test_progress import client_of, closed_port
+
+
+class TestMemoryPlans(PlanContract):
+    @pytest.fixture
+    def store(self) -> MemoryPlans:
+        return MemoryPlans()
+
+    def another_generation(self, store: MemoryPlans) -> MemoryPlans:
+        other = MemoryPlans(generation="other")
+        other._entries = store._entries
+        return other
+
+    def unreachable(self, store: MemoryPlans) -> AbstractContextManager[object]:
+        return self._down(store)
+
+    @contextmanager
+    def _down(self, store: MemoryPlans) -> Iterator[None]:
+        entries = store._entries
+        store._entries = None  # type: ignore[assignment]  # Memory can't be out of reach; this is the nearest to it.
+        yield
+        store._entries = entries
+
+
+class TestDynamoDbPlans(PlanContract):
+    @pytest.fixture
+    def store(self, moto_endpoint: str) -> Iterator[DynamoDbPlans]:
+        client = client_of(moto_endpoint)
+        store = DynamoDbPlans(f"plans-{uuid.uuid4().hex}", client=client)
+        store.create_table()
+        yield store
+        client.delete_table(TableName=store.table)
+        client.close()
+
+    def another_generation(self, store: DynamoDbPlans) -> DynamoDbPlans:
+        return DynamoDbPlans(store.table, generation="other", client=store._given_client)
+
+    def unreachable(self, store: DynamoDbPlans) -> AbstractContextManager[object]:
+        return self._down(store)
+
+    @contextmanager
+    def _down(self, store: DynamoDbPlans) -> Iterator[None]:
+        client, store._given_client = store._given_client, client_of(f"http://127.0.0.1:{closed_port()}")
+        try:
+            yield
+        finally:
+            store._given_client.close()
+            store._given_client = client
+
+    def test_a_table_that_is_not_there_is_named_with_the_way_to_make_it(self, store: DynamoDbPlans) -> None:
+        missing = DynamoDbPlans("missing", client=store._given_client)
+
+        with pytest.raises(ConfigurationError, match=r"DynamoDbPlans\('missing'\)\.create_table"):
+            missing.save("orders", "table", "stream/x", Entry(1, b""), deadline=0)
+
+    def test_a_table_by_the_environment_is_named_when_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("PLANS", raising=False)
+
+        with pytest.raises(ConfigurationError, match="PLANS is not set"):
+            _ = DynamoDbPlans.from_env("PLANS").table
+
+        monkeypatch.setenv("PLANS", "plans")
+        assert DynamoDbPlans.from_env("PLANS").table == "plans"
