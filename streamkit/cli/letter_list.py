@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..letters import Discarded, Given, Stored, died_at, function_name, iso, rea
 from ..plural import counted
 from ..recovery import Recovery
 from .letters import Filter, Held, Ticker, open_letters, open_recovery
-from .terminal import printable, say
+from .terminal import flush, printable, say, write
 from .usage import UsageError
 
 __all__ = ["show"]
@@ -146,7 +145,7 @@ def _limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
 
 def _shown(rows: Iterator[Row], options: argparse.Namespace, stack: ExitStack) -> int:
     causes: dict[tuple[str, str, str], _Cause] = {}
-    out = _exported(options.export, stack) if options.export is not None else sys.stdout
+    out = None if options.export is None else _exported(options.export, stack)
     # One letter by its id is shown whole.
     is_whole = bool(options.id) and not options.json and options.export is None and not options.count
     counts = dict.fromkeys(("letter", "document", _NOT_READ), 0)
@@ -162,12 +161,12 @@ def _shown(rows: Iterator[Row], options: argparse.Namespace, stack: ExitStack) -
         if options.export is not None:
             _export(row, out)
         elif options.json:
-            out.write(_json_line(row, payload=options.payload))
+            write(_json_line(row, payload=options.payload), out)
         elif is_whole:
-            out.write(_whole(row, payload=options.payload))
+            write(_whole(row, payload=options.payload), out)
         else:
-            out.write(_line(row, payload=options.payload))
-        out.flush()
+            write(_line(row, payload=options.payload), out)
+        flush(out)
     ticker.clear()
     if options.count:
         _write_counts(causes, as_json=options.json)
@@ -186,9 +185,10 @@ def _summary(counts: dict[str, int], options: argparse.Namespace) -> int:
     return 1 if counts[_NOT_READ] else 0
 
 
-def _exported(name: str, stack: ExitStack) -> TextIO:
+def _exported(name: str, stack: ExitStack) -> TextIO | None:
+    """Where the export goes; None for stdout."""
     if name == "-":
-        return sys.stdout
+        return None
     path = Path(name)
     if path.exists():
         raise UsageError(f"{name} is there already: it may be the only copy of something; choose another name")
@@ -197,9 +197,9 @@ def _exported(name: str, stack: ExitStack) -> TextIO:
     return stack.enter_context(path.open("w", encoding="ascii"))
 
 
-def _export(row: Row, out: TextIO) -> None:
+def _export(row: Row, out: TextIO | None) -> None:
     if row.envelope is not None:
-        out.write(row.envelope.encode() + "\n")
+        write(row.envelope.encode() + "\n", out)
     else:
         say(f"{row.place} is not in the export: {printable(row.error)}")
 
@@ -320,13 +320,11 @@ def _write_counts(causes: dict[tuple[str, str, str], _Cause], *, as_json: bool) 
         example = cause.example.event_id or cause.example.place if cause.example else ""
         if as_json:
             fields = {"count": cause.count, "processor": processor, "error_type": kind, "error": error}
-            sys.stdout.write(
-                json.dumps({**fields, "first": cause.first, "last": cause.last, "example": example}) + "\n"
-            )
+            write(json.dumps({**fields, "first": cause.first, "last": cause.last, "example": example}) + "\n")
             continue
         when = f"{cause.first} to {cause.last}" if cause.first else "no time given"
-        sys.stdout.write(
+        write(
             f"{cause.count:>7,}  {printable(processor or '–')}  {printable(error or 'no reason given')}\n"
             f"         {when}, for instance {printable(example)}\n"
         )
-    sys.stdout.flush()
+    flush()

@@ -20,14 +20,14 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def write(text: str) -> None:
-    """``text`` to stdout as it is; see ``flush`` for what can go wrong."""
-    _written(lambda: sys.stdout.write(text))
+def write(text: str, out: TextIO | None = None) -> None:
+    """``text`` to ``out``, by default stdout, as it is; see ``flush`` for what can go wrong."""
+    _written(out or sys.stdout, lambda output: output.write(text))
 
 
-def flush() -> None:
-    """StreamkitError where stdout can't be written, as on a full disk; BrokenPipeError where nobody reads it any more."""
-    _written(lambda: sys.stdout.flush())
+def flush(out: TextIO | None = None) -> None:
+    """StreamkitError where it can't be written, as on a full disk; BrokenPipeError where nobody reads it any more."""
+    _written(out or sys.stdout, lambda output: output.flush())
 
 
 def not_written(error: OSError) -> StreamkitError:
@@ -42,16 +42,16 @@ def to_nowhere(*outputs: TextIO) -> None:
         os.dup2(nowhere, output.fileno())
 
 
-def _written(call: Callable[[], Any]) -> None:
-    if sys.stdout is None:
-        # As the shell's `>&-` leaves it.
+def _written(output: TextIO | None, call: Callable[[TextIO], Any]) -> None:
+    if output is None:
+        # As the shell's `>&-` leaves stdout.
         raise StreamkitError("the output can't be written: it is closed")
     try:
-        call()
+        call(output)
     except BrokenPipeError:
         raise
     except OSError as error:
-        to_nowhere(sys.stdout)
+        to_nowhere(output)
         raise not_written(error) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from streamkit.local.destinations import destination
 
 from ..test_letters import document
 from .dead_letters import LetterQueue, letter
-from .process import ENVIRONMENT, connect
+from .process import ENVIRONMENT, command, connect
 
 
 @pytest.fixture(autouse=True)
@@ -316,6 +317,16 @@ def test_what_was_typed_wrong_is_one_line(run: Any, arguments: list[str], why: s
     assert said.code == (1 if "queue" in why else 2)
     assert why in said.err
     assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--count", "--export -"])
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, options: str) -> None:
+    (tmp_path / "letters.jsonl").write_text(letter(1).encode())
+    line = " ".join(command("dead-letters", "letters.jsonl")) + f" {options} > /dev/full"
+
+    one = subprocess.run(line, shell=True, capture_output=True, text=True)
+
+    assert (one.returncode, one.stderr) == (1, "streamkit: the output can't be written: No space left on device\n")
 
 
 def test_what_is_held_is_given_back_when_the_reader_goes_away(
