@@ -14,6 +14,7 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
     attempts                         failed tries on the retry path so far; the stream's own try does not count
     failures                         the latest ten, oldest first: {attempt, type, message, time}, attempt as Record has it
     not_before                       seconds since the epoch before which it must not run, or null
+    parked_at                        seconds since the epoch, where ``Park`` has sent it: when its id was added; else null
     correlation                      ids to follow the event by: text to text
 
 A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
@@ -75,6 +76,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     failures: tuple[Failure, ...] = ()
     not_before: float | None = None
+    parked_at: float | None = None
     correlation: dict[str, str] = {}
 
     @classmethod

@@ -14,7 +14,7 @@ from .delivery import Delivery, Failure, gravity
 from .envelope import Early
 from .errors import DecodeError, StreamkitError
 from .event import Batch
-from .failure import Settlement, is_poison
+from .failure import Settlement, holds_only_what_is_ordered, is_poison
 from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Settled, Unavailable, is_settled
 from .processor import RecordProcessor
 from .reason import reason
@@ -56,7 +56,9 @@ class Execution:
         # Nothing more starts. Where a failure holds less than that, the key or group is here, with the failed record's id.
         self._is_stopped = False
         self._stopped_groups: dict[str, str] = {}
-        self._holds_keys_only = processor.progress is not None and processor.on_failure.queue is None
+        self._holds_keys_only = holds_only_what_is_ordered(processor)
+        # Under Park, by key or group: the record whose dead letter is to be confirmed before more of it starts.
+        self._awaited: dict[str, int] = {}
         self._running: dict[Future[tuple[Result, float]], int] = {}
         self._has_advised = False
 
@@ -181,12 +183,14 @@ class Execution:
         if group is None or group not in self._stopped_groups or isinstance(self._batch.outcomes[index], Settled):
             return False
         self._batch.outcomes[index] = Held(self._stopped_groups[group])
+        # From now on its key waits for this one.
+        self._awaited.pop(group, None)
         return True
 
     def _take_decided(self, index: int) -> None:
         """Take a record that was decided before it could run: it failed, or an earlier delivery has done it."""
         outcome = self._batch.outcomes[index]
-        if not isinstance(outcome, Settled):
+        if not isinstance(outcome, Settled | Held):
             self._take([(index, outcome)])
 
     def _take(self, failures: Iterable[Failure]) -> None:
@@ -204,8 +208,10 @@ class Execution:
             if min(self._running.values(), default=len(self._batch.records)) < self._settlement.last_pending():
                 return
             waiting.extend(self._delivery.flush())
-            if not waiting and not self._settlement.send() and self._batch.source != "sqs":
-                self._is_stopped = True
+            if not waiting:
+                if not self._settlement.send() and self._batch.source != "sqs":
+                    self._is_stopped = True
+                self._release()
 
     def _decide(self, index: int, outcome: Outcome) -> None:
         current = self._batch.outcomes[index]
@@ -219,6 +225,8 @@ class Execution:
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
         self._log(index, outcome, where)
         if where is not None:
+            if self._processor.on_failure.ledger is not None:
+                self._await(index)
             return
         if self._batch.source == "sqs":
             self._hold(index)
@@ -235,6 +243,19 @@ class Execution:
         if group is not None:
             self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
 
+    def _await(self, index: int) -> None:
+        """Nothing more of its key or group starts until its dead letter is confirmed."""
+        group = self._batch.key(index, self._processor.ordering)
+        if group is not None and group not in self._stopped_groups:
+            self._stopped_groups[group] = self._batch.records[index].event_id
+            self._awaited[group] = index
+
+    def _release(self) -> None:
+        """Let those keys go on whose dead letter is confirmed."""
+        for group, index in list(self._awaited.items()):
+            if is_settled(self._batch.outcomes[index]):
+                del self._stopped_groups[group], self._awaited[group]
+
     def _log(self, index: int, outcome: Outcome, where: str | None) -> None:
         """One line for a record that failed, and one for all that found the same thing unavailable."""
         record = self._batch.records[index]
@@ -245,6 +266,8 @@ class Execution:
                 log.error(text, name, record.event_id, reason(outcome.error, record))
         elif isinstance(outcome, Failed) and not isinstance(outcome.error, Early):
             text = "%s: record %s failed and %s: %s"
+            if where is None and self._batch.source == "kinesis" and self._processor.on_failure.ledger is not None:
+                where = "the retry queue, with what follows it of its key"
             log.error(
                 text,
                 name,

@@ -21,16 +21,16 @@ ROOT = Path(streamkit.__file__).parent
 LAYERS = [
     ["errors", "b64"],
     ["record", "kpl", "pattern"],
-    ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "positions"],
+    ["sinks.base", "queues.base", "checkpoints.base", "progress.base", "ledgers.base", "positions"],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
-    ["envelope", "event", "delivery", "failure", "execution", "redelivery", "window"],
+    ["envelope", "event", "delivery", "failure", "execution", "redelivery", "parking", "window"],
     ["handler"],
-    ["sinks", "queues", "checkpoints", "progress"],
+    ["sinks", "queues", "checkpoints", "progress", "ledgers"],
     ["fanout", "producer", "local", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}
-BACKENDS = ("sinks", "queues", "checkpoints", "progress")
+BACKENDS = ("sinks", "queues", "checkpoints", "progress", "ledgers")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 

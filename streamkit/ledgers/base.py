@@ -68,14 +68,12 @@ class Ledger(ABC):
 
     @abstractmethod
     def count(
-        self, processor: str, group: str, id: str, attempts: int, not_before: float | None, *, deadline: float
+        self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float
     ) -> None:
         """Note an id's failed tries and its not-before time; nothing where the id is not pending."""
 
     @abstractmethod
-    def remove(
-        self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float
-    ) -> None:
+    def remove(self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float) -> None:
         """Remove each of ``ids`` that was last added at the time given with it, and every id last added before ``before``.
 
         An id that is renewed meanwhile stays.

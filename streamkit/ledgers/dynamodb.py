@@ -121,7 +121,11 @@ class DynamoDbLedger(Ledger):
         waiting = list(ids)
         while waiting:
             part, waiting = waiting[:_IDS_OF_AN_UPDATE], waiting[_IDS_OF_AN_UPDATE:]
-            names = {"#since": "since", "#version": "version", **{f"#{n}": _ADDED + id for n, id in enumerate(part)}}
+            names = {
+                "#since": "since",
+                "#version": "version",
+                **{f"#{n}": _ADDED + record_id for n, record_id in enumerate(part)},
+            }
             sets = "".join(f", #{n} = :added" for n in range(len(part)))
             self._call(
                 "update_item",
@@ -133,10 +137,15 @@ class DynamoDbLedger(Ledger):
             )
 
     def count(
-        self, processor: str, group: str, id: str, attempts: int, not_before: float | None, *, deadline: float
+        self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float
     ) -> None:
         """See ``Ledger.count``."""
-        names = {"#added": _ADDED + id, "#attempts": _ATTEMPTS + id, "#not_before": _NOT_BEFORE + id, "#version": "version"}
+        names = {
+            "#added": _ADDED + record_id,
+            "#attempts": _ATTEMPTS + record_id,
+            "#not_before": _NOT_BEFORE + record_id,
+            "#version": "version",
+        }
         values = {":attempts": {"N": str(attempts)}, ":version": _new_version()}
         update = "SET #attempts = :attempts, #version = :version"
         if not_before is None:
@@ -154,16 +163,18 @@ class DynamoDbLedger(Ledger):
             ExpressionAttributeValues=values,
         )
 
-    def remove(
-        self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float
-    ) -> None:
+    def remove(self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float) -> None:
         """See ``Ledger.remove``: a read, and a write on the condition that nobody has written since."""
         for _ in range(_MOST_TRIES):
             item = self._item(processor, group, deadline)
             key = None if item is None else _parked_key(item)
             if item is None or key is None:
                 return
-            gone = [id for id, one in key.pending.items() if one.added == ids.get(id) or one.added < before]
+            gone = [
+                record_id
+                for record_id, one in key.pending.items()
+                if one.added == ids.get(record_id) or one.added < before
+            ]
             if not gone:
                 return
             part = gone if len(gone) == len(key.pending) else gone[:_IDS_OF_AN_UPDATE]
@@ -183,7 +194,12 @@ class DynamoDbLedger(Ledger):
         }
         if is_all:
             return self._call("delete_item", deadline, **condition) is not None
-        names = [prefix + id for id in ids for prefix in (_ADDED, _ATTEMPTS, _NOT_BEFORE) if prefix + id in item]
+        names = [
+            prefix + record_id
+            for record_id in ids
+            for prefix in (_ADDED, _ATTEMPTS, _NOT_BEFORE)
+            if prefix + record_id in item
+        ]
         condition["ExpressionAttributeNames"] |= {f"#{n}": name for n, name in enumerate(names)}
         condition["ExpressionAttributeValues"][":new"] = _new_version()
         update = f"SET #version = :new REMOVE {', '.join(f'#{n}' for n in range(len(names)))}"
@@ -242,9 +258,9 @@ def _parked_key(item: Mapping[str, Any]) -> ParkedKey | None:
     pending: dict[str, Pending] = {}
     for name, value in item.items():
         if name.startswith(_ADDED):
-            id = name.removeprefix(_ADDED)
-            attempts, not_before = item.get(_ATTEMPTS + id), item.get(_NOT_BEFORE + id)
-            pending[id] = Pending(
+            record_id = name.removeprefix(_ADDED)
+            attempts, not_before = item.get(_ATTEMPTS + record_id), item.get(_NOT_BEFORE + record_id)
+            pending[record_id] = Pending(
                 _seconds(value),
                 0 if attempts is None else int(attempts["N"]),
                 None if not_before is None else _seconds(not_before),

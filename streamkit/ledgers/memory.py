@@ -36,30 +36,28 @@ class MemoryLedger(Ledger):
         with self._lock:
             key = self._keys.get((processor, group)) or ParkedKey({}, added)
             pending = dict(key.pending)
-            for id in ids:
-                old = pending.get(id)
-                pending[id] = Pending(added) if old is None else msgspec.structs.replace(old, added=added)
+            for record_id in ids:
+                old = pending.get(record_id)
+                pending[record_id] = Pending(added) if old is None else msgspec.structs.replace(old, added=added)
             self._set(processor, group, pending, key.since)
 
     def count(
-        self, processor: str, group: str, id: str, attempts: int, not_before: float | None, *, deadline: float
+        self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float
     ) -> None:
         with self._lock:
             key = self._keys.get((processor, group))
-            if key is not None and id in key.pending:
-                pending = {**key.pending, id: Pending(key.pending[id].added, attempts, not_before)}
+            if key is not None and record_id in key.pending:
+                pending = {**key.pending, record_id: Pending(key.pending[record_id].added, attempts, not_before)}
                 self._set(processor, group, pending, key.since)
 
-    def remove(
-        self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float
-    ) -> None:
+    def remove(self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float) -> None:
         with self._lock:
             key = self._keys.get((processor, group))
             if key is not None:
                 pending = {
-                    id: one
-                    for id, one in key.pending.items()
-                    if one.added != ids.get(id) and one.added >= before
+                    record_id: one
+                    for record_id, one in key.pending.items()
+                    if one.added != ids.get(record_id) and one.added >= before
                 }
                 self._set(processor, group, pending, key.since)
 

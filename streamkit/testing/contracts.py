@@ -685,8 +685,8 @@ class LedgerContract(ABC):
     def add(self, ledger: Ledger, group: str, *ids: str, added: float = 1000.0) -> None:
         ledger.add("contract", group, ids, added, deadline=_soon())
 
-    def count(self, ledger: Ledger, group: str, id: str, attempts: int, not_before: float | None = None) -> None:
-        ledger.count("contract", group, id, attempts, not_before, deadline=_soon())
+    def count(self, ledger: Ledger, group: str, record_id: str, attempts: int, not_before: float | None = None) -> None:
+        ledger.count("contract", group, record_id, attempts, not_before, deadline=_soon())
 
     def remove(self, ledger: Ledger, group: str, ids: dict[str, float], before: float = 0.0) -> None:
         ledger.remove("contract", group, ids, before, deadline=_soon())
