@@ -36,6 +36,8 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
   that was last added more than 60 s and a margin for the clocks before that message was sent: its own message, if it was ever
   confirmed, stood ahead in the group and is gone. So a stale id goes with the key's next record; till then it only costs the
   detour. Where no next record comes, ``streamkit parked --repair`` sends a *sweep*: no record, and it does just that.
+- *Not too many ids* (``most_pending``): the key's next record waits in the stream, and its shard with it. But where nothing was
+  added for as long as it takes to be stale, one more goes: all of them may be stale, and then only its message clears them away.
 - *A late message that is not pending runs.* No message of the protocol is late, so somebody put it back from a dead-letter queue
   (or clocks differ by more than the margin): it is run, for nobody has said that it is done.
 - *A ledger that can't be reached* makes all records unavailable: without it nothing can start, and nothing is lost. If it fails
@@ -115,6 +117,22 @@ def sweep(processor: str, group: str) -> Message:
     return Message(body, event_id=_SWEEP, group=group)
 
 
+class _Room:
+    """The ids of a key, and how many it may have."""
+
+    def __init__(self, ids: set[str], most: int) -> None:
+        self._ids = ids
+        self._most = most
+
+    def takes(self, record: Record) -> bool:
+        """Add the record's id, unless there is no room for it."""
+        record_id = id_of(record.event_id)
+        if record_id not in self._ids and len(self._ids) >= self._most:
+            return False
+        self._ids.add(record_id)
+        return True
+
+
 class StreamParking:
     """A batch of the stream: which of its keys are parked, and what of it is to be."""
 
@@ -145,11 +163,11 @@ class StreamParking:
         if not self._parked:
             return
         round_trip = before - deadline.remaining()
-        pending = {group: set(key.pending) for group, key in self._parked.items()}
+        pending = {group: self._room(group) for group in self._parked}
         for index, (record, outcome) in enumerate(zip(batch.records, batch.outcomes, strict=True)):
-            if isinstance(outcome, Settled) or (ids := pending.get(group := self._group(record))) is None:
+            if isinstance(outcome, Settled) or (room := pending.get(group := self._group(record))) is None:
                 continue
-            if not self._takes(ids, record):
+            if not room.takes(record):
                 # It is not at fault, and as long as it waits, what would run after it would run again.
                 batch.outcomes[index] = Unavailable(QueueError(self._is_full(group)))
                 break
@@ -169,7 +187,7 @@ class StreamParking:
         """The records to park, by group, in order."""
         batch = self._batch
         groups: dict[str, list[int]] = {}
-        pending: dict[str, set[str]] = {}
+        pending: dict[str, _Room] = {}
         for index, outcome in enumerate(batch.outcomes):
             if is_settled(outcome):
                 continue
@@ -179,8 +197,8 @@ class StreamParking:
             record = batch.records[index]
             group = self._group(record)
             if group not in pending:
-                pending[group] = set(self._parked[group].pending) if group in self._parked else set()
-            if not self._takes(pending[group], record):
+                pending[group] = self._room(group)
+            if not pending[group].takes(record):
                 log.error("%s: %s", self._processor, self._is_full(group))
                 break
             groups.setdefault(group, []).append(index)
@@ -192,10 +210,14 @@ class StreamParking:
             return not (self._has_dead_letters and is_poison(outcome.error))
         return isinstance(outcome, Held)
 
-    def _takes(self, ids: set[str], record: Record) -> bool:
-        """Add the record's id to those of its key, if there is room."""
-        ids.add(id_of(record.event_id))
-        return len(ids) <= self._ledger.most_pending
+    def _room(self, group: str) -> _Room:
+        key, most = self._parked.get(group), self._ledger.most_pending
+        if key is None:
+            return _Room(set(), most)
+        newest = max(one.added for one in key.pending.values())
+        # All of them may be stale. Then only the message of one more can clear them away.
+        is_still = is_stale(newest, self._ledger.clock())
+        return _Room(set(key.pending), max(most, len(key.pending) + 1) if is_still else most)
 
     def _is_full(self, group: str) -> str:
         return (
