@@ -149,6 +149,7 @@ class Lot:
             "ledger is down": choice([0.0, 0.05]),
             "ledger answer is lost": choice([0.0, 0.05]),
             "progress is down": choice([0.0, 0.1]),
+            "answer is lost": choice([0.0, 0.1, 0.3]),
             "deletion fails": choice([0.0, 0.1]),
             "others go on meanwhile": choice([0.0, 0.1, 0.5]),
         }
@@ -164,7 +165,7 @@ class Lot:
             fifo=True,
             clock=self.clock,
             visibility_timeout=choice([30.0, 360.0]),
-            most_receives=choice([None, None, 8]),
+            most_receives=choice([None, None, 4]),
             redrive_to=self.backstop,
         )
         self.dedupe_ids: dict[str, float] = {}
@@ -198,6 +199,10 @@ class Lot:
             ends.callback(self.end)
             for _ in range(self.random.randint(20, 120)):
                 self.play()
+            for _ in range(self.random.choice([0, 0, 30])):
+                self.read()
+                self.receive()
+                self.go_on(2)
             self.note("the faults are over")
             self.faults = dict.fromkeys(self.faults, 0.0)
             self.gives_up_some = 0.0
@@ -243,6 +248,8 @@ class Lot:
             self.read()
         elif choice < 0.7:
             self.receive()
+        elif choice < 0.72:
+            self.sweep()
         self.go_on(self.random.randint(0, 3))
 
     def run_until_idle(self) -> None:
@@ -358,7 +365,7 @@ class Lot:
                 self.service.delete(handles)
         elif not invocation.is_zombie:
             self.reading = None
-            if failed is not None:
+            if failed is not None and not self.happens("answer is lost"):
                 self.advance(invocation, failed)
 
     def advance(self, invocation: Invocation, failed: list[str]) -> None:
@@ -404,17 +411,19 @@ class Lot:
     def look_after_parked_keys(self) -> None:
         """What goes on in time: the key's next record, or an operator's sweep; and what was moved is put back."""
         self.now += 130.0
-        parked = self.ledger.parked("lot", deadline=0.0)
-        self.note(f"still parked: {sorted(parked)}")
+        self.note("look after what is parked still, and what was moved")
         if self.random.choice([True, False]):
             for key in sorted({fact.key for fact in self.facts.values()}):
                 self.put(key)
         else:
-            for group in parked:
-                self.service.send([streamkit.parking.sweep("lot", group)], deadline=0.0)
+            self.sweep()
         for message in self.backstop.messages:
             self.service.send([message], deadline=0.0)
         self.backstop.clear()
+
+    def sweep(self) -> None:
+        for group in self.ledger._keys:
+            self.service.send([streamkit.parking.sweep(*group)], deadline=0.0)
 
     # Faults.
 
@@ -430,6 +439,7 @@ class Lot:
 
     def step(self, where: str) -> None:
         """A place between two steps of an invocation: it can be killed there, or stand still while others go on."""
+        self.now += 0.001
         if self.happens("crash"):
             self.note(f"    … {where}")
             raise Crash(where)
