@@ -39,8 +39,8 @@ def is_poison(error: Exception) -> bool:
 def held_within(processor: RecordProcessor) -> str:
     """What a failure in a stream holds, as an ordering: all that follows, for it will be delivered again anyway.
 
-    Under ``Park``, and ``Block`` with progress, it is the failed record's key (``"key"``) or nothing (``"none"``): what runs behind
-    the failure is not thrown away.
+    Under ``Park``, and ``Block`` with a progress store, it is the failed record's key (``"key"``) or nothing (``"none"``): what
+    runs behind the failure is not thrown away.
     """
     return processor.ordering if holds_only_what_is_ordered(processor) else "shard"
 

@@ -23,7 +23,9 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
 - *Add before send.* A message whose id is not pending counts as done: sent first, it could arrive before its id.
 - *All of a key's ids before its first message.* Else the queue could drain the key between two of them, and a second invocation
   of the same batch (the first one's time was up, and it goes on) would run the later record before the earlier one is sent.
-- *Unconditional, and a repeat renews the time.* Whoever holds the batch is responsible for it, whatever others have done before.
+- *A repeat renews the time, and no add sets it back.* Whoever holds the batch is responsible for it, whatever others have done
+  before. One that was under way for long gets a later time than it began with, and every add to a key one of its own: else it
+  would make the ids look older than their latest messages, and those would be cleared away (below) while they are on their way.
 - *One message of a group after another, and none after a refusal*, or a later one overtakes an earlier one.
 - *A new deduplication id for each send* (``SqsQueue``): with the same one the queue swallows, for five minutes, a message whose
   first copy is gone already, and the key stays parked.
@@ -227,20 +229,19 @@ class StreamParking:
 
     def _park(self, groups: dict[str, list[int]]) -> bool:
         """Add the ids of a few keys, then send their records. Whether all were confirmed."""
-        added, started = round(self._ledger.clock(), 3), time.monotonic()
-        to_send: list[int] = []
+        now, started = round(self._ledger.clock(), 3), time.monotonic()
+        to_send: dict[int, float] = {}
         is_added = True
         for group, indexes in groups.items():
-            is_added = self._add(group, indexes, added)
-            if not is_added:
+            added = self._add(group, indexes, now)
+            if added is None:
+                is_added = False
                 break
-            to_send += indexes
-        to_send.sort()
+            to_send |= dict.fromkeys(indexes, added)
         while to_send:
-            request = self._first_request(to_send)
-            if not self._has_time() or not self._send(request, added, started):
+            request = {index: to_send.pop(index) for index in self._first_request(sorted(to_send))}
+            if not self._has_time() or not self._send(request, now, started):
                 return False
-            to_send = [index for index in to_send if index not in request]
         return is_added
 
     def _has_time(self) -> bool:
@@ -250,12 +251,13 @@ class StreamParking:
         log.warning("%s: the time is up before all was parked: the rest waits in the stream", self._processor)
         return False
 
-    def _add(self, group: str, indexes: list[int], added: float) -> bool:
+    def _add(self, group: str, indexes: list[int], now: float) -> float | None:
+        """Add the ids of a key's records: the time that they stand under; None where that is not known."""
         ledger, records = self._ledger, self._batch.records
         ids = [id_of(records[index].event_id) for index in indexes]
         try:
-            self._deadline.request(
-                ledger, lambda deadline: ledger.add(self._processor, group, ids, added, deadline=deadline)
+            added = self._deadline.request(
+                ledger, lambda deadline: ledger.add(self._processor, group, ids, now, deadline=deadline)
             )
         except Exception as error:  # noqa: BLE001  # Perhaps they were added. Not sent, they only cost the detour.
             log.error(
@@ -264,7 +266,7 @@ class StreamParking:
                 len(indexes),
                 reason(error),
             )
-            return False
+            return None
         if group not in self._parked:
             log.warning(
                 "%s: the key of record %s is parked, as the group %s",
@@ -272,7 +274,7 @@ class StreamParking:
                 records[indexes[0]].event_id,
                 group,
             )
-        return True
+        return added
 
     def _first_request(self, indexes: list[int]) -> list[int]:
         """Of each key the first: of two, the queue could refuse the first and take the second."""
@@ -281,24 +283,24 @@ class StreamParking:
             first.setdefault(self._group(self._batch.records[index]), index)
         return list(first.values())[: self._queue.request_messages]
 
-    def _send(self, indexes: list[int], added: float, started: float) -> bool:
-        """One request. Whether all of it was confirmed, and in time."""
+    def _send(self, request: dict[int, float], began: float, started: float) -> bool:
+        """One request, of records and the times that their ids stand under. Whether all of it was confirmed, and in time."""
         queue = self._queue
         self._has_sent = True
-        messages = [self._message(index, added) for index in indexes]
+        messages = [self._message(index, added) for index, added in request.items()]
         refusals: dict[int, Exception]
         try:
-            if self._is_late(added, started):
+            if self._is_late(began, started):
                 raise QueueError(f"over {_SENT_WITHIN:g} s have passed since its id was added to the ledger")
             latest = started + _SENT_WITHIN
             refusals = self._deadline.request(
                 queue, lambda deadline: refusals_of(queue, messages, min(deadline, latest))
             )
-            if self._is_late(added, started):
+            if self._is_late(began, started):
                 raise QueueError(f"the answer came over {_SENT_WITHIN:g} s after its id was added to the ledger")
         except Exception as error:  # noqa: BLE001  # No answer is no confirmation, whatever the reason.
             refusals = {id(message): error for message in messages}
-        for index, message in zip(indexes, messages, strict=True):
+        for index, message in zip(request, messages, strict=True):
             if id(message) not in refusals:
                 self._batch.outcomes[index] = Settled("the retry queue")
         if refusals:
@@ -311,8 +313,8 @@ class StreamParking:
             )
         return not refusals
 
-    def _is_late(self, added: float, started: float) -> bool:
-        return max(self._ledger.clock() - added, time.monotonic() - started) > _SENT_WITHIN
+    def _is_late(self, began: float, started: float) -> bool:
+        return max(self._ledger.clock() - began, time.monotonic() - started) > _SENT_WITHIN
 
     def _message(self, index: int, added: float) -> Message:
         record, outcome = self._batch.records[index], self._batch.outcomes[index]

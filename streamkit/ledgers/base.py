@@ -60,10 +60,11 @@ class Ledger(ABC):
         """One key; None where it is not parked."""
 
     @abstractmethod
-    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> None:
-        """Add up to ``most_pending`` ids under one time; of an id that is there, the time is renewed and the rest stays.
+    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> float:
+        """Add up to ``most_pending`` ids, of which those that are there are renewed: the time that they all stand under now.
 
-        Where it raises, a part of the ids may have been added.
+        That is ``added``; or, where it is not later than every other add to the key (one that was under way for long, or by a
+        clock that is behind), the next millisecond after those. Where it raises, a part of the ids may have been added.
         """
 
     @abstractmethod

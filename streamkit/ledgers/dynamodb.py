@@ -35,9 +35,10 @@ class DynamoDbLedger(Ledger):
     made on first use.
 
     Items: ``processor`` (S, the partition key), ``group`` (S, the sort key), ``since`` (N, milliseconds since the epoch),
-    ``version`` (S, another with each write), and for each id ``+<id>``, ``a<id>`` and ``n<id>`` (N: add time, failed tries and
-    not-before time; times in milliseconds). There is no item where nothing is pending. **Give the table no TTL, and delete no
-    item by hand**: the message of an id that is missing counts as done. ``streamkit parked --repair`` is the way.
+    ``newest`` (N, the time of the last add), ``adder`` and ``version`` (S, another with each add and each write), and for each id
+    ``+<id>``, ``a<id>`` and ``n<id>`` (N: add time, failed tries and not-before time; times in milliseconds). There is no item
+    where nothing is pending. **Give the table no TTL, and delete no item by hand**: the message of an id that is missing counts
+    as done. ``streamkit parked --repair`` is the way.
 
     A function needs ``dynamodb:Query``, ``dynamodb:GetItem``, ``dynamodb:UpdateItem`` and ``dynamodb:DeleteItem`` on the
     table, and ``create_table`` needs ``dynamodb:CreateTable`` and ``dynamodb:DescribeTable``.
@@ -116,25 +117,41 @@ class DynamoDbLedger(Ledger):
         item = self._item(processor, group, deadline)
         return None if item is None else _parked_key(item)
 
-    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> None:
-        """See ``Ledger.add``: one unconditional update, or one for each hundred ids."""
-        waiting = list(ids)
-        while waiting:
-            part, waiting = waiting[:_IDS_OF_AN_UPDATE], waiting[_IDS_OF_AN_UPDATE:]
-            names = {
-                "#since": "since",
-                "#version": "version",
-                **{f"#{n}": _ADDED + record_id for n, record_id in enumerate(part)},
-            }
+    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> float:
+        """See ``Ledger.add``: one update, or one for each hundred ids, and hardly ever more."""
+        added = round(added, 3)
+        for _ in range(_MOST_TRIES):
+            later = self._add(processor, group, list(ids), added, deadline)
+            if later is None:
+                return added
+            added = max(added, round(later + 0.001, 3))
+        raise StreamkitError(f"an item of the table {self.table} was written {_MOST_TRIES} times by a later clock")
+
+    def _add(self, processor: str, group: str, ids: list[str], added: float, deadline: float) -> float | None:
+        """None where the ids were added; else the time of the later add that was there already."""
+        values = {":added": _time(added), ":version": _new_version(), ":adder": _new_version()}
+        for start in range(0, len(ids), _IDS_OF_AN_UPDATE):
+            part = ids[start : start + _IDS_OF_AN_UPDATE]
+            names = {f"#{n}": _ADDED + record_id for n, record_id in enumerate(part)}
+            names |= {f"#{name}": name for name in ("since", "version", "newest", "adder")}
             sets = "".join(f", #{n} = :added" for n in range(len(part)))
-            self._call(
+            answer = self._call(
                 "update_item",
                 deadline,
                 Key=_key(processor, group),
-                UpdateExpression=f"SET #since = if_not_exists(#since, :added), #version = :version{sets}",
+                UpdateExpression=(
+                    "SET #since = if_not_exists(#since, :added), #newest = :added, #adder = :adder, #version = :version"
+                    + sets
+                ),
+                # Without it one that was overtaken would set the times back, and what is on its way would look stale.
+                ConditionExpression="attribute_not_exists(#newest) OR #newest < :added OR #adder = :adder",
                 ExpressionAttributeNames=names,
-                ExpressionAttributeValues={":added": _time(added), ":version": _new_version()},
+                ExpressionAttributeValues=values,
             )
+            if answer is None:
+                item = self._item(processor, group, deadline)
+                return _seconds(item["newest"]) if item else 0.0
+        return None
 
     def count(
         self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float

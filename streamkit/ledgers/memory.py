@@ -31,15 +31,17 @@ class MemoryLedger(Ledger):
         with self._lock:
             return self._keys.get((processor, group))
 
-    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> None:
+    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> float:
         added = round(added, 3)
         with self._lock:
             key = self._keys.get((processor, group)) or ParkedKey({}, added)
             pending = dict(key.pending)
+            added = max([added, *(round(one.added + 0.001, 3) for one in pending.values())])
             for record_id in ids:
                 old = pending.get(record_id)
                 pending[record_id] = Pending(added) if old is None else msgspec.structs.replace(old, added=added)
             self._set(processor, group, pending, key.since)
+        return added
 
     def count(
         self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float

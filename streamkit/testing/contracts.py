@@ -682,8 +682,8 @@ class LedgerContract(ABC):
     def unreachable(self, ledger: Any) -> AbstractContextManager[object]:
         """A context in which the ledger can't be reached, and after which it can."""
 
-    def add(self, ledger: Ledger, group: str, *ids: str, added: float = 1000.0) -> None:
-        ledger.add("contract", group, ids, added, deadline=_soon())
+    def add(self, ledger: Ledger, group: str, *ids: str, added: float = 1000.0) -> float:
+        return ledger.add("contract", group, ids, added, deadline=_soon())
 
     def count(self, ledger: Ledger, group: str, record_id: str, attempts: int, not_before: float | None = None) -> None:
         ledger.count("contract", group, record_id, attempts, not_before, deadline=_soon())
@@ -720,6 +720,19 @@ class LedgerContract(ABC):
         pending = {"a": Pending(2000.0, 2, 1500.25), "b": Pending(1000.0), "c": Pending(2000.0)}
         assert self.key(ledger, "g") == ParkedKey(pending, since=1000.0)
 
+    def test_an_add_that_was_overtaken_sets_no_time_back(self, ledger: Ledger) -> None:
+        # Or the message that the later one sent would look as if it could not be there any more.
+        times = [
+            self.add(ledger, "g", *ids, added=added) for ids, added in (("ab", 2000.0), ("ac", 1000.0), ("d", 2000.001))
+        ]
+
+        assert times == [2000.0, 2000.001, 2000.002]
+        pending = {"a": Pending(2000.001), "b": Pending(2000.0), "c": Pending(2000.001), "d": Pending(2000.002)}
+        assert self.key(ledger, "g") == ParkedKey(pending, since=2000.0)
+
+    def test_two_keys_are_added_to_at_one_time(self, ledger: Ledger) -> None:
+        assert [self.add(ledger, group, "a") for group in "gh"] == [1000.0, 1000.0]
+
     def test_the_most_ids_that_a_key_may_have_are_added_at_once(self, ledger: Ledger) -> None:
         ids = [f"{n:022}" for n in range(ledger.most_pending)]
 
@@ -747,11 +760,11 @@ class LedgerContract(ABC):
 
         self.add(ledger, "g", "b")
         self.count(ledger, "g", "a", 1, 1500.0)
-        self.add(ledger, "g", "a")
+        self.add(ledger, "g", "a", added=1001.0)
 
         key = self.key(ledger, "g")
         assert key is not None
-        assert key.pending == {"a": Pending(1000.0), "b": Pending(1000.0)}
+        assert key.pending == {"a": Pending(1001.0), "b": Pending(1000.0)}
 
     def test_what_is_removed_is_gone_and_the_key_with_the_last(self, ledger: Ledger) -> None:
         self.add(ledger, "g", "a", "b")
@@ -789,14 +802,14 @@ class LedgerContract(ABC):
     def test_a_repeat_of_each_write_is_harmless(self, ledger: Ledger) -> None:
         # As where its answer was lost.
         for _ in range(2):
-            self.add(ledger, "g", "a", "b")
+            added = self.add(ledger, "g", "a", "b")
         for _ in range(2):
             self.count(ledger, "g", "a", 1)
         for _ in range(2):
-            self.remove(ledger, "g", {"b": 1000.0}, before=1000.0)
-        self.remove(ledger, "other", {"b": 1000.0}, before=1000.0)
+            self.remove(ledger, "g", {"b": added}, before=1000.0)
+        self.remove(ledger, "other", {"b": added}, before=1000.0)
 
-        assert self.key(ledger, "g") == ParkedKey({"a": Pending(1000.0, 1)}, since=1000.0)
+        assert self.key(ledger, "g") == ParkedKey({"a": Pending(added, 1)}, since=1000.0)
 
     def test_processors_and_groups_are_kept_apart(self, ledger: Ledger) -> None:
         for processor, group in (("x", "g"), ("x", "h"), ("y", "g")):

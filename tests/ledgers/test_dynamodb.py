@@ -69,17 +69,21 @@ class TestTheTable:
 
         (item,) = items(dynamodb, table)
         assert item.pop("version")["S"]
+        assert item.pop("adder")["S"]
         assert item == {
             "processor": {"S": "orders"},
             "group": {"S": "g"},
             "since": {"N": "1700000000125"},
+            "newest": {"N": "1700000000125"},
             "+a": {"N": "1700000000125"},
             "+b": {"N": "1700000000125"},
             "aa": {"N": "2"},
             "na": {"N": "1700000060500"},
         }
         ledger.remove("orders", "g", {"a": 1700000000.125}, 0.0, deadline=soon())
-        assert items(dynamodb, table)[0].keys() == {"processor", "group", "since", "version", "+b"}
+        assert items(dynamodb, table)[0].keys() == {
+            *("processor", "group", "since", "newest", "adder", "version", "+b")
+        }
         ledger.remove("orders", "g", {"b": 1700000000.125}, 0.0, deadline=soon())
         assert items(dynamodb, table) == []
 
@@ -98,7 +102,7 @@ class TestTheTable:
         ledger = DynamoDbLedger.from_env("LEDGER_OF_NOBODY")
         ledger.owner = "Orders.on_failure's ledger"
 
-        with pytest.raises(ConfigurationError, match="LEDGER_OF_NOBODY is not set; Orders.on_failure's ledger needs"):
+        with pytest.raises(ConfigurationError, match=r"LEDGER_OF_NOBODY is not set; Orders.on_failure's ledger needs"):
             ledger.parked("orders", deadline=soon())
 
     def test_that_is_not_there_is_an_error_that_says_how_to_make_it(self, dynamodb: Any) -> None:
@@ -135,7 +139,7 @@ class TestARemovalDuringWhich:
         left = [times]
 
         def interfere(params: dict[str, Any], **_: Any) -> None:
-            if "#version = :version" == params.get("ConditionExpression") and left[0]:
+            if params.get("ConditionExpression") == "#version = :version" and left[0]:
                 left[0] -= 1
                 for write in writes:
                     write()

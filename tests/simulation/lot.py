@@ -1,7 +1,7 @@
 """One seeded schedule of ``Park``: the shipped handler, policy and ``SqsQueue``, its ledger in memory, on a clock of its own.
 
-Simulated are the clock, Lambda and the edges of I/O: the ledger's far side, SQS behind boto3's client (groups that wait while a
-message of them is in flight, a deduplication window of five minutes, a visibility time-out, a redrive policy), sinks, dead letters.
+Simulated are the clock, Lambda and the edges of I/O: the ledger's far side, sinks, dead letters, and SQS behind boto3's client
+(groups that wait while a message of them is in flight, a deduplication window of five minutes, a visibility time-out, redrive).
 Invocations of the stream and of the queue run at once, interleaved at every step of theirs: each has a thread, of which one runs.
 They are killed between any two steps, or given up at their time-out and go on as zombies; every call fails, or takes effect and
 loses its answer. While it runs and at its end:
@@ -630,9 +630,9 @@ class SimulatedLedger(MemoryLedger):
         with self.call("the look-up of a key"):
             return super().key(processor, group, deadline=deadline)
 
-    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> None:
+    def add(self, processor: str, group: str, ids: Collection[str], added: float, *, deadline: float) -> float:
         with self.call(f"{len(ids)} added in {group[:4]}"):
-            super().add(processor, group, ids, added, deadline=deadline)
+            return super().add(processor, group, ids, added, deadline=deadline)
 
     def count(
         self, processor: str, group: str, record_id: str, attempts: int, not_before: float | None, *, deadline: float
