@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -142,9 +144,7 @@ def ids_of(*texts: str, start: int = 1) -> set[str]:
 
 
 def texts_of(messages: Sequence[Message]) -> list[str]:
-    queue = MemoryQueue()
-    queue.send(messages, deadline=0.0)
-    return [(envelope.data or b"").decode() for envelope in queue]
+    return [base64.b64decode(json.loads(message.body).get("data") or "").decode() for message in messages]
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ class TestTheStream:
         assert letters.started == ["a1", "b1", "b2"]
         assert letters.queue.requests == [["a1"], ["a2"], ["a3"]]
         assert {message.group for message in letters.queue.messages} == {group("a")}
-        assert letters.pending("a") == ids_of("a1", "b1", "a2", "b2", "a3") - ids_of("x", "b1", "x", "b2", "x") - set()
+        assert letters.pending("a") == ids_of("a1") | ids_of("a2", start=3) | ids_of("a3", start=5)
 
     def test_later_batches_of_a_parked_key_follow_it_unrun(self, letters: Letters) -> None:
         letters.bad = {"a1": BAD}
@@ -275,7 +275,7 @@ class TestTheStream:
     def test_poison_goes_to_the_dead_letters_and_its_key_goes_on_when_they_have_it(self, letters: Letters) -> None:
         letters.bad = {"a1": Reject("poison")}
         seen: list[int] = []
-        letters.sink.refuse(lambda item: seen.append(len(letters.dead_letters)))  # type: ignore[func-returns-value]
+        letters.sink.refuse(lambda item: seen.append(len(letters.dead_letters)))
 
         assert letters.run("a1", "a2") is None
 
@@ -503,7 +503,7 @@ class TestTheQueue:
 
     def test_runs_what_is_parked_in_order_and_then_takes_it_out_of_the_ledger(self, letters: Letters) -> None:
         self.parked(letters, "a1", "a2")
-        letters.sink.refuse(lambda item: letters.ledger.calls.append("written"))  # type: ignore[func-returns-value]
+        letters.sink.refuse(lambda item: letters.ledger.calls.append("written"))
 
         assert letters.retry() == []
 
@@ -716,7 +716,8 @@ class TestTheQueue:
         letters.queue.clear()
         newer = message.body.replace('"streamkit_envelope":1', '"streamkit_envelope":2')
         clock.now += 121.0
-        letters.queue.send([Message(newer, "", group("a")), sweep("letters", group("a"))], deadline=0.0)
+        letters.queue.put(newer, group=group("a"))
+        letters.queue.send([sweep("letters", group("a"))], deadline=0.0)
 
         letters.queue.deliver(lambda_handler(letters))
 
@@ -775,7 +776,7 @@ class TestOptions:
         queue.owner = "Letters.on_failure's queue"
         letters.on_failure = Park(queue, letters.ledger)
 
-        with pytest.raises(ConfigurationError, match="Letters.on_failure's queue is no FIFO queue"):
+        with pytest.raises(ConfigurationError, match=r"Letters.on_failure's queue is no FIFO queue"):
             lambda_handler(letters)(event_of("a1"), None)
         assert letters.started == []
 
