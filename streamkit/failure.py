@@ -21,6 +21,7 @@ from .record import Record
 __all__ = [
     "Settlement",
     "group_of",
+    "group_of_key",
     "held_within",
     "hold_followers",
     "holds_only_what_is_ordered",
@@ -234,8 +235,17 @@ def refusals_of(queue: Queue, messages: list[Message], deadline: float) -> dict[
 
 def group_of(processor: str, record: Record) -> str:
     """The FIFO group: a digest, because a key can be long, empty, not ASCII, or personal data."""
+    key = record.partition_key
+    return _digest(processor, f"id:{record.event_id}") if key is None else group_of_key(processor, key)
+
+
+def group_of_key(processor: str, key: str) -> str:
+    """The FIFO group of a partition key's records."""
+    return _digest(processor, f"key:{key}")
+
+
+def _digest(processor: str, of: str) -> str:
     import hashlib  # It loads OpenSSL, 4 ms: a good batch does not pay for it.
 
-    key = record.partition_key
-    text = f"{len(processor)}:{processor}:" + (f"id:{record.event_id}" if key is None else f"key:{key}")
+    text = f"{len(processor)}:{processor}:{of}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

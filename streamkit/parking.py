@@ -372,16 +372,17 @@ class RetryParking:
     def _look_up(self, index: int, record: QueuedRecord, group: str) -> None:
         outcomes, envelope = self._batch.outcomes, record.envelope
         swept = _swept(record)
-        if swept is None and (envelope is None or envelope.parked_at is None):
-            return
-        key = self._key(swept or (envelope.processor if envelope else ""), group)
-        key.indexes.append(index)
         if swept is not None:
-            self._sweeps.add(index)
             outcomes[index] = Settled("no record")
+            # Of another processor it has come to the wrong queue: what it would clear away may have messages in its own.
+            if swept == self._processor:
+                self._sweeps.add(index)
+                self._key(swept, group).indexes.append(index)
             return
-        assert envelope is not None
-        assert envelope.parked_at is not None
+        if envelope is None or envelope.parked_at is None:
+            return
+        key = self._key(envelope.processor, group)
+        key.indexes.append(index)
         pending = key.parked.pending.get(id_of(envelope.event_id))
         if pending is None:
             # What SQS does not tell the time of is run: nobody has said that it is done.

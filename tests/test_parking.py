@@ -737,6 +737,17 @@ class TestASweep:
         assert letters.pending("a") == {"y"}
         assert letters.started == []
 
+    def test_that_has_come_to_the_queue_of_another_processor_clears_nothing_away(
+        self, letters: Letters, clock: Clock
+    ) -> None:
+        letters.ledger.add("others", group("a"), ["x"], clock.now, deadline=0.0)
+        clock.now += 121.0
+        letters.queue.send([sweep("others", group("a"))], deadline=0.0)
+
+        assert letters.retry() == []
+
+        assert MemoryLedger.key(letters.ledger, "others", group("a"), deadline=0.0) is not None
+
     def test_waits_behind_what_fails(self, letters: Letters, clock: Clock) -> None:
         letters.bad = {"a1": BAD}
         letters.run("a1")

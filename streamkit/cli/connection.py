@@ -43,10 +43,11 @@ def connected(
     *,
     region: str = "",
     read_timeout: float = 30.0,
+    what: str = "stream",
 ) -> Iterator[Any]:
     """A client of ``service``, each try of which gives up after ``read_timeout`` seconds without a byte.
 
-    ``region`` is for what is in another region than the options say.
+    ``region`` is for what is in another region than the options say, and ``what`` for what is no stream.
 
     What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
     """
@@ -80,7 +81,7 @@ def connected(
         finally:
             client.close()
     except (BotoCoreError, ClientError) as error:
-        raise StreamkitError(f"stream {stream}: {_explained(error)}") from error
+        raise StreamkitError(f"{what} {stream}: {_explained(error)}") from error
 
 
 def _explained(error: Exception) -> str:
