@@ -27,6 +27,8 @@ LEASES = "tests/local/test_leases.py"
 STORES = "tests/contracts/test_checkpoints.py"
 PATTERN = "tests/test_pattern.py"
 DESTINATIONS = "tests/local/test_destinations.py"
+PARKING = "tests/test_parking.py"
+LEDGERS = "tests/contracts/test_ledgers.py tests/ledgers"
 
 
 class Mutant(NamedTuple):
@@ -726,6 +728,164 @@ MUTANTS = [
         "name = uuid.uuid4()",
         DESTINATIONS,
         "holds_a_document_once",
+    ),
+    Mutant(
+        "run the records of a parked key",
+        "parking.py",
+        '            batch.outcomes[index] = Held("the records of its key that are parked")\n',
+        "            pass\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "add only the id of a key's first record",
+        "parking.py",
+        "ids = [id_of(records[index].event_id) for index in indexes]",
+        "ids = [id_of(records[index].event_id) for index in indexes[:1]]",
+        SIMULATION,
+    ),
+    Mutant(
+        "go on sending after a refusal",
+        "parking.py",
+        "if not self._has_time() or not self._send(request, now, started):\n",
+        "if not self._has_time() or self._send(request, now, started) is None:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "take two records of a key into one request",
+        "parking.py",
+        "first.setdefault(self._group(self._batch.records[index]), index)",
+        "first.setdefault(str(index), index)",
+        PARKING,
+        "nothing_is_sent_after_a_refusal or share_requests",
+    ),
+    Mutant(
+        "take a late confirmation",
+        "parking.py",
+        "max(self._ledger.clock() - began, time.monotonic() - started) > _SENT_WITHIN",
+        "False",
+        PARKING,
+        "a_minute_after",
+    ),
+    Mutant(
+        "run what is not pending",
+        "parking.py",
+        'outcomes[index] = Settled("an earlier delivery")',
+        "pass",
+        SIMULATION,
+    ),
+    Mutant(
+        "drop what was put back",
+        "parking.py",
+        "if record.sent_at is not None and not is_stale(envelope.parked_at, record.sent_at):",
+        "if True:",
+        SIMULATION,
+    ),
+    Mutant(
+        "never clear away stale ids",
+        "parking.py",
+        "before = max(before, record.sent_at - _SENT_WITHIN - _CLOCK_MARGIN)",
+        "pass",
+        SIMULATION,
+    ),
+    Mutant(
+        "clear away ids whose messages may be under way",
+        "parking.py",
+        "before = max(before, record.sent_at - _SENT_WITHIN - _CLOCK_MARGIN)",
+        "before = max(before, record.sent_at)",
+        SIMULATION,
+    ),
+    Mutant(
+        "let a sweep pass what fails before it",
+        "parking.py",
+        "outcomes[index] = Held(records[blocked_at].event_id)",
+        "pass",
+        SIMULATION,
+    ),
+    Mutant(
+        "remove what is not settled",
+        "parking.py",
+        "            if index >= blocked_at:\n",
+        "            if False:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "acknowledge what could not be taken out of the ledger",
+        "parking.py",
+        "            for index in settled:\n",
+        "            for index in ():\n",
+        PARKING,
+        "forgets_nothing",
+    ),
+    Mutant(
+        "go on without a ledger",
+        "parking.py",
+        "            _make_unavailable(batch, error)\n            return\n",
+        "            return\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "count no try on a FIFO queue",
+        "parking.py",
+        "attempts = envelope.attempts + 1",
+        "attempts = envelope.attempts",
+        PARKING,
+        "three_failed_tries",
+    ),
+    Mutant(
+        "let a group go on before its dead letter is confirmed",
+        "execution.py",
+        "                self._await(index)\n",
+        "                pass\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "park what stands behind an unsettled record",
+        "parking.py",
+        "                # It, and all that follows, will be delivered again, and would be sent again.\n                break\n",
+        "                continue\n",
+        PARKING,
+        "never_parked_nor_what_stands_behind_it",
+    ),
+    Mutant(
+        "let an add that was overtaken set the time back, in memory",
+        "ledgers/memory.py",
+        "            added = max([added, *(round(one.added + 0.001, 3) for one in pending.values())])\n",
+        "",
+        LEDGERS,
+        "overtaken",
+    ),
+    Mutant(
+        "let an add that was overtaken set the time back, in DynamoDB",
+        "ledgers/dynamodb.py",
+        'ConditionExpression="attribute_not_exists(#newest) OR #newest < :added OR #adder = :adder"',
+        'ConditionExpression="attribute_not_exists(#newest) OR #newest < :added OR #adder <> :adder"',
+            ":zero", "#since OR #newest = #since"
+        ),
+        LEDGERS,
+        "overtaken",
+    ),
+    Mutant(
+        "remove an id that was renewed",
+        "ledgers/memory.py",
+        "one.added != ids.get(record_id)",
+        "record_id not in ids",
+        SIMULATION,
+    ),
+    Mutant(
+        "remove without looking whether somebody has written",
+        "ledgers/dynamodb.py",
+        '"ConditionExpression": "#version = :version",',
+        '"ConditionExpression": "#version = :version OR #version <> :version",',
+        LEDGERS,
+        "renewed or drained",
+    ),
+    Mutant(
+        "look parked keys up eventually",
+        "ledgers/dynamodb.py",
+        "                ConsistentRead=True,\n",
+        "                ConsistentRead=False,\n",
+        LEDGERS,
+        "every_page",
     ),
 ]
 
