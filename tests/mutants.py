@@ -859,8 +859,6 @@ MUTANTS = [
         "ledgers/dynamodb.py",
         'ConditionExpression="attribute_not_exists(#newest) OR #newest < :added OR #adder = :adder"',
         'ConditionExpression="attribute_not_exists(#newest) OR #newest < :added OR #adder <> :adder"',
-            ":zero", "#since OR #newest = #since"
-        ),
         LEDGERS,
         "overtaken",
     ),
