@@ -844,7 +844,7 @@ MUTANTS = [
         "                # It, and all that follows, will be delivered again, and would be sent again.\n                break\n",
         "                continue\n",
         PARKING,
-        "never_parked_nor_what_stands_behind_it",
+        "behind_what_will_be_delivered_again",
     ),
     Mutant(
         "let an add that was overtaken set the time back, in memory",

@@ -261,6 +261,15 @@ class TestTheStream:
         assert letters.started == ["a1", "b1"]
         assert texts_of(letters.queue.messages) == ["a1"]
 
+    def test_nothing_is_parked_behind_what_will_be_delivered_again(self, letters: Letters) -> None:
+        # Its sink is down, which shows when all has run.
+        letters.sink.refuse(lambda item: "unavailable" if item == "b1" else None)
+        letters.bad = {"a1": BAD}
+
+        assert letters.run("b1", "a1", "a2") == 0
+
+        assert letters.queue.requests == []
+
     def test_a_refused_write_parks_its_record_and_what_is_done_of_its_key_behind_it(self, letters: Letters) -> None:
         letters.sink.refuse(lambda item: "failed" if item == "a1" else None)
 
