@@ -179,6 +179,8 @@ class StreamParking:
 
     def settle(self) -> None:
         """Send what failed and what is held to the queue, as far as nothing before it will be delivered again."""
+        if self._batch.is_done():
+            return
         groups = self._groups_to_park()
         waiting = iter(groups.items())
         while window := dict(islice(waiting, _KEYS_AT_ONCE)):
