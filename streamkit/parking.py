@@ -46,7 +46,8 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
   after the work, the messages are returned, to be run or dropped when it is back.
 
 **What remains.** A process that was given up and goes on (a zombie) may run a record again while others follow: that is a repeat
-out of its place, as under every policy. Its sends are late or repeats, and are run in order or dropped.
+out of its place, as under every policy. Its sends are late or repeats, and are run in order or dropped. A request that hung on its
+way to SQS for two minutes and more is such a late send, too.
 """
 
 from __future__ import annotations

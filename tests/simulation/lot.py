@@ -399,6 +399,10 @@ class Lot:
                 answer["Failed"].append({"Id": entry["Id"], "Code": "Refused", "SenderFault": fault})
                 continue
             answer["Successful"].append({"Id": entry["Id"]})
+            envelope = open_envelope(entry["MessageBody"])
+            if envelope is not None and streamkit.parking.is_stale(envelope.parked_at or 0.0, self.now):
+                self.note("  a message that hung is taken late")
+                self.had_zombies = True
             seen = self.dedupe_ids.get(entry["MessageDeduplicationId"])
             if seen is None or self.now - seen >= _DEDUPE_SECONDS:
                 self.dedupe_ids[entry["MessageDeduplicationId"]] = self.now
