@@ -46,8 +46,8 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
   after the work, the messages are returned, to be run or dropped when it is back.
 
 **What remains.** A process that was given up and goes on (a zombie) may run a record again while others follow: that is a repeat
-out of its place, as under every policy. Its sends are late or repeats, and are run in order or dropped. A request that hung on its
-way to SQS for two minutes and more is such a late send, too.
+out of its place, as under every policy. Its sends are late or repeats, and are run in order or dropped. So is a request that hung
+on its way to SQS for two minutes and more.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ _SENT_WITHIN = 60.0
 _CLOCK_MARGIN = 60.0
 # Keys whose ids are added, and whose messages then share requests. Fewer cost more requests, more take longer from add to send.
 _KEYS_AT_ONCE = 10
+# Seconds that a request to the ledger may be reckoned to take: the first one of a process has the making of a client in it.
+_LONGEST_ROUND_TRIP = 0.05
 _SWEEP = "streamkit_sweep"
 
 
@@ -165,7 +167,7 @@ class StreamParking:
             return
         if not self._parked:
             return
-        round_trip = before - deadline.remaining()
+        round_trip = _round_trip(before, deadline.remaining())
         pending = {group: self._room(group) for group in self._parked}
         for index, (record, outcome) in enumerate(zip(batch.records, batch.outcomes, strict=True)):
             if isinstance(outcome, Settled) or (room := pending.get(group := self._group(record))) is None:
@@ -404,7 +406,7 @@ class RetryParking:
             before = deadline.remaining()
             parked = deadline.request(ledger, lambda deadline: ledger.key(processor, group, deadline=deadline))
             # A removal is a read and a write.
-            deadline.keep_back(2 * max(0.0, before - deadline.remaining()))
+            deadline.keep_back(2 * _round_trip(before, deadline.remaining()))
             key = self._keys[processor, group] = _Key(processor, group, parked or ParkedKey({}, 0.0), [])
         return key
 
@@ -497,6 +499,11 @@ def _swept(record: QueuedRecord) -> str | None:
         return None
     processor = fields.get("processor") if isinstance(fields, dict) and fields.get(_SWEEP) == 1 else None
     return processor if isinstance(processor, str) else None
+
+
+def _round_trip(before: float, after: float) -> float:
+    """Seconds between two times that remain; 0 where there is no end, so that both are infinite."""
+    return min(before - after, _LONGEST_ROUND_TRIP) if before > after else 0.0
 
 
 def _make_unavailable(batch: Batch, error: Exception) -> None:

@@ -65,15 +65,16 @@ class TestPark:
     def test_refuses_what_it_can_not_work_with(self) -> None:
         queue, ledger = MemoryQueue(fifo=True), MemoryLedger()
 
-        for make, reason in (
-            (lambda: Park(None, ledger), r"Park\(queue, ledger\) needs a FIFO queue"),  # type: ignore[arg-type]
-            (lambda: Park(queue, "table"), r"Park\(ledger\) takes a ledger, such as DynamoDbLedger"),  # type: ignore[arg-type]
-            (lambda: Park(queue, None), r"Park\(ledger\) takes a ledger"),  # type: ignore[arg-type]
-            (lambda: Park(queue, ledger, queue), "Park's queue and dead_letters are the same queue"),
-            (lambda: Park(queue, ledger, attempts=0), "whole number"),
-        ):
+        refused: list[tuple[str, Any, Any, dict[str, Any]]] = [
+            (r"Park\(queue, ledger\) needs a FIFO queue", None, ledger, {}),
+            (r"Park\(ledger\) takes a ledger, such as DynamoDbLedger", queue, "table", {}),
+            (r"Park\(ledger\) takes a ledger", queue, None, {}),
+            ("Park's queue and dead_letters are the same queue", queue, ledger, {"dead_letters": queue}),
+            ("whole number", queue, ledger, {"attempts": 0}),
+        ]
+        for reason, a_queue, a_ledger, others in refused:
             with pytest.raises(ConfigurationError, match=reason):
-                make()
+                Park(a_queue, a_ledger, **others)
 
     def test_its_ledger_knows_who_holds_it(self) -> None:
         ledger = DynamoDbLedger.from_env("PARKED")
