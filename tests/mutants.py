@@ -759,6 +759,13 @@ MUTANTS = [
         "nothing_is_sent_after_a_refusal or share_requests",
     ),
     Mutant(
+        "send a record with the same deduplication id each time",
+        "queues/sqs.py",
+        "uuid.uuid4().hex",
+        "message.event_id",
+        SIMULATION,
+    ),
+    Mutant(
         "take a late confirmation",
         "parking.py",
         "max(self._ledger.clock() - began, time.monotonic() - started) > _SENT_WITHIN",
