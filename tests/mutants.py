@@ -802,11 +802,12 @@ MUTANTS = [
         SIMULATION,
     ),
     Mutant(
-        "let a sweep pass what fails before it",
+        "forget a sweep behind what fails",
         "parking.py",
         "outcomes[index] = Held(records[blocked_at].event_id)",
         "pass",
-        SIMULATION,
+        PARKING,
+        "waits_behind_what_fails",
     ),
     Mutant(
         "remove what is not settled",
