@@ -7,13 +7,13 @@
       the others run
     2 what failed or is Held, by key:
       add all its ids ────────────────▶  {A: 12:00, B: 12:00}
-    3 then send, one after another ───────────────────────────────────▶  A  B  ───────────────▶  4 is A pending?
+    3 then send, one after another ───────────────────────────────────▶  A  B  ───────────────▶  a is A pending?
       confirmed: Settled                 {A, B}  ◀─────────────────────────────────────────────    no: a repeat, dropped
       refused: it and all after it                                                                 yes: run it
       stay in the stream                                                                           failed: count it; B and
                                                                                                    what follows wait
-    5 answer                             {B: 12:00}  ◀────── done, or given to the dead letters: 5 remove A
-                                         none: the key's next batch runs directly                6 answer: A is deleted
+    4 answer                             {B: 12:00}  ◀────── done, or given to the dead letters: b remove A
+                                         none: the key's next batch runs directly                c answer: A is deleted
 
 Order is that of first settlement: no record of a key starts before each earlier one has been through ``process``, or is in the
 dead letters. And nothing is lost: a record leaves the stream when the queue has confirmed it, and the queue when it is done.
@@ -41,7 +41,7 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
 - *Not too many ids* (``most_pending``): the key's next record waits in the stream, and its shard with it. But where nothing was
   added for as long as it takes to be stale, one more goes: all of them may be stale, and then only its message clears them away.
 - *A late message that is not pending runs.* No message of the protocol is late, so somebody put it back from a dead-letter queue
-  (or clocks differ by more than the margin): it is run, for nobody has said that it is done.
+  (or clocks differ by more than the margin, which costs the order at most): it is run, for nobody has said that it is done.
 - *A ledger that can't be reached* makes all records unavailable: without it nothing can start, and nothing is lost. If it fails
   after the work, the messages are returned, to be run or dropped when it is back.
 
