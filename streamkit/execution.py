@@ -227,13 +227,11 @@ class Execution:
         if where is not None:
             if self._processor.on_failure.ledger is not None:
                 self._await(index)
+                self._withdraw_followers(index)
             return
-        if self._batch.source == "sqs":
+        if self._batch.source == "sqs" or (self._holds_keys_only and isinstance(outcome, Failed)):
             self._hold(index)
-        elif self._holds_keys_only and isinstance(outcome, Failed):
-            self._hold(index)
-            for follower in self._settlement.withdraw_followers(index):
-                self._batch.outcomes[follower] = Held(self._batch.records[index].event_id)
+            self._withdraw_followers(index)
         else:
             self._is_stopped = True
 
@@ -242,6 +240,11 @@ class Execution:
         group = self._batch.key(index, self._processor.ordering)
         if group is not None:
             self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
+
+    def _withdraw_followers(self, index: int) -> None:
+        """Nothing that follows it in order is sent aside before it."""
+        for follower in self._settlement.withdraw_followers(index):
+            self._batch.outcomes[follower] = Held(self._batch.records[index].event_id)
 
     def _await(self, index: int) -> None:
         """Nothing more of its key or group starts until its dead letter is confirmed."""

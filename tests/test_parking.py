@@ -601,6 +601,24 @@ class TestTheQueue:
         assert letters.started == ["a1", "a2"]
         assert len(letters.dead_letters) == 1
 
+    @pytest.mark.parametrize("kind", ["unavailable", "failed", "invalid"])
+    def test_nothing_goes_to_the_dead_letters_before_an_earlier_record_that_shows_late_to_have_failed(
+        self, letters: Letters, kind: Any
+    ) -> None:
+        self.parked(letters, "a1", "a2", "a3")
+        letters.bad = {"a2": Reject("poison")}
+        letters.sink.refuse(lambda item: kind if item == "a1" else None)
+        letters.dead_letters.refuse(lambda envelope: envelope.data == b"a1")
+
+        assert letters.retry() == ["a1", "a2", "a3"]
+
+        assert letters.started == ["a1", "a2"]
+        assert len(letters.dead_letters) == 0
+        letters.sink.refuse(None)
+        assert letters.retry() == []
+        assert [letter.data for letter in letters.dead_letters] == [b"a2"]
+        assert letters.pending("a") == set()
+
     def test_without_dead_letters_it_never_gives_up(self, clock: Clock) -> None:
         letters = Letters(clock, dead_letters=None)
         self.parked(letters, "a1", bad=BAD)
