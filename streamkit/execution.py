@@ -57,7 +57,8 @@ class Execution:
         self._is_stopped = False
         self._stopped_groups: dict[str, str] = {}
         self._holds_keys_only = holds_only_what_is_ordered(processor)
-        # Under Park, by key or group: the record whose dead letter is to be confirmed before more of it starts.
+        # Under Park, by key or group: the first record that stops it; and whose dead letter is to be confirmed before it goes on.
+        self._stopped_at: dict[str, int] = {}
         self._awaited: dict[str, int] = {}
         self._running: dict[Future[tuple[Result, float]], int] = {}
         self._has_advised = False
@@ -222,6 +223,8 @@ class Execution:
         if is_decided and not self._settlement.withdraw(index) and (is_settled(current) or not self._holds_keys_only):
             return
         self._batch.outcomes[index] = outcome
+        if isinstance(outcome, Failed) and self._follows_what_stops_it(index):
+            return
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
         self._log(index, outcome, where)
         if where is not None:
@@ -240,6 +243,8 @@ class Execution:
         group = self._batch.key(index, self._processor.ordering)
         if group is not None:
             self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
+            self._stopped_at[group] = min(index, self._stopped_at.get(group, index))
+            self._awaited.pop(group, None)
 
     def _withdraw_followers(self, index: int) -> None:
         """Nothing that follows it in order is sent aside before it."""
@@ -249,15 +254,30 @@ class Execution:
     def _await(self, index: int) -> None:
         """Nothing more of its key or group starts until its dead letter is confirmed."""
         group = self._batch.key(index, self._processor.ordering)
-        if group is not None and group not in self._stopped_groups:
-            self._stopped_groups[group] = self._batch.records[index].event_id
-            self._awaited[group] = index
+        if group is not None:
+            is_first = group not in self._stopped_groups
+            self._hold(index)
+            if is_first:
+                self._awaited[group] = index
+
+    def _follows_what_stops_it(self, index: int) -> bool:
+        """Whether, under Park, an earlier record of its key or group waits for its dead letter, or stays where it is; this one
+        was done, and shows late to have failed. It is then held, as if it had not run.
+        """
+        if self._processor.on_failure.ledger is None:
+            return False
+        group = self._batch.key(index, self._processor.ordering)
+        if group is None or self._stopped_at.get(group, index) >= index:
+            return False
+        self._batch.outcomes[index] = Held(self._stopped_groups[group])
+        self._awaited.pop(group, None)
+        return True
 
     def _release(self) -> None:
         """Let those keys go on whose dead letter is confirmed."""
         for group, index in list(self._awaited.items()):
             if is_settled(self._batch.outcomes[index]):
-                del self._stopped_groups[group], self._awaited[group]
+                del self._stopped_groups[group], self._stopped_at[group], self._awaited[group]
 
     def _log(self, index: int, outcome: Outcome, where: str | None) -> None:
         """One line for a record that failed, and one for all that found the same thing unavailable."""

@@ -619,6 +619,22 @@ class TestTheQueue:
         assert [letter.data for letter in letters.dead_letters] == [b"a2"]
         assert letters.pending("a") == set()
 
+    @pytest.mark.parametrize("kind", ["unavailable", "failed"])
+    def test_a_key_does_not_go_on_past_what_shows_to_have_failed_with_the_record_of_its_dead_letter(
+        self, letters: Letters, kind: Any
+    ) -> None:
+        letters.on_failure = Park(letters.queue, letters.ledger, letters.dead_letters, attempts=1)
+        self.parked(letters, "a1", "a2", "a3", "a4")
+        letters.bad = {"a3": Reject("poison")}
+        # Both show when the writes are delivered, for the dead letter of a3.
+        letters.sink.refuse(lambda item: {"a1": "failed", "a2": kind}.get(item))
+
+        assert letters.retry() == ["a2", "a3", "a4"]
+
+        assert letters.started == ["a1", "a2", "a3"]
+        assert [letter.data for letter in letters.dead_letters] == [b"a1"]
+        assert letters.pending("a") == ids_of("a2", start=2) | ids_of("a3", start=3) | ids_of("a4", start=4)
+
     def test_without_dead_letters_it_never_gives_up(self, clock: Clock) -> None:
         letters = Letters(clock, dead_letters=None)
         self.parked(letters, "a1", bad=BAD)
