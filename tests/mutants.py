@@ -132,7 +132,7 @@ MUTANTS = [
     Mutant(
         "leave the flush out of the reckoning",
         "deadline.py",
-        "self.reserve = self._margin + sum(self._longest_request.values())",
+        "self.reserve = self._margin + self._kept + sum(self._longest_request.values())",
         "self.reserve = self._margin",
         GUARANTEES,
         "flush_is_in_the_reckoning",
