@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, main_path, reading
+from . import aggregates, batches, cold_start, main_path, parking, reading
 from .harness import Difference, print_rows, print_table, progress
 
 _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
@@ -18,6 +18,8 @@ def main() -> int:
         rows += aggregates.run(20)
         size_rows, sizes = batches.run_sizes(25)
         rows += size_rows
+        rows += parking.run(10)
+        asked = parking.requests()
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
@@ -29,6 +31,8 @@ def main() -> int:
     print_rows(rows)
     print("\nBy the size of the batch, per record:\n")
     print_table(["records in a batch", "ours", "floor", "ratio"], sizes)
+    print("\nWhat Park asks of DynamoDB:\n")
+    print_table(["batch", "requests"], asked)
     print("\nWhere the time of a record goes:\n")
     print_table(["part", "ns"], profile)
     missed = [row.benchmark for row in rows if row.is_met is False]

@@ -24,12 +24,22 @@ class Deadline:
         self.remaining: Callable[[], float] = lambda: milliseconds() / 1000
         self._margin = margin
         self._longest_request: dict[int, float] = {}
+        self._kept = 0.0
         self.longest_record = 0.0
         self.reserve = margin
 
     def allows_another(self) -> bool:
         """Whether one more record, as long as the longest so far, would leave time to flush and answer."""
         return self.remaining() >= self.reserve + self.longest_record
+
+    def keep_back(self, seconds: float) -> None:
+        """Keep so much more than the margin for what follows when the records have run."""
+        self._kept += seconds
+        self.reserve += seconds
+
+    def allows_request(self, to: object) -> bool:
+        """Whether one more request, as long as the longest so far to it, would leave half the margin to answer."""
+        return self.remaining() >= self._margin / 2 + self._longest_request.get(id(to), 0.0)
 
     def of_request(self) -> float:
         """The latest time, on ``time.monotonic()``'s clock, for a sink or queue to have answered.
@@ -48,7 +58,7 @@ class Deadline:
             took = before - self.remaining()
             if took > self._longest_request.get(id(to), 0.0):
                 self._longest_request[id(to)] = took
-                self.reserve = self._margin + sum(self._longest_request.values())
+                self.reserve = self._margin + self._kept + sum(self._longest_request.values())
 
 
 def _for_ever() -> float:

@@ -14,11 +14,12 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
     attempts                         failed tries on the retry path so far; the stream's own try does not count
     failures                         the latest ten, oldest first: {attempt, type, message, time}, attempt as Record has it
     not_before                       seconds since the epoch before which it must not run, or null
+    parked_at                        seconds since the epoch, where ``Park`` has sent it: when its id was added; else null
     redrives                         how often it was put back from the dead letters
     correlation                      ids to follow the event by: text to text
 
-An event id has 1 to 1,024 characters and no control characters, attempts and redrives are 0 or more, and not_before lies
-before the year 10,000: any other envelope is at fault, and goes to the dead letters.
+An event id has 1 to 1,024 characters and no control characters, attempts and redrives are 0 or more, and not_before and
+parked_at lie before the year 10,000: any other envelope is at fault, and goes to the dead letters.
 
 A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
 it is. Fields may be added to version 1; a reader ignores those it does not know.
@@ -82,6 +83,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     attempts: _Count = 0
     failures: tuple[Failure, ...] = ()
     not_before: _Time | None = None
+    parked_at: _Time | None = None
     redrives: _Count = 0
     correlation: dict[str, str] = {}
 
@@ -130,7 +132,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     def put_back(self) -> Envelope:
         """The envelope that leaves the dead letters: with all its attempts before it again, and its failures kept."""
-        return msgspec.structs.replace(self, attempts=0, not_before=None, redrives=self.redrives + 1)
+        return msgspec.structs.replace(self, attempts=0, not_before=None, parked_at=None, redrives=self.redrives + 1)
 
     def early_by(self) -> float:
         """Seconds until it may run; 0 when it may."""

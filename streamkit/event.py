@@ -114,6 +114,7 @@ class QueuedRecord(Record):
     _envelope: Envelope | None = None
     # What stood in the message in place of the body.
     _claim: Claim | None = None
+    _sent_at: float | None = None
 
     @property
     def envelope(self) -> Envelope | None:
@@ -123,6 +124,16 @@ class QueuedRecord(Record):
     @property
     def message_id(self) -> str:
         return self._message_id
+
+    @property
+    def body(self) -> str:
+        """The message as it came."""
+        return self._body
+
+    @property
+    def sent_at(self) -> float | None:
+        """When SQS took the message, in seconds since the epoch; None where that is not told."""
+        return self._sent_at
 
     @property
     def group(self) -> str | None:
@@ -346,13 +357,15 @@ def _sqs_record(raw: Any) -> QueuedRecord:
     body: str = raw["body"]
     # On a standard queue the group is for its fairness only, and promises no order.
     is_fifo = raw.get("eventSourceARN", "").endswith(".fifo")
-    group = raw.get("attributes", {}).get("MessageGroupId") if is_fifo else None
+    attributes = raw.get("attributes", {})
+    group = attributes.get("MessageGroupId") if is_fifo else None
     return QueuedRecord(
         _bytes(body),
         _source="sqs",
         _message_id=_text(raw["messageId"]),
         _group=None if group is None else _text(group),
         _body=body,
+        _sent_at=_milliseconds(attributes.get("SentTimestamp")) if is_fifo else None,
     )
 
 
@@ -470,6 +483,14 @@ def _time(seconds: Any) -> datetime | None:
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _milliseconds(text: Any) -> float | None:
+    """Seconds, of milliseconds as a text."""
+    try:
+        return int(text) / 1000
+    except (TypeError, ValueError):
         return None
 
 

@@ -15,7 +15,7 @@ from .delivery import Delivery, Failure, gravity
 from .envelope import Early
 from .errors import DecodeError, StreamkitError
 from .event import Batch
-from .failure import Settlement, is_poison
+from .failure import Settlement, holds_only_what_is_ordered, is_poison
 from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome, Settled, Unavailable, is_settled
 from .processor import RecordProcessor
 from .reason import reason
@@ -57,7 +57,10 @@ class Execution:
         # Nothing more starts. Where a failure holds less than that, the key or group is here, with the failed record's id.
         self._is_stopped = False
         self._stopped_groups: dict[str, str] = {}
-        self._holds_keys_only = processor.progress is not None and processor.on_failure.queue is None
+        self._holds_keys_only = holds_only_what_is_ordered(processor)
+        # Under Park, by key or group: the first record that stops it; and whose dead letter is to be confirmed before it goes on.
+        self._stopped_at: dict[str, int] = {}
+        self._awaited: dict[str, int] = {}
         self._running: dict[Future[tuple[Result, float]], int] = {}
         self._has_advised = False
 
@@ -195,12 +198,14 @@ class Execution:
         if group is None or group not in self._stopped_groups or isinstance(self._batch.outcomes[index], Settled):
             return False
         self._batch.outcomes[index] = Held(self._stopped_groups[group])
+        # From now on its key waits for this one.
+        self._awaited.pop(group, None)
         return True
 
     def _take_decided(self, index: int) -> None:
         """Take a record that was decided before it could run: it failed, or an earlier delivery has done it."""
         outcome = self._batch.outcomes[index]
-        if not isinstance(outcome, Settled):
+        if not isinstance(outcome, Settled | Held):
             self._take([(index, outcome)])
 
     def _take(self, failures: Iterable[Failure]) -> None:
@@ -218,8 +223,10 @@ class Execution:
             if min(self._running.values(), default=len(self._batch.records)) < self._settlement.last_pending():
                 return
             waiting.extend(self._delivery.flush())
-            if not waiting and not self._settlement.send() and self._batch.source != "sqs":
-                self._is_stopped = True
+            if not waiting:
+                if not self._settlement.send() and self._batch.source != "sqs":
+                    self._is_stopped = True
+                self._release()
 
     def _decide(self, index: int, outcome: Outcome) -> None:
         current = self._batch.outcomes[index]
@@ -230,16 +237,18 @@ class Execution:
         if is_decided and not self._settlement.withdraw(index) and (is_settled(current) or not self._holds_keys_only):
             return
         self._batch.outcomes[index] = outcome
+        if isinstance(outcome, Failed) and self._follows_what_stops_it(index):
+            return
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
         self._log(index, outcome, where)
         if where is not None:
+            if self._processor.on_failure.ledger is not None:
+                self._await(index)
+                self._withdraw_followers(index)
             return
-        if self._batch.source == "sqs":
+        if self._batch.source == "sqs" or (self._holds_keys_only and isinstance(outcome, Failed)):
             self._hold(index)
-        elif self._holds_keys_only and isinstance(outcome, Failed):
-            self._hold(index)
-            for follower in self._settlement.withdraw_followers(index):
-                self._batch.outcomes[follower] = Held(self._batch.records[index].event_id)
+            self._withdraw_followers(index)
         else:
             self._is_stopped = True
 
@@ -248,6 +257,41 @@ class Execution:
         group = self._batch.key(index, self._processor.ordering)
         if group is not None:
             self._stopped_groups.setdefault(group, self._batch.records[index].event_id)
+            self._stopped_at[group] = min(index, self._stopped_at.get(group, index))
+            self._awaited.pop(group, None)
+
+    def _withdraw_followers(self, index: int) -> None:
+        """Nothing that follows it in order is sent aside before it."""
+        for follower in self._settlement.withdraw_followers(index):
+            self._batch.outcomes[follower] = Held(self._batch.records[index].event_id)
+
+    def _await(self, index: int) -> None:
+        """Nothing more of its key or group starts until its dead letter is confirmed."""
+        group = self._batch.key(index, self._processor.ordering)
+        if group is not None:
+            is_first = group not in self._stopped_groups
+            self._hold(index)
+            if is_first:
+                self._awaited[group] = index
+
+    def _follows_what_stops_it(self, index: int) -> bool:
+        """Whether, under Park, an earlier record of its key or group waits for its dead letter, or stays where it is; this one
+        was done, and shows late to have failed. It is then held, as if it had not run.
+        """
+        if self._processor.on_failure.ledger is None:
+            return False
+        group = self._batch.key(index, self._processor.ordering)
+        if group is None or self._stopped_at.get(group, index) >= index:
+            return False
+        self._batch.outcomes[index] = Held(self._stopped_groups[group])
+        self._awaited.pop(group, None)
+        return True
+
+    def _release(self) -> None:
+        """Let those keys go on whose dead letter is confirmed."""
+        for group, index in list(self._awaited.items()):
+            if is_settled(self._batch.outcomes[index]):
+                del self._stopped_groups[group], self._stopped_at[group], self._awaited[group]
 
     def _log(self, index: int, outcome: Outcome, where: str | None) -> None:
         """One line for a record that failed, and one for all that found the same thing unavailable."""
@@ -259,6 +303,8 @@ class Execution:
                 log.error(text, name, record.event_id, reason(outcome.error, record))
         elif isinstance(outcome, Failed) and not isinstance(outcome.error, Early):
             text = "%s: record %s failed and %s: %s"
+            if where is None and self._batch.source == "kinesis" and self._processor.on_failure.ledger is not None:
+                where = "the retry queue, with what follows it of its key"
             log.error(
                 text,
                 name,

@@ -19,7 +19,16 @@ from .queues.base import Message, MessageRefusal, Queue
 from .reason import reason
 from .record import Record
 
-__all__ = ["Settlement", "group_of", "held_within", "hold_followers", "is_poison"]
+__all__ = [
+    "Settlement",
+    "group_of",
+    "group_of_key",
+    "held_within",
+    "hold_followers",
+    "holds_only_what_is_ordered",
+    "is_poison",
+    "refusals_of",
+]
 
 log = logging.getLogger("streamkit")
 
@@ -32,11 +41,16 @@ def is_poison(error: Exception) -> bool:
 def held_within(processor: RecordProcessor) -> str:
     """What a failure in a stream holds, as an ordering: all that follows, for it will be delivered again anyway.
 
-    With ``Block`` and a progress store only the failed record's key (``"key"``) or nothing (``"none"``) is held: what runs
-    behind the failure is not thrown away.
+    Under ``Park``, and ``Block`` with a progress store, it is the failed record's key (``"key"``) or nothing (``"none"``): what
+    runs behind the failure is not thrown away.
     """
-    keeps_what_is_done = processor.progress is not None and processor.on_failure.queue is None
-    return processor.ordering if keeps_what_is_done else "shard"
+    return processor.ordering if holds_only_what_is_ordered(processor) else "shard"
+
+
+def holds_only_what_is_ordered(processor: RecordProcessor) -> bool:
+    """Whether a failure in a stream leaves what does not follow it in order to run."""
+    policy = processor.on_failure
+    return policy.ledger is not None or (processor.progress is not None and policy.queue is None)
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -58,10 +72,12 @@ def _route(policy: Policy, record: Record, error: Exception) -> _Route | None:
     attempts = record.envelope.attempts if isinstance(record, QueuedRecord) and record.envelope else 0
     delay = error.delay if isinstance(error, Retry) else _backoff(policy, queue, record.event_id, attempts)
     if not isinstance(record, QueuedRecord):
-        return _Route(queue, "the retry queue", delay)
+        # Under Park it goes with what it holds, when the batch has run.
+        return None if policy.ledger is not None else _Route(queue, "the retry queue", delay)
     if record.group is not None or queue.fifo:
-        # Sent again it would stand behind the later records of its group; and its count has no place to live yet.
-        return None
+        # Sent again it would stand behind the later records of its group. Only Park's ledger has a place for its count.
+        is_given_up = policy.ledger is not None and attempts + 1 >= policy.attempts and not isinstance(error, Early)
+        return _Route(dead_letters, "dead letters", counts=True) if is_given_up and dead_letters is not None else None
     if isinstance(error, Early):
         # A topic would deliver it again at once, and again; the queue that brought it has at least its visibility time-out.
         return _Route(queue, "the retry queue", delay) if queue.max_delay > 0 else None
@@ -131,7 +147,10 @@ class Settlement:
         """Whether what is waiting should be sent now."""
         pending = self._pending
         return bool(pending) and (
-            not self._has_sent or len(pending) >= next(iter(pending.values())).queue.request_messages
+            # Under Park a key waits until its dead letter is confirmed.
+            self._policy.ledger is not None
+            or not self._has_sent
+            or len(pending) >= next(iter(pending.values())).queue.request_messages
         )
 
     def last_pending(self) -> int:
@@ -172,7 +191,7 @@ class Settlement:
     def _send(self, queue: Queue, routed: list[tuple[int, _Route]]) -> bool:
         messages = [self._message(index, route) for index, route in routed]
         try:
-            refusals = self._deadline.request(queue, lambda deadline: _refusals(queue, messages, deadline))
+            refusals = self._deadline.request(queue, lambda deadline: refusals_of(queue, messages, deadline))
         except Exception as error:  # noqa: BLE001  # No answer is no confirmation, whatever the reason.
             refusals = {id(message): error for message in messages}
         for (index, route), message in zip(routed, messages, strict=True):
@@ -197,6 +216,9 @@ class Settlement:
             envelope = Envelope.of(record, self._processor)
         if not isinstance(outcome.error, Early):
             envelope = envelope.failed(record, outcome.error, counts=route.counts)
+        if envelope.parked_at is not None:
+            # It is parked no more; put back by hand it must not count as a repeat.
+            envelope = msgspec.structs.replace(envelope, parked_at=None)
         if route.delay and route.queue.max_delay <= 0 and not self._has_warned:
             self._has_warned = True
             log.warning(
@@ -216,7 +238,7 @@ def hold_followers(batch: Batch, ordering: str, policy: Policy) -> None:
 
     ``Divert`` on a stream lets later records of a key run, so nothing is held there.
     """
-    if batch.source == "kinesis" and policy.queue is not None:
+    if batch.source == "kinesis" and policy.queue is not None and policy.ledger is None:
         return
     waiting: dict[str, str] = {}
     for index, outcome in enumerate(batch.outcomes):
@@ -227,7 +249,8 @@ def hold_followers(batch: Batch, ordering: str, policy: Policy) -> None:
             waiting.setdefault(key, batch.records[index].event_id)
 
 
-def _refusals(queue: Queue, messages: list[Message], deadline: float) -> dict[int, Exception]:
+def refusals_of(queue: Queue, messages: list[Message], deadline: float) -> dict[int, Exception]:
+    """Send messages: why each that was not confirmed was not, by the message's ``id()``."""
     answer: Iterable[MessageRefusal] = queue.send(messages, deadline=deadline)
     refusals = {id(refusal.message): refusal.error for refusal in answer}
     if not refusals.keys() <= {id(message) for message in messages}:
@@ -237,7 +260,16 @@ def _refusals(queue: Queue, messages: list[Message], deadline: float) -> dict[in
 
 def group_of(processor: str, partition_key: str | None, event_id: str) -> str:
     """The FIFO group: a digest, because a key can be long, empty, not ASCII, or personal data."""
+    return _digest(processor, f"id:{event_id}") if partition_key is None else group_of_key(processor, partition_key)
+
+
+def group_of_key(processor: str, key: str) -> str:
+    """The FIFO group of a partition key's records."""
+    return _digest(processor, f"key:{key}")
+
+
+def _digest(processor: str, of: str) -> str:
     import hashlib  # It loads OpenSSL, 4 ms: a good batch does not pay for it.
 
-    text = f"{len(processor)}:{processor}:" + (f"id:{event_id}" if partition_key is None else f"key:{partition_key}")
+    text = f"{len(processor)}:{processor}:{of}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

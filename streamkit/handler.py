@@ -12,6 +12,8 @@ from .deadline import Deadline
 from .delivery import Delivery
 from .execution import Execution
 from .failure import Settlement, held_within, hold_followers
+from .ledgers.base import Ledger
+from .parking import parking_of
 from .processor import RecordProcessor, attributes_of, check_options
 from .progress.base import ProgressStore
 from .queues.base import Queue
@@ -38,16 +40,22 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
     redelivery = Redelivery(processor, batch, deadline)
     settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
+    parking = parking_of(processor, batch, deadline)
     delivery = Delivery(processor.name, deadline, batch.records[0] if batch.records else None)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)
     execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
 
     redelivery.leave_out_what_is_done()
+    if parking is not None:
+        parking.look_up()
     execution.run()
     execution.finish_delivery()
     settlement.finish()
     if not batch.is_done():
         hold_followers(batch, processor.ordering, policy)
+    if parking is not None:
+        parking.settle()
+    if not batch.is_done():
         _log_endless_aggregate(processor, batch)
     if window is not None:
         window.finish(delivery, deadline)
@@ -113,13 +121,16 @@ class Handler:
         return answer(processor, event, context, self.observer)
 
     def close(self) -> None:
-        """Close the processor, and the sinks, queues and progress stores that it holds as attributes or in its policy."""
+        """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
         if processor is None:
             return
         processor.close()
-        held = [*attributes_of(processor), processor.on_failure.queue, processor.on_failure.dead_letters]
-        for part in {id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore)}.values():
+        policy = processor.on_failure
+        held = [*attributes_of(processor), policy.queue, policy.ledger, policy.dead_letters]
+        for part in {
+            id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore | Ledger)
+        }.values():
             part.close()
 
 

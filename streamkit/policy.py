@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .errors import ConfigurationError
+from .ledgers.base import Ledger
 from .queues.base import Queue
 
 __all__ = ["Block", "Divert", "Park", "Policy"]
 
 
 class Policy:
-    """What ``on_failure`` takes. ``queue`` is the retry queue, ``dead_letters`` where poison and given-up records go."""
+    """What ``on_failure`` takes. ``queue`` is the retry queue, ``dead_letters`` where poison and given-up records go, and
+    ``ledger`` knows the keys that are parked.
+    """
 
     queue: Queue | None = None
+    ledger: Ledger | None = None
     dead_letters: Queue | None = None
     attempts: int = 3
     #: Seconds: the longest wait before the first retry, doubled for each one more; and the longest of all.
@@ -23,9 +25,10 @@ class Policy:
     advice: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        for part, queue in (("queue", self.queue), ("dead_letters", self.dead_letters)):
-            if queue is not None and not queue.owner:
-                queue.owner = f"{owner.__name__}.{name}'s {part}"
+        for part in ("queue", "ledger", "dead_letters"):
+            held: Queue | Ledger | None = getattr(self, part)
+            if held is not None and not held.owner:
+                held.owner = f"{owner.__name__}.{name}'s {part}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -69,14 +72,8 @@ class Divert(Policy):
         if queue is None:
             raise ConfigurationError('Divert(queue) needs a retry queue, e.g. Divert(SqsQueue.from_env("RETRIES"))')
         self.queue = _queue("Divert", "queue", queue)
-        self.dead_letters = _queue("Divert", "dead_letters", dead_letters)
-        if dead_letters is not None and dead_letters is queue:
-            raise ConfigurationError(
-                "Divert's queue and dead_letters are the same queue: what is given up would be tried again for ever"
-            )
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-            raise ConfigurationError(f"Divert(attempts) takes a whole number, 1 or more; got {attempts!r}")
-        self.attempts = attempts
+        self.dead_letters = _dead_letters("Divert", queue, dead_letters)
+        self.attempts = _attempts("Divert", attempts)
         for option, seconds in (("backoff", backoff), ("max_backoff", max_backoff)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
                 raise ConfigurationError(f"Divert({option}) takes seconds, 0 or more; got {seconds!r}")
@@ -85,16 +82,42 @@ class Divert(Policy):
 
 
 class Park(Policy):
-    """Holds a failed record's key, and no other, in a queue and a ledger. It is not built yet, and says so."""
+    """A failed record, and every later one of its key, goes to ``queue`` and is tried from there in order; other keys do not
+    wait for them. ``ordering`` is ``"key"``.
 
-    def __init__(self, queue: Queue, ledger: Any, dead_letters: Queue | None = None, attempts: int = 3) -> None:
-        raise ConfigurationError(
-            "Park is not built yet: use Block() where the order of a key matters more than the flow of its shard, "
-            "Divert(queue) where it does not"
-        )
+    ``queue`` is a FIFO queue, and triggers the same function. ``ledger``, as ``DynamoDbLedger("parked")``, knows which keys
+    are parked. After ``attempts`` failed tries from the queue a record goes to ``dead_letters``, and its key goes on. Without
+    ``dead_letters`` it is tried until the queue's own redrive policy ends it.
+    """
+
+    advice = 'Park(…, dead_letters=SqsQueue.from_env("DEAD_LETTERS"))'
+
+    def __init__(self, queue: Queue, ledger: Ledger, dead_letters: Queue | None = None, attempts: int = 3) -> None:
+        if queue is None:
+            raise ConfigurationError('Park(queue, ledger) needs a FIFO queue, e.g. SqsQueue.from_env("RETRIES")')
+        self.queue = _queue("Park", "queue", queue)
+        if not isinstance(ledger, Ledger):
+            raise ConfigurationError(f'Park(ledger) takes a ledger, such as DynamoDbLedger("parked"); got {ledger!r}')
+        self.ledger = ledger
+        self.dead_letters = _dead_letters("Park", queue, dead_letters)
+        self.attempts = _attempts("Park", attempts)
 
 
 def _queue(policy: str, part: str, queue: Queue | None) -> Queue | None:
     if queue is not None and not isinstance(queue, Queue):
         raise ConfigurationError(f"{policy}({part}) takes a queue, such as SqsQueue or MemoryQueue; got {queue!r}")
     return queue
+
+
+def _dead_letters(policy: str, queue: Queue, dead_letters: Queue | None) -> Queue | None:
+    if dead_letters is not None and dead_letters is queue:
+        raise ConfigurationError(
+            f"{policy}'s queue and dead_letters are the same queue: what is given up would be tried again for ever"
+        )
+    return _queue(policy, "dead_letters", dead_letters)
+
+
+def _attempts(policy: str, attempts: int) -> int:
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ConfigurationError(f"{policy}(attempts) takes a whole number, 1 or more; got {attempts!r}")
+    return attempts

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 from .errors import ConfigurationError
-from .policy import Block, Policy
+from .policy import Block, Park, Policy
 from .progress.base import ProgressStore
 from .record import Record
 from .sinks.base import ShardSink, Write
@@ -37,7 +37,7 @@ class RecordProcessor:
     name: str = ""
     #: Which records wait for which: those of one partition ``"key"``, all of the ``"shard"``, or ``"none"``.
     ordering: Literal["key", "shard", "none"] = "key"
-    #: What a failed record costs: ``Block()``, ``Divert(queue)``.
+    #: What a failed record costs: ``Block()``, ``Divert(queue)``, ``Park(queue, ledger)``.
     on_failure: Policy = Block()
     #: A store of what a redelivered batch need not repeat, as ``DynamoDbProgress(table)``. None: it repeats what it has to.
     progress: ProgressStore | None = None
@@ -108,7 +108,9 @@ def check_options(processor: RecordProcessor | type[RecordProcessor]) -> None:
     if processor.ordering not in ("key", "shard", "none"):
         raise refuse("ordering", 'choose "key", "shard" or "none"')
     if not isinstance(processor.on_failure, Policy):
-        raise refuse("on_failure", "choose a policy: Block() or Divert(queue)")
+        raise refuse("on_failure", "choose a policy: Block(), Divert(queue) or Park(queue, ledger)")
+    if isinstance(processor.on_failure, Park) and processor.ordering != "key":
+        raise refuse("ordering", 'Park keeps the order of a key: use "key", or another policy')
     if processor.progress is not None and not isinstance(processor.progress, ProgressStore):
         raise refuse("progress", 'a progress store, as DynamoDbProgress("table"), or None')
     if (

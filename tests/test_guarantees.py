@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamkit import Block, Divert, Record, RecordProcessor, Reject, Unavailable, Write, lambda_handler
+from streamkit import Block, Divert, Park, Record, RecordProcessor, Reject, Unavailable, Write, lambda_handler
 from streamkit.kpl import UserRecord, aggregate
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.policy import Policy
 from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import Crash, EventSourceMapping, MemoryQueue, MemorySink, kinesis_event
@@ -548,12 +549,46 @@ class TestGuarantee4ABadRecordCostsWhatTheUserChose:
         assert letter.attempts == 3
         assert [failure.attempt for failure in letter.failures] == [1, 2, 3, 4]
 
+    def test_park_costs_the_key_and_keeps_its_order(self) -> None:
+        queue, dead_letters = MemoryQueue(fifo=True), MemoryQueue()
+        letters = Letters(Park(queue, MemoryLedger(), dead_letters), bad={"a2": ValueError("not yet")})
+        mapping = mapping_of(letters, batch_size=3)
+
+        for text in ("a1", "b1", "a2", "a3", "b2", "a4", "b3"):
+            put(mapping, text, key=text[0])
+        mapping.run_until_idle()
+        assert letters.sink.items == ["a1", "b1", "b2", "b3"]
+        queue.deliver(lambda_handler(letters))
+        letters.bad.clear()
+        queue.deliver(lambda_handler(letters))
+        put(mapping, "a5", key="a")
+        mapping.run_until_idle()
+
+        assert letters.sink.items == ["a1", "b1", "b2", "b3", "a2", "a3", "a4", "a5"]
+        assert len(queue) == len(dead_letters) == 0
+
+    def test_park_gives_up_after_three_tries_and_the_key_goes_on(self) -> None:
+        queue, dead_letters = MemoryQueue(fifo=True), MemoryQueue()
+        letters = Letters(Park(queue, MemoryLedger(), dead_letters), bad={"b": ValueError("always")})
+        mapping, retry = mapping_of(letters), lambda_handler(letters)
+
+        put(mapping, *"abc")
+        mapping.run_until_idle()
+        while queue.deliver(retry) is not None:
+            pass
+
+        assert letters.started == ["a", "b", "b", "b", "b", "c"]
+        assert letters.sink.items == ["a", "c"]
+        assert [(letter.data, letter.attempts) for letter in dead_letters] == [(b"b", 3)]
+
 
 class TestGuarantee5ADependencyThatIsDownIsNotABadRecord:
+    @pytest.mark.parametrize("policy", ["Divert", "Park"])
     @pytest.mark.parametrize("how", ["process", "sink refuses", "sink raises"])
-    def test_an_hours_outage_delays_and_loses_nothing_and_fills_no_queue(self, how: str) -> None:
-        queue, dead_letters = MemoryQueue(), MemoryQueue()
-        letters = Letters(Divert(queue, dead_letters), bad={"x": Reject("poison")})
+    def test_an_hours_outage_delays_and_loses_nothing_and_fills_no_queue(self, how: str, policy: str) -> None:
+        queue, dead_letters = MemoryQueue(fifo=policy == "Park"), MemoryQueue()
+        aside = Divert(queue, dead_letters) if policy == "Divert" else Park(queue, MemoryLedger(), dead_letters)
+        letters = Letters(aside, bad={"x": Reject("poison")})
         mapping = mapping_of(letters, maximum_batching_window_in_seconds=1)
 
         if how == "process":

@@ -23,17 +23,20 @@ LAYERS = [
     ["record", "kpl", "pattern"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
-        "positions",
+        *("ledgers.base", "positions"),
     ],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
-    ["claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "window"],
+    [
+        *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
+        "window",
+    ],
     ["handler"],
-    ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "plans", "marks", "idempotency"],
+    ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["fanout", "producer", "local", "recovery", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}
-BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "plans", "marks")
+BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 

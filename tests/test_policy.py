@@ -6,6 +6,8 @@ import pytest
 
 from streamkit import Block, Divert, Park, RecordProcessor
 from streamkit.errors import ConfigurationError
+from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.queues.sqs import SqsQueue
 from streamkit.testing import MemoryQueue
 
@@ -62,9 +64,43 @@ class TestDivert:
 
 
 class TestPark:
-    def test_says_that_it_is_not_built_yet_and_what_to_use(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"not built yet: use Block\(\).*Divert\(queue\)"):
-            Park(MemoryQueue(), ledger=object())
+    def test_tries_three_times_unless_told_otherwise(self) -> None:
+        queue, ledger, dead_letters = MemoryQueue(fifo=True), MemoryLedger(), MemoryQueue()
+
+        policy = Park(queue, ledger, dead_letters)
+
+        assert (policy.queue, policy.ledger, policy.dead_letters) == (queue, ledger, dead_letters)
+        assert policy.attempts == 3
+        assert Park(queue, ledger, attempts=1).attempts == 1
+
+    def test_refuses_what_it_can_not_work_with(self) -> None:
+        queue, ledger = MemoryQueue(fifo=True), MemoryLedger()
+
+        refused: list[tuple[str, Any, Any, dict[str, Any]]] = [
+            (r"Park\(queue, ledger\) needs a FIFO queue", None, ledger, {}),
+            (r"Park\(ledger\) takes a ledger, such as DynamoDbLedger", queue, "table", {}),
+            (r"Park\(ledger\) takes a ledger", queue, None, {}),
+            ("Park's queue and dead_letters are the same queue", queue, ledger, {"dead_letters": queue}),
+            ("whole number", queue, ledger, {"attempts": 0}),
+        ]
+        for reason, a_queue, a_ledger, others in refused:
+            with pytest.raises(ConfigurationError, match=reason):
+                Park(a_queue, a_ledger, **others)
+
+    def test_its_ledger_knows_who_holds_it(self) -> None:
+        ledger = DynamoDbLedger.from_env("PARKED")
+
+        class Orders(RecordProcessor):
+            on_failure = Park(SqsQueue.from_env("RETRIES"), ledger)
+
+        assert ledger.owner == "Orders.on_failure's ledger"
+
+    def test_keeps_the_order_of_a_key_and_of_nothing_else(self) -> None:
+        with pytest.raises(ConfigurationError, match="Park keeps the order of a key"):
+
+            class Orders(RecordProcessor):
+                ordering = "shard"
+                on_failure = Park(SqsQueue.from_env("RETRIES"), MemoryLedger())
 
 
 class TestQueues:

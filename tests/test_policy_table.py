@@ -12,6 +12,7 @@ import pytest
 from streamkit import (
     Block,
     Divert,
+    Park,
     Record,
     RecordProcessor,
     Reject,
@@ -24,6 +25,7 @@ from streamkit import (
 from streamkit.envelope import Envelope
 from streamkit.errors import BatchFailed, QueueError
 from streamkit.kpl import UserRecord, aggregate
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.policy import Policy
 from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
@@ -537,6 +539,74 @@ class TestFifoQueue:
 
         assert letters.sink.items == ["a2"]
         assert len(dead_letters) == 1
+
+
+class TestPark:
+    """Its rows; tests/test_parking.py has the details."""
+
+    def letters(self, bad: dict[str, Exception]) -> tuple[Letters, MemoryQueue, MemoryQueue]:
+        queue, dead_letters = MemoryQueue(fifo=True), MemoryQueue()
+        return Letters(Park(queue, MemoryLedger(), dead_letters), bad), queue, dead_letters
+
+    def event(self, *texts: str) -> dict[str, Any]:
+        return kinesis_event(texts, partition_keys=[text[0] for text in texts])
+
+    def test_stream_holds_the_key_and_moves_on_once_the_queue_confirms(self) -> None:
+        letters, queue, _ = self.letters({"a1": ValueError("bad")})
+
+        assert named(lambda_handler(letters)(self.event("a1", "b1", "a2"), None)) == []
+
+        assert letters.started == ["a1", "b1"]
+        assert [envelope.data for envelope in queue] == [b"a1", b"a2"]
+
+    def test_stream_a_refusal_is_answered(self) -> None:
+        letters, queue, _ = self.letters({"a1": ValueError("bad")})
+        queue.refuse()
+
+        answer = lambda_handler(letters)(event := self.event("b1", "a1", "a2"), None)
+
+        assert named(answer) == [number(event, 1)]
+
+    def test_stream_unavailable_starts_nothing_more_and_is_answered(self) -> None:
+        letters, queue, dead_letters = self.letters({"a1": Unavailable("payments API")})
+
+        answer = lambda_handler(letters)(event := self.event("a1", "b1"), None)
+
+        assert named(answer) == [number(event, 0)]
+        assert letters.started == ["a1"]
+        assert len(queue) == len(dead_letters) == 0
+
+    def test_stream_poison_goes_to_the_dead_letters_and_its_key_goes_on(self) -> None:
+        letters, queue, dead_letters = self.letters({"a1": Reject("poison")})
+
+        assert named(lambda_handler(letters)(self.event("a1", "a2"), None)) == []
+
+        assert letters.sink.items == ["a2"]
+        assert (len(queue), len(dead_letters)) == (0, 1)
+
+    def test_queue_after_a_failure_the_later_messages_of_its_group_are_returned_unrun(self) -> None:
+        letters, queue, _ = self.letters({"a1": ValueError("bad"), "b1": ValueError("bad")})
+        lambda_handler(letters)(self.event("a1", "b1", "a2", "b2"), None)
+        del letters.bad["b1"]
+        letters.seen.clear()
+
+        answer = queue.deliver(lambda_handler(letters))
+
+        assert len(named(answer)) == 2
+        assert sorted(letters.started) == ["a1", "b1", "b2"]
+        assert [envelope.data for envelope in queue] == [b"a1", b"a2"]
+
+    def test_queue_retry_is_held_back_for_as_long_as_it_says(self, clock: Clock) -> None:
+        queue = MemoryQueue(fifo=True, clock=clock)
+        letters = Letters(Park(queue, MemoryLedger(clock=clock), MemoryQueue()), {"a1": Retry(3600)})
+        lambda_handler(letters)(self.event("a1"), None)
+        letters.bad.clear()
+
+        assert len(named(queue.deliver(lambda_handler(letters)))) == 1
+        clock.now += 3600
+        assert named(queue.deliver(lambda_handler(letters))) == []
+
+        assert [record.attempt for record in letters.seen] == [1, 2]
 
 
 class TestTopic:

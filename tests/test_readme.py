@@ -41,6 +41,16 @@ def test_the_window_that_its_page_shows_is_a_handler_and_its_test_passes() -> No
     assert names["handler"](names["window_event"](is_final=True)) == {"batchItemFailures": [], "state": {}}
 
 
+def test_the_processor_that_the_page_of_park_shows_is_a_handler() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "park.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "orders"}
+
+    exec(program, names)
+
+    assert names["handler"]({"Records": []}, None) == {"batchItemFailures": []}
+
+
 def test_every_page_it_names_is_there() -> None:
     root = Path(__file__).resolve().parent.parent
     links = re.findall(r"\]\(([\w./-]+)\)", README)

@@ -1,8 +1,8 @@
 """The command ``streamkit``: see ``streamkit --help``, and docs/cli.md.
 
 Each command has a module of its own here, which adds itself to the parser and imports what it needs only when it runs. All of
-them end with 0, with 1 for what went wrong and 2 for what was typed wrong; ``lag`` keeps 1 for its own answer. What was asked for
-goes to stdout, everything else to stderr.
+them end with 0, with 1 for what went wrong and 2 for what was typed wrong; ``lag`` and ``parked`` keep 1 for their own answers.
+What was asked for goes to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import StreamkitError
-from . import dead_letters, lag, put, redrive, run, tail
+from . import dead_letters, lag, parked, put, redrive, run, tail
 from .terminal import say, to_nowhere
 from .usage import UsageError
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("streamkit", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, put, tail, lag, dead_letters, redrive):
+    for module in (run, put, tail, lag, dead_letters, redrive, parked):
         command = commands.add_parser(
             module.NAME,
             help=module.SUMMARY,

@@ -35,6 +35,7 @@ from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..claims.base import Claim, ClaimStore, StoreAway, open_claim
 from ..envelope import Envelope, open_envelope
 from ..errors import DecodeError, Unavailable
+from ..ledgers.base import Ledger, ParkedKey, Pending
 from ..marks.base import MarkStore
 from ..plans.base import Entry, PlanStore
 from ..progress.base import ProgressStore
@@ -46,6 +47,7 @@ __all__ = [
     "CheckpointContract",
     "ClaimContract",
     "FifoQueueContract",
+    "LedgerContract",
     "MarkContract",
     "PlanContract",
     "ProgressContract",
@@ -952,6 +954,191 @@ class ProgressContract(ABC):
 
         store.close()
         store.close()
+
+
+class LedgerContract(ABC):
+    """Needs a fixture ``ledger``, a fresh and empty one for each test, and the method below."""
+
+    @abstractmethod
+    def unreachable(self, ledger: Any) -> AbstractContextManager[object]:
+        """A context in which the ledger can't be reached, and after which it can."""
+
+    def add(self, ledger: Ledger, group: str, *ids: str, added: float = 1000.0) -> float:
+        return ledger.add("contract", group, ids, added, deadline=_soon())
+
+    def count(self, ledger: Ledger, group: str, record_id: str, attempts: int, not_before: float | None = None) -> None:
+        ledger.count("contract", group, record_id, attempts, not_before, deadline=_soon())
+
+    def remove(self, ledger: Ledger, group: str, ids: dict[str, float], before: float = 0.0) -> None:
+        ledger.remove("contract", group, ids, before, deadline=_soon())
+
+    def key(self, ledger: Ledger, group: str) -> ParkedKey | None:
+        """The key, which the look-up of one and the look-up of all have to tell the same of."""
+        key = ledger.key("contract", group, deadline=_soon())
+        assert ledger.parked("contract", deadline=_soon()).get(group) == key
+        return key
+
+    def ids(self, ledger: Ledger, group: str) -> set[str]:
+        key = self.key(ledger, group)
+        return set() if key is None else set(key.pending)
+
+    def test_no_key_is_parked_at_first(self, ledger: Ledger) -> None:
+        assert self.key(ledger, "g") is None
+        assert ledger.parked("contract", deadline=_soon()) == {}
+
+    def test_what_is_added_is_pending(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "-a_", "B", added=1700000000.125)
+
+        pending = {"-a_": Pending(1700000000.125), "B": Pending(1700000000.125)}
+        assert self.key(ledger, "g") == ParkedKey(pending, since=1700000000.125)
+
+    def test_a_repeated_add_renews_the_time_and_keeps_the_rest(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a", "b", added=1000.0)
+        self.count(ledger, "g", "a", 2, 1500.25)
+
+        self.add(ledger, "g", "a", "c", added=2000.0)
+
+        pending = {"a": Pending(2000.0, 2, 1500.25), "b": Pending(1000.0), "c": Pending(2000.0)}
+        assert self.key(ledger, "g") == ParkedKey(pending, since=1000.0)
+
+    def test_an_add_that_was_overtaken_sets_no_time_back(self, ledger: Ledger) -> None:
+        # Or the message that the later one sent would look as if it could not be there any more.
+        times = [
+            self.add(ledger, "g", *ids, added=added) for ids, added in (("ab", 2000.0), ("ac", 1000.0), ("d", 2000.001))
+        ]
+
+        assert times == [2000.0, 2000.001, 2000.002]
+        pending = {"a": Pending(2000.001), "b": Pending(2000.0), "c": Pending(2000.001), "d": Pending(2000.002)}
+        assert self.key(ledger, "g") == ParkedKey(pending, since=2000.0)
+
+    def test_two_keys_are_added_to_at_one_time(self, ledger: Ledger) -> None:
+        assert [self.add(ledger, group, "a") for group in "gh"] == [1000.0, 1000.0]
+
+    def test_the_most_ids_that_a_key_may_have_are_added_at_once(self, ledger: Ledger) -> None:
+        ids = [f"{n:022}" for n in range(ledger.most_pending)]
+
+        self.add(ledger, "g", *ids)
+
+        assert self.ids(ledger, "g") == set(ids)
+        self.add(ledger, "g", "last", added=2000.0)
+        self.remove(ledger, "g", {}, before=2000.0)
+        assert self.ids(ledger, "g") == {"last"}
+
+    def test_tries_and_the_time_to_wait_for_are_noted_and_replaced(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a")
+
+        self.count(ledger, "g", "a", 1, 1500.5)
+        key = self.key(ledger, "g")
+        self.count(ledger, "g", "a", 2)
+
+        assert key is not None
+        assert key.pending == {"a": Pending(1000.0, 1, 1500.5)}
+        assert self.key(ledger, "g") == ParkedKey({"a": Pending(1000.0, 2)}, since=1000.0)
+
+    def test_nothing_is_noted_of_what_is_not_pending(self, ledger: Ledger) -> None:
+        self.count(ledger, "g", "a", 1)
+        assert self.key(ledger, "g") is None
+
+        self.add(ledger, "g", "b")
+        self.count(ledger, "g", "a", 1, 1500.0)
+        self.add(ledger, "g", "a", added=1001.0)
+
+        key = self.key(ledger, "g")
+        assert key is not None
+        assert key.pending == {"a": Pending(1001.0), "b": Pending(1000.0)}
+
+    def test_what_is_removed_is_gone_and_the_key_with_the_last(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a", "b")
+        self.count(ledger, "g", "a", 2, 1500.0)
+
+        self.remove(ledger, "g", {"a": 1000.0})
+        left = self.ids(ledger, "g")
+        self.remove(ledger, "g", {"b": 1000.0})
+
+        assert left == {"b"}
+        assert self.key(ledger, "g") is None
+        self.add(ledger, "g", "a", added=3000.0)
+        assert self.key(ledger, "g") == ParkedKey({"a": Pending(3000.0)}, since=3000.0)
+
+    def test_what_was_renewed_is_not_removed_by_the_time_before(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a", added=1000.0)
+        self.add(ledger, "g", "a", added=1000.001)
+
+        self.remove(ledger, "g", {"a": 1000.0}, before=1000.001)
+        assert self.ids(ledger, "g") == {"a"}
+
+        self.remove(ledger, "g", {"a": 1000.001})
+        assert self.ids(ledger, "g") == set()
+
+    def test_what_was_last_added_before_a_time_goes_too(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "stale", "renewed", added=1000.0)
+        self.add(ledger, "g", "renewed", "new", added=1100.0)
+
+        self.remove(ledger, "g", {}, before=1100.0)
+
+        assert self.ids(ledger, "g") == {"renewed", "new"}
+        self.remove(ledger, "g", {"new": 1100.0}, before=1100.1)
+        assert self.key(ledger, "g") is None
+
+    def test_a_repeat_of_each_write_is_harmless(self, ledger: Ledger) -> None:
+        # As where its answer was lost.
+        for _ in range(2):
+            added = self.add(ledger, "g", "a", "b")
+        for _ in range(2):
+            self.count(ledger, "g", "a", 1)
+        for _ in range(2):
+            self.remove(ledger, "g", {"b": added}, before=1000.0)
+        self.remove(ledger, "other", {"b": added}, before=1000.0)
+
+        assert self.key(ledger, "g") == ParkedKey({"a": Pending(added, 1)}, since=1000.0)
+
+    def test_processors_and_groups_are_kept_apart(self, ledger: Ledger) -> None:
+        for processor, group in (("x", "g"), ("x", "h"), ("y", "g")):
+            ledger.add(processor, group, [processor + group], 1000.0, deadline=_soon())
+
+        ledger.remove("x", "g", {"xg": 1000.0}, 2000.0, deadline=_soon())
+
+        found = {name: set(ledger.parked(name, deadline=_soon())) for name in ("x", "y", "z")}
+        assert found == {"x": {"h"}, "y": {"g"}, "z": set()}
+
+    def test_a_look_up_finds_all_keys_however_many(self, ledger: Ledger) -> None:
+        for n in range(30):
+            self.add(ledger, f"{n:032}", "a", "b")
+
+        found = ledger.parked("contract", deadline=_soon())
+
+        assert set(found) == {f"{n:032}" for n in range(30)}
+        assert {frozenset(key.pending) for key in found.values()} == {frozenset("ab")}
+
+    def test_of_additions_and_removals_at_once_none_is_lost(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", *(f"old-{n}" for n in range(4)))
+
+        _at_once(
+            [
+                *(lambda n=n: self.add(ledger, "g", f"new-{n}", "shared", added=2000.0) for n in range(3)),
+                *(lambda n=n: self.remove(ledger, "g", {f"old-{n}": 1000.0}) for n in range(4)),
+            ]
+        )
+
+        assert self.ids(ledger, "g") == {"new-0", "new-1", "new-2", "shared"}
+
+    def test_what_can_not_be_reached_raises_and_can_be_used_again(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a")
+
+        with self.unreachable(ledger):
+            assert _raises(lambda: ledger.parked("contract", deadline=_soon()))
+            assert _raises(lambda: ledger.key("contract", "g", deadline=_soon()))
+            assert _raises(lambda: self.add(ledger, "g", "b"))
+            assert _raises(lambda: self.count(ledger, "g", "a", 1))
+            assert _raises(lambda: self.remove(ledger, "g", {"a": 1000.0}))
+
+        assert self.key(ledger, "g") == ParkedKey({"a": Pending(1000.0)}, since=1000.0)
+
+    def test_it_can_be_closed_twice(self, ledger: Ledger) -> None:
+        self.add(ledger, "g", "a")
+
+        ledger.close()
+        ledger.close()
 
 
 def _taker(store: CheckpointStore, owner: str, seen: Lease | None) -> Callable[[], Lease | None]:

@@ -20,6 +20,7 @@ _ARN = "arn:aws:sqs:us-east-1:000000000000:memory"
 class _Held(msgspec.Struct):
     message_id: str
     message: Message
+    sent_at: float
     visible_at: float
     receive_count: int = 0
 
@@ -31,13 +32,27 @@ class MemoryQueue(Queue):
     nothing again; ``fail(error)`` makes ``send`` raise, ``fail(None)`` mends it.
 
     ``deliver(handler)`` does what Lambda does with an SQS queue: up to ten visible messages as one event, of which those
-    that the answer does not name are gone. What failed before waits for its backoff: ``advance(900)`` first.
+    that the answer does not name are gone. The others come again after ``visibility_timeout`` seconds, or, after
+    ``most_receives``, go to ``redrive_to``. What was sent with a delay waits for its backoff: ``advance(900)`` first.
+
+    With ``fifo`` nothing of a group is delivered while a message of it is in flight.
     """
 
-    def __init__(self, *, fifo: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        fifo: bool = False,
+        clock: Callable[[], float] = time.time,
+        visibility_timeout: float = 0.0,
+        most_receives: int | None = None,
+        redrive_to: MemoryQueue | None = None,
+    ) -> None:
         self._fifo = fifo
         self._clock = clock
         self._advanced = 0.0
+        self._visibility_timeout = visibility_timeout
+        self._most_receives = most_receives
+        self._redrive_to = redrive_to
         self._held: list[_Held] = []
         self._sent = 0
         self._refuses: Callable[[Envelope], bool] = lambda envelope: False
@@ -92,36 +107,63 @@ class MemoryQueue(Queue):
 
         Returns the answer, or None where no message is visible. An exception of the function's passes, and all stay.
         """
-        now = self._now()
-        visible = [held for held in self._held if held.visible_at <= now][:most]
-        if not visible:
+        records = self.receive(most)
+        if not records:
             return None
-        for held in visible:
-            held.receive_count += 1
-        answer = function({"Records": [self._record(held) for held in visible]}, context)
+        answer = function({"Records": records}, context)
         failed = {failure["itemIdentifier"] for failure in (answer or {}).get("batchItemFailures") or ()}
-        done = {held.message_id for held in visible} - failed
-        self._held = [held for held in self._held if held.message_id not in done]
+        self.delete([record["receiptHandle"] for record in records if record["messageId"] not in failed])
         return answer
 
     def _now(self) -> float:
         return self._clock() + self._advanced
 
+    def receive(self, most: int = 10) -> list[dict[str, Any]]:
+        """Up to ``most`` visible messages as Lambda's records. They are in flight until they are deleted, or the visibility
+        time-out is over.
+        """
+        now = self._now()
+        received: list[_Held] = []
+        blocked: set[str] = set()
+        for held in list(self._held):
+            group = held.message.group
+            if len(received) == most:
+                break
+            if self._fifo and group in blocked:
+                continue
+            if held.visible_at > now:
+                blocked.add(group)
+            elif self._most_receives is not None and held.receive_count >= self._most_receives:
+                self._held.remove(held)
+                if self._redrive_to is not None:
+                    self._redrive_to._hold(held.message)
+            else:
+                received.append(held)
+        for held in received:
+            held.receive_count += 1
+            held.visible_at = now + self._visibility_timeout
+        return [self._record(held) for held in received]
+
+    def delete(self, receipt_handles: Sequence[str]) -> None:
+        """Delete what was received under these handles. One that another receive has followed deletes nothing."""
+        self._held = [held for held in self._held if _receipt(held) not in receipt_handles]
+
     def _hold(self, message: Message) -> None:
         self._sent += 1
         delay = 0.0 if self._fifo else min(message.delay, self.max_delay)
-        self._held.append(_Held(f"message-{self._sent}", message, self._now() + delay))
+        now = self._now()
+        self._held.append(_Held(f"message-{self._sent}", message, now, now + delay))
 
     def _record(self, held: _Held) -> dict[str, Any]:
         attributes = {
             "ApproximateReceiveCount": str(held.receive_count),
-            "SentTimestamp": str(int(self._now() * 1000)),
+            "SentTimestamp": str(int(held.sent_at * 1000)),
         }
         if self._fifo:
             attributes["MessageGroupId"] = held.message.group
         return {
             "messageId": held.message_id,
-            "receiptHandle": held.message_id,
+            "receiptHandle": _receipt(held),
             "body": held.message.body,
             "attributes": attributes,
             "messageAttributes": {},
@@ -142,3 +184,7 @@ class MemoryQueue(Queue):
     def __bool__(self) -> bool:
         # An empty queue is a queue: `dead_letters or other` must not pick the other.
         return True
+
+
+def _receipt(held: _Held) -> str:
+    return f"{held.message_id}#{held.receive_count}"

@@ -536,8 +536,9 @@ def killed(writing: subprocess.Popen[str], after: int) -> int:
     assert writing.stdout is not None
     lines = [writing.stdout.readline() for _ in range(after)]
     os.kill(writing.pid, signal.SIGKILL)
-    # What was printed whole before the end was acknowledged too.
-    rest, _ = writing.communicate()
+    # What was printed whole before the end was acknowledged too. communicate() would not see what readline() has read ahead.
+    rest = writing.stdout.read()
+    writing.communicate()
     return int([*lines, *(line for line in rest.splitlines(keepends=True) if line.endswith("\n"))][-1])
 
 

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from streamkit import Divert, Record, RecordProcessor, Reject, lambda_handler
+from streamkit import Divert, Park, Record, RecordProcessor, Reject, lambda_handler
+from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.queues.sqs import SqsQueue
 
-__all__ = ["diverting", "journal"]
+__all__ = ["diverting", "journal", "parking"]
 
 
 class Journal(RecordProcessor):
@@ -44,5 +45,13 @@ class Diverting(Journal):
     on_failure = Divert(SqsQueue.from_env("RETRIES"), dead_letters=SqsQueue.from_env("DEAD_LETTERS"), backoff=1)
 
 
+class Parking(Journal):
+    name = "parking"
+    on_failure = Park(
+        SqsQueue.from_env("RETRIES"), DynamoDbLedger.from_env("PARKED"), dead_letters=SqsQueue.from_env("DEAD_LETTERS")
+    )
+
+
 journal = lambda_handler(Journal)
 diverting = lambda_handler(Diverting)
+parking = lambda_handler(Parking)

@@ -1,13 +1,14 @@
-"""A schedule by its number: even ones are of one function and its mapping, odd ones of two runners on a stream."""
+"""A schedule by its number: by threes, one function and its mapping, two runners on a stream, and ``Park`` with its queue."""
 
 from __future__ import annotations
 
 from .fleet import Fleet
+from .lot import Lot
 from .world import World
 
 __all__ = ["schedule"]
 
 
-def schedule(seed: int) -> World | Fleet:
+def schedule(seed: int) -> World | Fleet | Lot:
     """What this number stands for, ready to ``run``. The same number is the same schedule, in every character."""
-    return Fleet(seed) if seed % 2 else World(seed)
+    return (World, Fleet, Lot)[seed % 3](seed)

@@ -28,7 +28,7 @@ def test_no_schedule_breaks_a_guarantee(first: int) -> None:
             raise AssertionError(f"{violation}; replay it: make simulate SEED={seed}") from violation
 
 
-@pytest.mark.parametrize("seed", range(0, 40, 3))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_seed_is_the_same_schedule_whenever_it_is_played(seed: int) -> None:
     first, second = schedule(seed), schedule(seed)
     first.run()
