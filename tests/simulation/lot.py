@@ -30,7 +30,7 @@ import tenacity.nap
 import streamkit.deadline
 import streamkit.envelope
 import streamkit.parking
-import streamkit.queues.sqs
+import streamkit.queues.aws
 from streamkit import Park, Record, RecordProcessor, Refusal, Reject, Retry, Sink, Unavailable, Write, lambda_handler
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import QueueError, SinkError
@@ -50,7 +50,7 @@ _SHARD = "shardId-000000000000"
 _DEDUPE_SECONDS = 300.0
 _FUNCTION_SECONDS = 60.0
 #: The modules that look at a clock.
-_CLOCKED = (streamkit.deadline, streamkit.envelope, streamkit.parking, streamkit.queues.sqs, tenacity.nap)
+_CLOCKED = (streamkit.deadline, streamkit.envelope, streamkit.parking, streamkit.queues.aws, tenacity.nap)
 
 
 class _Abandoned(BaseException):
