@@ -1,0 +1,285 @@
+"""What waits for one shard, and which of it makes the next request: an aggregate, or plain records of different keys.
+
+PutRecords promises no order within a request: it may take a later record and refuse an earlier one. So a request holds, for each
+shard, either one aggregate or plain records with at most one of each key.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..kpl import Aggregation
+from .future import Entry
+from .shards import hash_of
+
+__all__ = ["Aggregates", "Parcel", "Plain", "Queue"]
+
+#: The partition key of every aggregate, as of the KPL's: it is one key, so that parallel lanes of a reader keep the order of
+#: the keys inside. Where it lies, its explicit hash key says.
+AGGREGATE_KEY = "a"
+_SMALLEST_AGGREGATE = 64 * 1024
+
+
+class Parcel(msgspec.Struct):
+    """One Kinesis record on its way, and what is in it."""
+
+    entries: Sequence[Entry]
+    #: What counts against the limits: data and partition key.
+    size: int
+    #: None: the one entry, plain.
+    aggregation: Aggregation | None = None
+
+    def content(self) -> tuple[bytes, str, str | None]:
+        """Data, partition key and explicit hash key of the Kinesis record."""
+        first = self.entries[0]
+        if self.aggregation is None:
+            return first.data, first.partition_key, first.explicit_hash_key
+        # Where the first record's key belongs: whatever became of the shard meanwhile, that one lies right.
+        hash_key = first.explicit_hash_key or str(hash_of(first.partition_key))
+        return self.aggregation.data(), AGGREGATE_KEY, hash_key
+
+
+class Queue(Protocol):
+    """What waits for one shard. Entries are added in the order of their acceptance."""
+
+    def __len__(self) -> int:
+        """How many entries wait."""
+
+    def add(self, entry: Entry) -> bool:
+        """Put it behind the others. Whether it changes when something is due."""
+
+    def due_at(self, linger: float) -> float:
+        """From when on something is to be sent; infinity where nothing waits."""
+
+    def next_size(self) -> tuple[int, int]:
+        """The bytes and Kinesis records that the shard's limits must have room for, before something is taken."""
+
+    def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
+        """The parcels of the next request, within so many records and bytes; none where not even the first fits."""
+
+    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
+        """To the front: what a request did not get into the stream, as it was taken. ``entries`` are those of opened parcels."""
+
+    def shrink(self) -> None:
+        """The shard has refused some for its limits."""
+
+    def grow(self) -> None:
+        """The shard has taken some."""
+
+    def oldest(self) -> float:
+        """When the oldest entry was accepted; infinity where none waits."""
+
+    def drain(self) -> list[Entry]:
+        """Take everything out, in the order of each key."""
+
+
+class Aggregates:
+    """One aggregate a request. Records are packed when they are added, so that a request has only to join the pieces.
+
+    ``most`` is the size of an aggregate with its partition key. A shard that refuses gets smaller ones: where several
+    producers write to one, a record as large as what the shard takes in a second hardly ever finds room.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._limit = self._most = most
+        self._parcels: deque[Parcel] = deque()
+        self._open: Parcel | None = None
+        self._entries: list[Entry] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, entry: Entry) -> bool:
+        self._count += 1
+        parcel = self._open
+        if parcel is not None:
+            aggregation = parcel.aggregation
+            assert aggregation is not None
+            if aggregation.add(
+                entry.data, entry.partition_key, entry.explicit_hash_key, (), self._most - len(AGGREGATE_KEY)
+            ):
+                self._entries.append(entry)
+                return False
+            self._open = None
+        for one in self._packed((entry,)):
+            self._parcels.append(one)
+            if one.aggregation is not None:
+                self._open = one
+                self._entries = one.entries  # type: ignore[assignment]  # It is the list that _packed has made.
+        return True
+
+    def due_at(self, linger: float) -> float:
+        if not self._parcels:
+            return float("inf")
+        front = self._parcels[0]
+        return front.entries[0].accepted + (linger if front is self._open else 0.0)
+
+    def next_size(self) -> tuple[int, int]:
+        front = self._parcels[0]
+        size = front.size if front.aggregation is None else front.aggregation.size + len(AGGREGATE_KEY)
+        return min(size, self._most), 1
+
+    def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
+        if not self._parcels or most_records < 1:
+            return []
+        if self._parcels[0] is self._open:
+            self._open = None
+        parcel = self._parcels[0]
+        if parcel.aggregation is not None:
+            parcel.size = parcel.aggregation.size + len(AGGREGATE_KEY)
+            if parcel.size > self._most and len(parcel.entries) > 1:
+                self._parcels.popleft()
+                self._parcels.extendleft(reversed(self._packed(parcel.entries)))
+                parcel = self._parcels[0]
+        if parcel.size > most_bytes:
+            return []
+        self._parcels.popleft()
+        self._count -= len(parcel.entries)
+        return [parcel]
+
+    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
+        back = [*self._packed(entries), *parcels]
+        self._count += sum(len(parcel.entries) for parcel in back)
+        self._parcels.extendleft(reversed(back))
+
+    def shrink(self) -> None:
+        if self._parcels:
+            self._most = max(min(_SMALLEST_AGGREGATE, self._limit), min(self._most, self._parcels[0].size) // 2)
+
+    def grow(self) -> None:
+        self._most = min(self._limit, 2 * self._most)
+
+    def oldest(self) -> float:
+        return self._parcels[0].entries[0].accepted if self._parcels else float("inf")
+
+    def drain(self) -> list[Entry]:
+        entries = [entry for parcel in self._parcels for entry in parcel.entries]
+        self._parcels.clear()
+        self._open, self._count = None, 0
+        return entries
+
+    def _packed(self, entries: Iterable[Entry]) -> list[Parcel]:
+        """In as few parcels as the limit allows; what no aggregate holds is a parcel of its own, plain."""
+        parcels: list[Parcel] = []
+        most = self._most - len(AGGREGATE_KEY)
+        inside: list[Entry] = []
+        aggregation: Aggregation | None = None
+        for entry in entries:
+            keys = entry.partition_key, entry.explicit_hash_key
+            if aggregation is not None and aggregation.add(entry.data, *keys, (), most):
+                inside.append(entry)
+                continue
+            inside, aggregation = [entry], Aggregation()
+            if not aggregation.add(entry.data, *keys, (), self._limit - len(AGGREGATE_KEY)):
+                parcels.append(Parcel(inside, _plain_size(entry)))
+                aggregation = None
+                continue
+            parcels.append(Parcel(inside, 0, aggregation))
+        for parcel in parcels:
+            if parcel.aggregation is not None:
+                parcel.size = parcel.aggregation.size + len(AGGREGATE_KEY)
+        return parcels
+
+
+class Plain:
+    """Plain records, of each key one a request: the others of a key stand in line behind it."""
+
+    #: Kinesis records and bytes that are worth a request; fewer wait until the shard's limits have room for them.
+    _WORTH = (250, 256 * 1024)
+
+    def __init__(self) -> None:
+        #: Key → its entries in order, for those whose first may go; the dict's order is whose turn it is.
+        self._lines: dict[str, deque[Entry]] = {}
+        self._count = self._bytes = 0
+        self._since = float("inf")
+        self._is_due = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, entry: Entry) -> bool:
+        was_worth = self._is_worth()
+        self._count += 1
+        self._bytes += _plain_size(entry)
+        line = self._lines.get(entry.partition_key)
+        if line is None:
+            self._lines[entry.partition_key] = deque((entry,))
+        else:
+            line.append(entry)
+        if self._count == 1:
+            self._since = entry.accepted
+            return True
+        return not was_worth and self._is_worth()
+
+    def due_at(self, linger: float) -> float:
+        if not self._count:
+            return float("inf")
+        return self._since + (0.0 if self._is_due or self._is_worth() else linger)
+
+    def next_size(self) -> tuple[int, int]:
+        return min(self._bytes, self._WORTH[1]), min(len(self._lines), self._WORTH[0])
+
+    def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
+        parcels: list[Parcel] = []
+        for line in self._lines.values():
+            size = _plain_size(line[0])
+            if len(parcels) == most_records or size > most_bytes:
+                break
+            most_bytes -= size
+            parcels.append(Parcel((line.popleft(),), size))
+            self._count -= 1
+            self._bytes -= size
+        for parcel in parcels:
+            key = parcel.entries[0].partition_key
+            line = self._lines.pop(key)
+            if line:  # Its next stands behind the other keys.
+                self._lines[key] = line
+        if parcels:
+            self._mark_due()
+        return parcels
+
+    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
+        back: dict[str, deque[Entry]] = {}
+        for entry in (*entries, *(entry for parcel in parcels for entry in parcel.entries)):
+            back.setdefault(entry.partition_key, deque()).append(entry)
+            self._count += 1
+            self._bytes += _plain_size(entry)
+        for key, line in back.items():
+            line.extend(self._lines.pop(key, ()))
+        if back:
+            self._lines = {**back, **self._lines}
+            self._mark_due()
+
+    def shrink(self) -> None:
+        """Each is as small as it is."""
+
+    def grow(self) -> None:
+        """Each is as large as it is."""
+
+    def oldest(self) -> float:
+        return min((line[0].accepted for line in self._lines.values()), default=float("inf"))
+
+    def drain(self) -> list[Entry]:
+        entries = [entry for line in self._lines.values() for entry in line]
+        self._lines.clear()
+        self._count = self._bytes = 0
+        self._is_due, self._since = False, float("inf")
+        return entries
+
+    def _is_worth(self) -> bool:
+        return len(self._lines) >= self._WORTH[0] or self._bytes >= self._WORTH[1]
+
+    def _mark_due(self) -> None:
+        """What was left by a request, or came back from one, has waited."""
+        self._is_due = self._count > 0
+        self._since = next(iter(self._lines.values()))[0].accepted if self._lines else float("inf")
+
+
+def _plain_size(entry: Entry) -> int:
+    key = entry.partition_key
+    return len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
