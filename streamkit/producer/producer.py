@@ -16,8 +16,8 @@ from typing import Any, Literal, Self
 
 from ..errors import BacklogFull, ConfigurationError, DeliveryError, ProducerClosed
 from ..plural import counted
-from .future import Entry, PutFuture, Settlement, settle
 from .exchange import Change, listed, sent
+from .future import Entry, PutFuture, Settlement, settle
 from .outbox import Outbox, Request, Settings
 from .shards import HASH_KEYS
 from .spread import HEADER_BYTES, Spreader
