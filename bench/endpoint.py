@@ -1,4 +1,4 @@
-"""A Kinesis endpoint that costs its client nothing: answers made in a process of its own, to the calls of a reader and PutRecords.
+"""A Kinesis endpoint that costs its client nothing: answers from a process of its own, to the calls of a reader and PutRecords.
 
 What is put is kept as it came, and looked at when ``taken`` asks for it.
 
@@ -111,7 +111,7 @@ class _Stream:
 
     def taken(self) -> Taken:
         put, self._put = self._put, []
-        by_key: dict[str, list[bytes]] = {}
+        by_key: dict[str | None, list[bytes]] = {}
         records = size = 0
         for body in put:
             for record in msgspec.json.decode(body)["Records"]:

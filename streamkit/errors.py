@@ -81,7 +81,7 @@ class DeliveryError(StreamkitError):
 
 
 class BacklogFull(StreamkitError):
-    """A producer has as much waiting as it may hold, and was told to raise, or not to wait longer. The record was not accepted."""
+    """A producer has as much waiting as it may hold, and was told to raise, or not to wait longer: it did not accept the record."""
 
 
 class ProducerClosed(StreamkitError):

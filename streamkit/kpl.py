@@ -21,6 +21,7 @@ That takes the range, which a Lambda event does not carry, so it is not done her
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -102,12 +103,24 @@ def aggregate(records: Iterable[UserRecord]) -> bytes:
     16 KiB costs at most 13 bytes beside its data while a table has less than 16,384 keys, and its keys where new.
     """
     aggregation = Aggregation()
-    add = aggregation.add
+    records = [*records]
+    if not any([record.tags or record.error for record in records]):  # noqa: C419  # Twice as fast as a generator.
+        aggregation.fill(records)
+        return aggregation.data()
     for record in records:
         if record.error is not None:
             raise ValueError("a damaged user record can't be aggregated again: its keys or data are not what was put")
-        add(record.data, record.partition_key, record.explicit_hash_key, record.tags)
+        aggregation.add(record.data, record.partition_key, record.explicit_hash_key, record.tags)
     return aggregation.data()
+
+
+class _Keyed(Protocol):
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def partition_key(self) -> str | None: ...
+    @property
+    def explicit_hash_key(self) -> str | None: ...
 
 
 class Aggregation:
@@ -153,61 +166,8 @@ class Aggregation:
 
         Raises ``ValueError`` for keys that Kinesis does not take, as ``aggregate`` says.
         """
-        if explicit_hash_key is not None or tags:
-            return self._add_slowly(data, partition_key, explicit_hash_key, tags, most)
-        length = len(data)
-        indexes = self._indexes.get(partition_key)
-        if indexes is not None:
-            place = length << 4 | len(indexes)
-            around = _AROUND.get(place) or _around(place)
-            size = self.size + around[2] + length
-            if size > most:
-                return False
-        else:
-            entry, indexes, index = self._entry(partition_key)
-            place = length << 4 | len(indexes)
-            around = _AROUND.get(place) or _around(place)
-            size = self.size + around[2] + length + len(entry)
-            if size > most:
-                return False
-            self._indexes[partition_key] = indexes
-            if entry:
-                self._partition_keys[partition_key] = index  # type: ignore[index]  # None has no entry.
-                self._partition_key_table.append(entry)
-        self._parts += (around[0], indexes, around[1], data)
-        self._count += 1
-        self.size = size
-        return True
-
-    def data(self) -> bytes:
-        """The aggregate. ``ValueError`` where nothing was added: KCL would hand it to its user as data."""
-        if not self._parts:
-            raise ValueError("an aggregate holds at least one user record")
-        message = b"".join(self._partition_key_table + self._hash_key_table + self._parts)
-        return b"".join((MAGIC, message, _digest(message)))
-
-    def _entry(self, partition_key: str | None) -> tuple[bytes, bytes, int]:
-        """The key's entry in the table (nothing where it has one), its index field, and its index."""
-        if partition_key is None or not 1 <= len(partition_key) <= _MAX_PARTITION_KEY:
-            raise ValueError(f"a partition key has 1 to {_MAX_PARTITION_KEY} characters")
-        index = self._partition_keys.get(partition_key)
-        if index is not None:
-            return b"", b"\x08" + _varint_bytes(index), index
-        index = len(self._partition_keys)
-        key = partition_key.encode()
-        head = _KEY_HEADS[len(key)] if len(key) < 128 else b"\n" + _varint_bytes(len(key))
-        return head + key, _INDEX_FIELDS[index] if index < 128 else b"\x08" + _varint_bytes(index), index
-
-    def _add_slowly(
-        self,
-        data: bytes,
-        partition_key: str | None,
-        hash_key: str | None,
-        tags: tuple[tuple[str, str | None], ...],
-        most: int,
-    ) -> bool:
-        """A record with an explicit hash key, or with tags."""
         entry, indexes, index = self._entry(partition_key)
+        hash_key = explicit_hash_key
         hash_key_entry, hash_key_index = b"", 0
         if hash_key is not None:
             if not _is_hash_key(hash_key):
@@ -235,6 +195,67 @@ class Aggregation:
         self._count += 1
         self.size = size
         return True
+
+    def fill(self, records: Iterable[_Keyed], most: int = _NO_LIMIT) -> int:
+        """Add the first of ``records``, as many as ``size`` has room for; how many.
+
+        As ``add`` of each, but without tags and several times faster. They have ``data``, ``partition_key`` and
+        ``explicit_hash_key``.
+        """
+        known, append, around_of = self._indexes.get, self._parts.extend, _AROUND.get
+        size, count = self.size, 0
+        for record in records:
+            key, data = record.partition_key, record.data
+            if record.explicit_hash_key is not None:
+                self.size = size
+                if not self.add(data, key, record.explicit_hash_key, (), most):
+                    break
+                size, count = self.size, count + 1
+                self._count -= 1
+                continue
+            length = len(data)
+            indexes = known(key)
+            if indexes is not None:
+                place = length << 4 | len(indexes)
+                first, second, more = around_of(place) or _around(place)
+                after = size + more + length
+                if after > most:
+                    break
+            else:
+                entry, indexes, index = self._entry(key)
+                place = length << 4 | len(indexes)
+                first, second, more = around_of(place) or _around(place)
+                after = size + more + length + len(entry)
+                if after > most:
+                    break
+                self._indexes[key] = indexes
+                if entry:
+                    self._partition_keys[key] = index  # type: ignore[index]  # None has no entry.
+                    self._partition_key_table.append(entry)
+            append((first, indexes, second, data))
+            size, count = after, count + 1
+        self.size = size
+        self._count += count
+        return count
+
+    def data(self) -> bytes:
+        """The aggregate. ``ValueError`` where nothing was added: KCL would hand it to its user as data."""
+        if not self._parts:
+            raise ValueError("an aggregate holds at least one user record")
+        message = b"".join(self._partition_key_table + self._hash_key_table + self._parts)
+        return b"".join((MAGIC, message, _digest(message)))
+
+    def _entry(self, partition_key: str | None) -> tuple[bytes, bytes, int]:
+        """The key's entry in the table (nothing where it has one), its index field, and its index."""
+        if partition_key is None or not 1 <= len(partition_key) <= _MAX_PARTITION_KEY:
+            raise ValueError(f"a partition key has 1 to {_MAX_PARTITION_KEY} characters")
+        index = self._partition_keys.get(partition_key)
+        if index is not None:
+            return b"", b"\x08" + _varint_bytes(index), index
+        index = len(self._partition_keys)
+        key = partition_key.encode()
+        head = _KEY_HEADS[len(key)] if len(key) < 128 else b"\n" + _varint_bytes(len(key))
+        return head + key, _INDEX_FIELDS[index] if index < 128 else b"\x08" + _varint_bytes(index), index
 
 
 def deaggregate(data: bytes, *, lenient: bool = False) -> list[UserRecord] | None:

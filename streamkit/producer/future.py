@@ -17,6 +17,9 @@ __all__ = ["Entry", "Outcome", "PutFuture", "Receipt", "Settlement", "settle"]
 
 # Guards what futures are made of. One for all: it is held for a moment, a thousand futures at once.
 _MAKING = threading.Lock()
+#: Those that somebody has looked at, and that are not settled.
+_watched: set[PutFuture] = set()
+_NOT_MADE = ("_outcome", "_place")
 
 
 def _renew() -> None:
@@ -52,21 +55,23 @@ class PutFuture(Future[Receipt]):
     more than all else of a record, so they are made when someone first looks at it.
     """
 
+    __slots__ = ("_outcome", "_place")
+
+    _outcome: Outcome
+    _place: int | None
+
     __init__ = object.__init__  # What Future's own makes is made by __getattr__.
 
-    _is_made = False
-    _outcome: Outcome | None = None
-    _place: int | None = None
-
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name in _NOT_MADE or name.startswith("__"):
             raise AttributeError(name)
         with _MAKING:
-            if not self._is_made:
+            if "_state" not in self.__dict__:
                 Future.__init__(self)
-                if self._outcome is not None:
-                    _finish(self, self._outcome, self._place)
-                self._is_made = True
+                if hasattr(self, "_outcome"):
+                    _finish(self)
+                else:
+                    _watched.add(self)
         return object.__getattribute__(self, name)
 
     def cancel(self) -> bool:
@@ -100,21 +105,21 @@ def settle(settlement: Settlement) -> None:
     """Tell the futures. Their callbacks run here, so call it without holding a lock."""
     outcome = settlement.outcome
     places: Iterable[int | None] = repeat(None) if settlement.places is None else settlement.places
-    seen: list[tuple[PutFuture, int | None]] = []
     with _MAKING:
         for entry, place in zip(settlement.entries, places):  # noqa: B905  # One of them may be endless.
             future = entry.future
-            future._outcome = outcome
             future._place = place
-            if future._is_made:
-                seen.append((future, place))
-    for future, place in seen:
-        _finish(future, outcome, place)
+            future._outcome = outcome
+        seen = [entry.future for entry in settlement.entries if entry.future in _watched] if _watched else []
+        _watched.difference_update(seen)
+    for future in seen:
+        _finish(future)
 
 
-def _finish(future: PutFuture, outcome: Outcome, place: int | None) -> None:
+def _finish(future: PutFuture) -> None:
+    outcome = future._outcome
     if outcome.error is None:
-        future.set_result(Receipt(outcome.shard_id, outcome.sequence_number, place))
+        future.set_result(Receipt(outcome.shard_id, outcome.sequence_number, future._place))
     else:
         # One of its own for each: raised many times, an exception would gather the traceback of every time.
         future.set_exception(outcome.error.again())

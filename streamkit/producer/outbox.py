@@ -128,15 +128,10 @@ class Outbox:
             outlet = self.routes.get(key)
             if outlet is not None:
                 return outlet.queue.add(entry)
-        elif self._map is not None:
-            return self._outlet_of(hash_of(key, entry.explicit_hash_key)).queue.add(entry)
         if self._map is None:
             self._unrouted.append(entry)
             return len(self._unrouted) == 1
-        if len(self.routes) >= _MOST_ROUTES:
-            self.routes.clear()
-        outlet = self.routes[key] = self._outlet_of(hash_of(key))
-        return outlet.queue.add(entry)
+        return self._outlet_of(entry).queue.add(entry)
 
     def flush(self, now: float) -> None:
         """All that was accepted up to now is due."""
@@ -210,23 +205,34 @@ class Outbox:
             return
         known = {outlet.shard: outlet for outlet in self._outlets}
         # Each queue is in the order of acceptance, so that of its keys stays as it is.
-        entries = [*self._unrouted, *(entry for outlet in self._outlets for entry in outlet.queue.drain())]
-        entries.sort(key=lambda entry: entry.accepted)
+        entries = self._unrouted
+        for outlet in self._outlets:
+            entries += outlet.queue.drain()
+        if self._outlets:
+            entries.sort(key=lambda entry: entry.accepted)
         self._map, self._next_map = self._next_map, None
         self._unrouted = []
         self.routes.clear()
         self._outlets = [known.get(shard) or self._new_outlet(shard, now) for shard in self._map.open]
         for entry in entries:
-            self._outlet_of(hash_of(entry.partition_key, entry.explicit_hash_key)).queue.add(entry)
+            self._outlet_of(entry).queue.add(entry)
 
     def _new_outlet(self, shard: Shard, now: float) -> Outlet:
         settings = self._settings
         queue: Queue = Aggregates(settings.aggregate_bytes) if settings.is_aggregating else Plain()
         return Outlet(shard, queue, Bucket(settings.bytes_per_second, settings.records_per_second, now))
 
-    def _outlet_of(self, hash_key: int) -> Outlet:
+    def _outlet_of(self, entry: Entry) -> Outlet:
         assert self._map is not None
-        return self._outlets[self._map.index_of(hash_key)]
+        key = entry.partition_key
+        if entry.explicit_hash_key is not None:
+            return self._outlets[self._map.index_of(hash_of(key, entry.explicit_hash_key))]
+        outlet = self.routes.get(key)
+        if outlet is None:
+            if len(self.routes) >= _MOST_ROUTES:
+                self.routes.clear()
+            outlet = self.routes[key] = self._outlets[self._map.index_of(hash_of(key))]
+        return outlet
 
     # What goes out.
 
@@ -322,7 +328,7 @@ class Outbox:
                 outlet.is_in_flight = True
                 self._unjudged.append(_Unjudged(outlet, parcel, shard_id, sequence_number))
         for outlet, parcels in back.items():
-            outlet.queue.put_back((), parcels)
+            outlet.queue.put_back(_entries_of(parcels))
             outlet.not_before = now + self._backoff(outlet.failures)
             outlet.failures += 1
             if outlet.reason.startswith(_THROTTLED):
@@ -337,11 +343,11 @@ class Outbox:
         if not self._end(request):
             return []
         for outlet, parcels in _by_outlet(request):
+            entries = _entries_of(parcels)
             if perhaps:
-                for parcel in parcels:
-                    for entry in parcel.entries:
-                        entry.perhaps = True
-            outlet.queue.put_back((), parcels)
+                for entry in entries:
+                    entry.perhaps = True
+            outlet.queue.put_back(entries)
             outlet.not_before = now + self._backoff(outlet.failures)
             outlet.failures += 1
             self._note(outlet, reason)
@@ -356,7 +362,7 @@ class Outbox:
             return []
         self._most_records = max(1, len(request.parcels) // 2)
         for outlet, parcels in _by_outlet(request):
-            outlet.queue.put_back((), parcels)
+            outlet.queue.put_back(_entries_of(parcels))
         self._change_map(now)
         return []
 
@@ -367,7 +373,7 @@ class Outbox:
         settled: list[Settlement] = []
         for outlet, parcels in _by_outlet(request):
             self._note(outlet, message)
-            entries = [entry for parcel in parcels for entry in parcel.entries]
+            entries = _entries_of(parcels)
             settled += self._failed(entries, message, error)
             settled += self._fail_followers(outlet, {entry.partition_key for entry in entries}, message, error)
         self._change_map(now)
@@ -455,7 +461,7 @@ class Outbox:
                 entries = [one.parcel.entries[place] for place in places]
                 settled.append(self._landed(entries, one.shard_id, one.sequence_number, places))
             strangers = [entry for place, entry in enumerate(one.parcel.entries) if place not in inside]
-            one.outlet.queue.put_back(strangers, ())
+            one.outlet.queue.put_back(strangers)
             one.outlet.is_in_flight = False
         return settled
 
@@ -487,7 +493,7 @@ class Outbox:
 
     def _forget(self, entries: Sequence[Entry]) -> None:
         self.count -= len(entries)
-        self.backlog -= sum(len(entry.data) + len(entry.partition_key) for entry in entries) + _AROUND * len(entries)
+        self.backlog -= sum([len(entry.data) + len(entry.partition_key) + _AROUND for entry in entries])
 
     def _note(self, outlet: Outlet, reason: str) -> None:
         outlet.reason = self.reason = reason
@@ -502,6 +508,10 @@ def _by_outlet(request: Request) -> list[tuple[Outlet, list[Parcel]]]:
     for outlet, parcel in zip(request.outlets, request.parcels, strict=True):
         found.setdefault(outlet, []).append(parcel)
     return list(found.items())
+
+
+def _entries_of(parcels: Sequence[Parcel]) -> list[Entry]:
+    return [entry for parcel in parcels for entry in parcel.entries]
 
 
 def _follower_message(reason: str) -> str:

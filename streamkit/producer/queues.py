@@ -7,7 +7,7 @@ shard, either one aggregate or plain records with at most one of each key.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,6 +22,8 @@ __all__ = ["Aggregates", "Parcel", "Plain", "Queue"]
 #: the keys inside. Where it lies, its explicit hash key says.
 AGGREGATE_KEY = "a"
 _SMALLEST_AGGREGATE = 64 * 1024
+# What the format adds to a record: three fields of two bytes at least; where it is new, a short key and an explicit hash key.
+_LEAST_AROUND, _MOST_AROUND = 6, 80
 
 
 class Parcel(msgspec.Struct):
@@ -61,8 +63,8 @@ class Queue(Protocol):
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
         """The parcels of the next request, within so many records and bytes; none where not even the first fits."""
 
-    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
-        """To the front: what a request did not get into the stream, as it was taken. ``entries`` are those of opened parcels."""
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """To the front, in their order: what a request did not get into the stream."""
 
     def shrink(self) -> None:
         """The shard has refused some for its limits."""
@@ -78,7 +80,7 @@ class Queue(Protocol):
 
 
 class Aggregates:
-    """One aggregate a request. Records are packed when they are added, so that a request has only to join the pieces.
+    """One aggregate a request.
 
     ``most`` is the size of an aggregate with its partition key. A shard that refuses gets smaller ones: where several
     producers write to one, a record as large as what the shard takes in a second hardly ever finds room.
@@ -86,104 +88,79 @@ class Aggregates:
 
     def __init__(self, most: int) -> None:
         self._limit = self._most = most
-        self._parcels: deque[Parcel] = deque()
-        self._open: Parcel | None = None
-        self._entries: list[Entry] = []
-        self._count = 0
+        self._entries: deque[Entry] = deque()
+        # What they take in an aggregate at least.
+        self._bytes = 0
+        self._is_due = False
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._entries)
 
     def add(self, entry: Entry) -> bool:
-        self._count += 1
-        parcel = self._open
-        if parcel is not None:
-            aggregation = parcel.aggregation
-            assert aggregation is not None
-            if aggregation.add(
-                entry.data, entry.partition_key, entry.explicit_hash_key, (), self._most - len(AGGREGATE_KEY)
-            ):
-                self._entries.append(entry)
-                return False
-            self._open = None
-        for one in self._packed((entry,)):
-            self._parcels.append(one)
-            if one.aggregation is not None:
-                self._open = one
-                self._entries = one.entries  # type: ignore[assignment]  # It is the list that _packed has made.
-        return True
+        entries = self._entries
+        entries.append(entry)
+        before = self._bytes
+        self._bytes = after = before + len(entry.data) + _LEAST_AROUND
+        return before < self._most <= after or len(entries) == 1
 
     def due_at(self, linger: float) -> float:
-        if not self._parcels:
+        if not self._entries:
             return float("inf")
-        front = self._parcels[0]
-        return front.entries[0].accepted + (linger if front is self._open else 0.0)
+        return self._entries[0].accepted + (0.0 if self._is_due or self._bytes >= self._most else linger)
 
     def next_size(self) -> tuple[int, int]:
-        front = self._parcels[0]
-        size = front.size if front.aggregation is None else front.aggregation.size + len(AGGREGATE_KEY)
-        return min(size, self._most), 1
+        return min(self._bytes + _MOST_AROUND * len(self._entries), max(self._most, _plain_size(self._entries[0]))), 1
 
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
-        if not self._parcels or most_records < 1:
+        if not self._entries or most_records < 1:
             return []
-        if self._parcels[0] is self._open:
-            self._open = None
-        parcel = self._parcels[0]
-        if parcel.aggregation is not None:
-            parcel.size = parcel.aggregation.size + len(AGGREGATE_KEY)
-            if parcel.size > self._most and len(parcel.entries) > 1:
-                self._parcels.popleft()
-                self._parcels.extendleft(reversed(self._packed(parcel.entries)))
-                parcel = self._parcels[0]
-        if parcel.size > most_bytes:
+        most = self._most
+        if most_bytes < most and most_bytes < self.next_size()[0]:
+            # Rather a whole one in the next request than a small one in this.
+            if most_bytes < most // 2:
+                return []
+            most = most_bytes
+        aggregation = Aggregation()
+        count = aggregation.fill(self._entries, most - len(AGGREGATE_KEY)) or aggregation.fill(
+            (self._entries[0],), min(self._limit, most_bytes) - len(AGGREGATE_KEY)
+        )
+        if count:
+            parcel = Parcel(self._taken(count), aggregation.size + len(AGGREGATE_KEY), aggregation)
+        elif _plain_size(self._entries[0]) <= most_bytes:
+            # No aggregate holds it.
+            size = _plain_size(self._entries[0])
+            parcel = Parcel(self._taken(1), size)
+        else:
             return []
-        self._parcels.popleft()
-        self._count -= len(parcel.entries)
+        self._is_due = self._is_due and bool(self._entries)
         return [parcel]
 
-    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
-        back = [*self._packed(entries), *parcels]
-        self._count += sum(len(parcel.entries) for parcel in back)
-        self._parcels.extendleft(reversed(back))
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        self._entries.extendleft(reversed(entries))
+        self._bytes += sum(len(entry.data) for entry in entries) + _LEAST_AROUND * len(entries)
+        self._is_due = bool(self._entries)
 
     def shrink(self) -> None:
-        if self._parcels:
-            self._most = max(min(_SMALLEST_AGGREGATE, self._limit), min(self._most, self._parcels[0].size) // 2)
+        size = min(self._most, self._bytes)
+        self._most = min(self._most, max(_SMALLEST_AGGREGATE, size // 2))
 
     def grow(self) -> None:
         self._most = min(self._limit, 2 * self._most)
 
     def oldest(self) -> float:
-        return self._parcels[0].entries[0].accepted if self._parcels else float("inf")
+        return self._entries[0].accepted if self._entries else float("inf")
 
     def drain(self) -> list[Entry]:
-        entries = [entry for parcel in self._parcels for entry in parcel.entries]
-        self._parcels.clear()
-        self._open, self._count = None, 0
+        entries = [*self._entries]
+        self._entries.clear()
+        self._bytes, self._is_due = 0, False
         return entries
 
-    def _packed(self, entries: Iterable[Entry]) -> list[Parcel]:
-        """In as few parcels as the limit allows; what no aggregate holds is a parcel of its own, plain."""
-        parcels: list[Parcel] = []
-        most = self._most - len(AGGREGATE_KEY)
-        inside: list[Entry] = []
-        aggregation: Aggregation | None = None
-        for entry in entries:
-            keys = entry.partition_key, entry.explicit_hash_key
-            if aggregation is not None and aggregation.add(entry.data, *keys, (), most):
-                inside.append(entry)
-                continue
-            inside, aggregation = [entry], Aggregation()
-            if not aggregation.add(entry.data, *keys, (), self._limit - len(AGGREGATE_KEY)):
-                parcels.append(Parcel(inside, _plain_size(entry)))
-                aggregation = None
-                continue
-            parcels.append(Parcel(inside, 0, aggregation))
-        for parcel in parcels:
-            if parcel.aggregation is not None:
-                parcel.size = parcel.aggregation.size + len(AGGREGATE_KEY)
-        return parcels
+    def _taken(self, count: int) -> list[Entry]:
+        popleft = self._entries.popleft
+        entries = [popleft() for _ in range(count)]
+        self._bytes -= sum([len(entry.data) for entry in entries]) + _LEAST_AROUND * count
+        return entries
 
 
 class Plain:
@@ -243,9 +220,9 @@ class Plain:
             self._mark_due()
         return parcels
 
-    def put_back(self, entries: Iterable[Entry], parcels: Sequence[Parcel]) -> None:
+    def put_back(self, entries: Sequence[Entry]) -> None:
         back: dict[str, deque[Entry]] = {}
-        for entry in (*entries, *(entry for parcel in parcels for entry in parcel.entries)):
+        for entry in entries:
             back.setdefault(entry.partition_key, deque()).append(entry)
             self._count += 1
             self._bytes += _plain_size(entry)

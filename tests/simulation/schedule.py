@@ -1,4 +1,4 @@
-"""A schedule by its number: by fours, one function and its mapping, two runners on a stream, ``Park`` with its queue, a producer."""
+"""A schedule by its number: by fours, a function and its mapping, two runners on a stream, ``Park`` and its queue, a producer."""
 
 from __future__ import annotations
 
