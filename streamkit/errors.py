@@ -81,7 +81,7 @@ class DeliveryError(StreamkitError):
 
 
 class BacklogFull(StreamkitError):
-    """A producer has as much waiting as it may hold, and was told to raise, or not to wait longer: it did not accept the record."""
+    """A producer has as much waiting as it may hold, and was told to raise, or not to wait longer; the record is not accepted."""
 
 
 class ProducerClosed(StreamkitError):

@@ -31,8 +31,6 @@ __all__ = ["Outbox", "Request", "Settings"]
 _NEVER = float("inf")
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _MOST_DOUBLINGS = 10
-# What the objects around a record take; measured, and rounded up (docs/producing.md).
-_AROUND = 400
 _MOST_ROUTES = 20_000
 #: Seconds between two looks at the shards, while answers name ones that the map does not have, and at all.
 _MAP_PAUSE = 1.0
@@ -110,8 +108,6 @@ class Outbox:
         self._map_not_before = -_NEVER
         self._next_expiry = -_NEVER
         self._is_given_up = False
-        #: Bytes of data and keys that are accepted and not settled, and 400 a record for what holds them.
-        self.backlog = 0
         #: Records that are accepted and not settled.
         self.count = 0
         #: Why a request or a record was refused last.
@@ -119,19 +115,13 @@ class Outbox:
 
     # What comes in.
 
-    def add(self, entry: Entry) -> bool:
-        """Accept a record. Whether the time may have changed at which something is due."""
-        key = entry.partition_key
-        self.count += 1
-        self.backlog += len(entry.data) + len(key) + _AROUND
-        if entry.explicit_hash_key is None:
-            outlet = self.routes.get(key)
-            if outlet is not None:
-                return outlet.queue.add(entry)
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Accept records, in their order."""
+        self.count += len(entries)
         if self._map is None:
-            self._unrouted.append(entry)
-            return len(self._unrouted) == 1
-        return self._outlet_of(entry).queue.add(entry)
+            self._unrouted += entries
+        else:
+            self._sort_in(entries)
 
     def flush(self, now: float) -> None:
         """All that was accepted up to now is due."""
@@ -214,13 +204,22 @@ class Outbox:
         self._unrouted = []
         self.routes.clear()
         self._outlets = [known.get(shard) or self._new_outlet(shard, now) for shard in self._map.open]
-        for entry in entries:
-            self._outlet_of(entry).queue.add(entry)
+        self._sort_in(entries)
 
     def _new_outlet(self, shard: Shard, now: float) -> Outlet:
         settings = self._settings
         queue: Queue = Aggregates(settings.aggregate_bytes) if settings.is_aggregating else Plain()
         return Outlet(shard, queue, Bucket(settings.bytes_per_second, settings.records_per_second, now))
+
+    def _sort_in(self, entries: Sequence[Entry]) -> None:
+        route = self.routes.get
+        sorted_: dict[Outlet, list[Entry]] = {outlet: [] for outlet in self._outlets}
+        for entry in entries:
+            outlet = None if entry.explicit_hash_key else route(entry.partition_key)
+            sorted_[outlet or self._outlet_of(entry)].append(entry)
+        for outlet, some in sorted_.items():
+            if some:
+                outlet.queue.add(some)
 
     def _outlet_of(self, entry: Entry) -> Outlet:
         assert self._map is not None
@@ -401,9 +400,7 @@ class Outbox:
                 reason = outlet.reason or "the shard's write limits had no room for it"
                 expired = [entry for entry in entries if entry.accepted < limit]
                 followers = [entry for entry in entries if entry.accepted >= limit and entry.partition_key in keys]
-                for entry in entries:
-                    if entry.partition_key not in keys:
-                        outlet.queue.add(entry)
+                outlet.queue.add([entry for entry in entries if entry.partition_key not in keys])
                 settled += self._failed(expired, f"not put in {ttl:g} s: {reason}")
                 settled += self._failed(followers, _follower_message(reason))
         return settled
@@ -475,9 +472,7 @@ class Outbox:
         """What waits behind a record that failed, of its key: putting it would put a later record before an earlier one."""
         entries = outlet.queue.drain()
         followers = [entry for entry in entries if entry.partition_key in keys]
-        for entry in entries:
-            if entry.partition_key not in keys:
-                outlet.queue.add(entry)
+        outlet.queue.add([entry for entry in entries if entry.partition_key not in keys])
         return self._failed(followers, _follower_message(message), error)
 
     def _failed(self, entries: Sequence[Entry], message: str, cause: Exception | None = None) -> list[Settlement]:
@@ -493,7 +488,6 @@ class Outbox:
 
     def _forget(self, entries: Sequence[Entry]) -> None:
         self.count -= len(entries)
-        self.backlog -= sum([len(entry.data) + len(entry.partition_key) + _AROUND for entry in entries])
 
     def _note(self, outlet: Outlet, reason: str) -> None:
         outlet.reason = self.reason = reason

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,6 +32,10 @@ _LONGEST_KEY = 256
 _MOST_DIGITS = 100
 _SMALLEST_RECORD, _LARGEST_RECORD = 4096, 10 * _MIB
 _MOST_CONNECTIONS = 100
+# What the objects around a record take; measured, and rounded up (docs/producing.md).
+_AROUND = 400
+# So many bytes are accepted before a sender that waits for a time is told to look: a large aggregate may be full.
+_LOOK_AFTER = 512 * 1024
 # Should the outbox ever name a time that has passed, a sender does not spin.
 _SHORTEST_WAIT = 0.001
 
@@ -101,9 +105,12 @@ class Producer:
         _check_options(locals())
         self.stream = stream
         self._most = max_backlog
+        self._linger = linger
+        # Without a time to wait in, each record wakes a sender.
+        self._is_always_woken = linger < _SHORTEST_WAIT
         self._largest = max_record_bytes
         # A character of the key has up to four bytes.
-        self._surely_fits = max_record_bytes - 3 * _LONGEST_KEY - HEADER_BYTES
+        self._surely_fits = max_record_bytes - 3 * _LONGEST_KEY - HEADER_BYTES + _AROUND
         self._when_full = when_full
         self._put_timeout = put_timeout
         self._close_timeout, self._exit_timeout = close_timeout, exit_timeout
@@ -123,6 +130,12 @@ class Producer:
         self._make_lock()
         self._senders: list[threading.Thread] = []
         self._idle = 0
+        #: Accepted, and not in the outbox yet.
+        self._inbox: deque[Entry] = deque()
+        #: Bytes that were ever accepted, and settled, with what holds them.
+        self._accepted = self._settled = self._wake_at = 0
+        #: Whether no sender will look into the inbox unless it is woken.
+        self._is_asleep = True
         #: Of what is settled and whose futures are told just now, when the oldest was accepted.
         self._telling: Counter[float] = Counter()
         self._is_closing = False
@@ -143,25 +156,26 @@ class Producer:
             data = _bytes_of(data)
         if explicit_hash_key is not None:
             explicit_hash_key = _hash_key_of(explicit_hash_key)
-        outbox = self._outbox
-        if partition_key not in outbox.routes:
+        if partition_key not in self._outbox.routes:
             _check_key(partition_key)
+        size = len(data) + len(partition_key) + _AROUND
+        if size > self._surely_fits:
+            self._check_size(len(data) + len(partition_key.encode()) + (HEADER_BYTES if spread != 1 else 0))
         future: PutFuture = PutFuture()
-        with self._lock:
-            size = len(data) + len(partition_key)
+        # Not the senders' lock: they would stand in line for it at each record, and wake for nothing.
+        with self._putting:
             if self._refusal is not None:
                 raise self._refusal
-            if size > self._surely_fits:
-                self._check_size(len(data) + len(partition_key.encode()) + (HEADER_BYTES if spread != 1 else 0))
-            if outbox.backlog + size > self._most:
+            if self._accepted + size - self._settled > self._most:
                 self._wait_for_room(size)
-            if not self._senders:
-                self._start_sender()
             if spread != 1:
                 # The last thing that may fail: a number that is given out is put, or the reader waits for it.
                 data, explicit_hash_key = self._spread(data, partition_key, explicit_hash_key, spread)
-            if outbox.add(Entry(data, partition_key, explicit_hash_key, future, time.monotonic())):
-                self._wake()
+                size += HEADER_BYTES
+            self._inbox.append(Entry(data, partition_key, explicit_hash_key, future, time.monotonic()))
+            self._accepted += size
+            if self._is_asleep or self._accepted >= self._wake_at:
+                self._wake_for_inbox()
         return future
 
     def flush(self, timeout: float | None = None) -> None:
@@ -169,9 +183,9 @@ class Producer:
 
         Raises ``DeliveryError`` where that takes longer than ``timeout`` seconds (None: as long as it takes), and goes on trying.
         """
+        if self._refusal is not None and not self._is_closing:
+            raise self._refusal
         with self._lock:
-            if self._refusal is not None and not self._is_closing:
-                raise self._refusal
             left = self._wait_until_settled(timeout)
             if left:
                 raise DeliveryError(
@@ -184,11 +198,12 @@ class Producer:
         ``timeout`` is in seconds, ``close_timeout`` by default. Raises ``DeliveryError`` with the count of what was not put by
         then; its futures fail. A second call does nothing.
         """
-        with self._lock:
+        with self._putting:
             if self._refusal is not None:
                 return
-            self._is_closing = True
             self._refusal = ProducerClosed(f"the producer of {self.stream} is closed: make a new one")
+        with self._lock:
+            self._is_closing = True
             self._room.notify_all()
             timeout = self._close_timeout if timeout is None else timeout
             left = self._wait_until_settled(timeout)
@@ -217,8 +232,6 @@ class Producer:
             if kind is None:
                 raise
 
-    # Called with the lock held.
-
     def _check_size(self, size: int) -> None:
         if size > self._largest:
             raise ValueError(
@@ -226,22 +239,36 @@ class Producer:
                 "a stream takes 1 MiB, or up to 10 MiB where it is set so"
             )
 
+    # Called by ``put``, with its lock held.
+
     def _wait_for_room(self, size: int) -> None:
+        """Other threads that put wait behind this one, in turn."""
         until = None if self._put_timeout is None else time.monotonic() + self._put_timeout
-        while self._outbox.backlog + size > self._most:
-            is_sender = threading.current_thread() in self._senders
-            left = None if until is None else until - time.monotonic()
-            if self._when_full == "raise" or is_sender or (left is not None and left <= 0):
-                raise BacklogFull(
-                    f"{self.stream}: {counted(self._outbox.count, 'record')} of {self._outbox.backlog:,} bytes wait to be put"
-                    f"{self._because()}: put less, wait, or raise max_backlog"
-                )
-            self._room.wait(left)
-            if self._refusal is not None:
-                raise self._refusal
+        with self._lock:
+            self._wake()
+            while self._accepted + size - self._settled > self._most:
+                is_sender = threading.current_thread() in self._senders
+                left = None if until is None else until - time.monotonic()
+                if self._when_full == "raise" or is_sender or (left is not None and left <= 0):
+                    waiting = self._outbox.count + len(self._inbox)
+                    raise BacklogFull(
+                        f"{self.stream}: {counted(waiting, 'record')} of {self._accepted - self._settled:,} bytes wait to be put"
+                        f"{self._because()}: put less, wait, or raise max_backlog"
+                    )
+                self._room.wait(left)
+
+    def _wake_for_inbox(self) -> None:
+        """Somebody has to look into the inbox: where all sleep, and else after each ``_LOOK_AFTER`` bytes."""
+        with self._lock:
+            self._wake_at = self._accepted + _LOOK_AFTER
+            self._is_asleep = self._is_always_woken
+            self._wake()
+
+    # Called with the senders' lock held.
 
     def _wait_until_settled(self, timeout: float | None) -> int:
         """How many records are not; 0 where all that was accepted before is."""
+        self._empty_inbox()
         now = time.monotonic()
         until = None if timeout is None else now + timeout
         self._outbox.flush(now)
@@ -262,7 +289,9 @@ class Producer:
         """A sender looks again at what is due."""
         if self._idle:
             self._work.notify()
-        elif 0 < len(self._senders) < self._connections and self._outbox.has_waiting():
+        elif not self._senders:
+            self._start_sender()
+        elif len(self._senders) < self._connections and self._outbox.has_waiting():
             with suppress(RuntimeError):  # No more threads: those there are do it all.
                 self._start_sender()
 
@@ -275,6 +304,7 @@ class Producer:
     def _next(self) -> Callable[[], None] | None:
         """What a sender does next; None: nothing any more."""
         while True:
+            self._empty_inbox()
             now = time.monotonic()
             settled = self._outbox.expire(now)
             if settled:
@@ -289,9 +319,21 @@ class Producer:
             if self._is_closing and not self._outbox.count:
                 return None
             wait = self._outbox.next_at(now) - now
+            if not self._outbox.count:
+                self._is_asleep = True
+                if self._inbox:  # Put since it was emptied, by a thread that was not told to wake anybody.
+                    continue
+            else:
+                # What is put meanwhile wakes nobody, and is found in time.
+                wait = min(wait, max(self._linger, _SHORTEST_WAIT))
             self._idle += 1
             self._work.wait(None if wait == float("inf") else max(wait, _SHORTEST_WAIT))
             self._idle -= 1
+
+    def _empty_inbox(self) -> None:
+        if self._inbox:
+            take = self._inbox.popleft
+            self._outbox.add([take() for _ in range(len(self._inbox))])
 
     def _noted(self, settled: list[Settlement]) -> list[Settlement]:
         for settlement in settled:
@@ -313,8 +355,9 @@ class Producer:
                 task()
         except BaseException as error:  # noqa: BLE001  # Nobody else would hear of it, while everybody waited.
             _log.critical("stream %s: a thread of its producer ends: nothing more is put", self.stream, exc_info=True)
+            self._refusal = self._refusal or ProducerClosed(f"the producer of {self.stream} is broken: {error!r}")
             with self._lock:
-                self._refusal = self._refusal or ProducerClosed(f"the producer of {self.stream} is broken: {error!r}")
+                self._empty_inbox()
                 settled = self._noted(self._outbox.give_up(f"its producer is broken: {error!r}"))
                 self._is_closing = True
                 self._work.notify_all()
@@ -328,6 +371,8 @@ class Producer:
 
     def _change(self, change: Change) -> None:
         with self._lock:
+            # Where it gives records up, what was accepted behind them is not to be overlooked.
+            self._empty_inbox()
             settled = self._noted(change(time.monotonic()))
         self._tell(settled)
 
@@ -342,6 +387,9 @@ class Producer:
             _log.error("stream %s: %s not put: %s", self.stream, counted(count, "record"), message)
         with self._lock:
             for settlement in settled:
+                self._settled += sum(
+                    [len(entry.data) + len(entry.partition_key) + _AROUND for entry in settlement.entries]
+                )
                 accepted = settlement.entries[0].accepted
                 self._telling[accepted] -= 1
                 if self._telling[accepted] <= 0:
@@ -351,6 +399,7 @@ class Producer:
     # The end of the process, and processes forked off.
 
     def _make_lock(self) -> None:
+        self._putting = threading.Lock()
         self._lock = threading.Lock()
         #: Senders wait here for work; ``put``, ``flush`` and ``close`` for what the senders do.
         self._work, self._room = threading.Condition(self._lock), threading.Condition(self._lock)

@@ -51,8 +51,8 @@ class Queue(Protocol):
     def __len__(self) -> int:
         """How many entries wait."""
 
-    def add(self, entry: Entry) -> bool:
-        """Put it behind the others. Whether it changes when something is due."""
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Put them behind the others, in their order."""
 
     def due_at(self, linger: float) -> float:
         """From when on something is to be sent; infinity where nothing waits."""
@@ -96,12 +96,9 @@ class Aggregates:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry) -> bool:
-        entries = self._entries
-        entries.append(entry)
-        before = self._bytes
-        self._bytes = after = before + len(entry.data) + _LEAST_AROUND
-        return before < self._most <= after or len(entries) == 1
+    def add(self, entries: Sequence[Entry]) -> None:
+        self._entries += entries
+        self._bytes += _least_bytes(entries)
 
     def due_at(self, linger: float) -> float:
         if not self._entries:
@@ -137,7 +134,7 @@ class Aggregates:
 
     def put_back(self, entries: Sequence[Entry]) -> None:
         self._entries.extendleft(reversed(entries))
-        self._bytes += sum(len(entry.data) for entry in entries) + _LEAST_AROUND * len(entries)
+        self._bytes += _least_bytes(entries)
         self._is_due = bool(self._entries)
 
     def shrink(self) -> None:
@@ -159,7 +156,7 @@ class Aggregates:
     def _taken(self, count: int) -> list[Entry]:
         popleft = self._entries.popleft
         entries = [popleft() for _ in range(count)]
-        self._bytes -= sum([len(entry.data) for entry in entries]) + _LEAST_AROUND * count
+        self._bytes -= _least_bytes(entries)
         return entries
 
 
@@ -179,19 +176,17 @@ class Plain:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, entry: Entry) -> bool:
-        was_worth = self._is_worth()
-        self._count += 1
-        self._bytes += _plain_size(entry)
-        line = self._lines.get(entry.partition_key)
-        if line is None:
-            self._lines[entry.partition_key] = deque((entry,))
-        else:
-            line.append(entry)
-        if self._count == 1:
-            self._since = entry.accepted
-            return True
-        return not was_worth and self._is_worth()
+    def add(self, entries: Sequence[Entry]) -> None:
+        if not self._count and entries:
+            self._since = entries[0].accepted
+        self._count += len(entries)
+        for entry in entries:
+            self._bytes += _plain_size(entry)
+            line = self._lines.get(entry.partition_key)
+            if line is None:
+                self._lines[entry.partition_key] = deque((entry,))
+            else:
+                line.append(entry)
 
     def due_at(self, linger: float) -> float:
         if not self._count:
@@ -255,6 +250,11 @@ class Plain:
         """What was left by a request, or came back from one, has waited."""
         self._is_due = self._count > 0
         self._since = next(iter(self._lines.values()))[0].accepted if self._lines else float("inf")
+
+
+def _least_bytes(entries: Sequence[Entry]) -> int:
+    """What they take in an aggregate at least."""
+    return sum([len(entry.data) for entry in entries]) + _LEAST_AROUND * len(entries)
 
 
 def _plain_size(entry: Entry) -> int:
