@@ -150,7 +150,8 @@ class Producer:
         ``partition_key`` has 1 to 256 characters; ``explicit_hash_key`` is a whole number below 2^128. ``spread`` puts the
         records of a key that is too hot for one shard into so many in turn, each with a header that ``InOrder`` reads.
 
-        Raises ``ValueError`` for what Kinesis does not take, ``BacklogFull`` and ``ProducerClosed``; then it is not accepted.
+        Raises ``ValueError`` for what Kinesis does not take, ``BacklogFull`` and ``ProducerClosed``; then it is not accepted. The
+        first call makes the client, and raises what boto3 does where a region or boto3 itself is missing.
         """
         if data.__class__ is not bytes:
             data = _bytes_of(data)
@@ -161,6 +162,8 @@ class Producer:
         size = len(data) + len(partition_key) + _AROUND
         if size > self._surely_fits:
             self._check_size(len(data) + len(partition_key.encode()) + (HEADER_BYTES if spread != 1 else 0))
+        if not self._senders:
+            self._begin()
         future: PutFuture = PutFuture()
         # Not the senders' lock: they would stand in line for it at each record, and wake for nothing.
         with self._putting:
@@ -232,6 +235,16 @@ class Producer:
             if kind is None:
                 raise
 
+    def _begin(self) -> None:
+        """Before the first record is accepted: a client and a thread, or the error that says why there is none.
+
+        Not in the thread, which may come to it when the interpreter ends: boto3 can't be imported any more then.
+        """
+        self._wire.open()
+        with self._lock:
+            if not self._senders and self._refusal is None:
+                self._start_sender()
+
     def _check_size(self, size: int) -> None:
         if size > self._largest:
             raise ValueError(
@@ -289,9 +302,7 @@ class Producer:
         """A sender looks again at what is due."""
         if self._idle:
             self._work.notify()
-        elif not self._senders:
-            self._start_sender()
-        elif len(self._senders) < self._connections and self._outbox.has_waiting():
+        elif 0 < len(self._senders) < self._connections and self._outbox.has_waiting():
             with suppress(RuntimeError):  # No more threads: those there are do it all.
                 self._start_sender()
 

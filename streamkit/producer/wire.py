@@ -1,6 +1,6 @@
 """PutRecords and ListShards by boto3, and what their errors mean.
 
-The client is made once, on first use. It checks no parameters and tries nothing again: both is done here. Its own JSON encoder
+The client is made once, by ``open``. It checks no parameters and tries nothing again: both is done here. Its own JSON encoder
 takes some twenty times as long as the encoder below, so the body of PutRecords is put into the request by a handler of botocore's
 event ``before-call``. A client that was given keeps what it is: it is called as usual.
 """
@@ -83,10 +83,18 @@ class Wire:
         # What the thread's call has for a body.
         self._bodies = threading.local()
 
+    def open(self) -> Any:
+        """The client, made where there is none."""
+        if self._client is None:
+            with self._making:
+                if self._client is None:
+                    self._client = self._make()
+        return self._client
+
     def put(self, request: Request) -> list[dict[str, Any]]:
         """The ``Records`` of the answer, one for each parcel."""
         contents = [parcel.content() for parcel in request.parcels]
-        client = self._made()
+        client = self.open()
         if self._is_given:
             answer = client.put_records(**self._stream, Records=[_record(*content) for content in contents])
         else:
@@ -100,7 +108,7 @@ class Wire:
 
     def shards(self) -> ShardMap:
         """All the stream's shards, closed ones too."""
-        client = self._made()
+        client = self.open()
         answer = client.list_shards(**self._stream)
         shards = list(answer["Shards"])
         while token := answer.get("NextToken"):
@@ -112,13 +120,6 @@ class Wire:
         """Close the client that was made here, and not one that was given."""
         if self._client is not None and not self._is_given:
             self._client.close()
-
-    def _made(self) -> Any:
-        if self._client is None:
-            with self._making:
-                if self._client is None:
-                    self._client = self._make()
-        return self._client
 
     def _make(self) -> Any:
         try:
