@@ -242,8 +242,8 @@ class Aggregation:
         """The aggregate. ``ValueError`` where nothing was added: KCL would hand it to its user as data."""
         if not self._parts:
             raise ValueError("an aggregate holds at least one user record")
-        message = b"".join(self._partition_key_table + self._hash_key_table + self._parts)
-        return b"".join((MAGIC, message, _digest(message)))
+        message = b"".join((MAGIC, *self._partition_key_table, *self._hash_key_table, *self._parts))
+        return message + _digest(memoryview(message)[len(MAGIC) :])
 
     def _entry(self, partition_key: str | None) -> tuple[bytes, bytes, int]:
         """The key's entry in the table (nothing where it has one), its index field, and its index."""

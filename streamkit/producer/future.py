@@ -94,10 +94,14 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Settlement(msgspec.Struct):
-    """Entries that have the same outcome. ``places`` are their sub-sequence numbers; None where they lie in no aggregate."""
+    """Entries that have the same outcome, with ``held`` bytes of data and keys.
+
+    ``places`` are their sub-sequence numbers; None where they lie in no aggregate.
+    """
 
     entries: Sequence[Entry]
     outcome: Outcome
+    held: int
     places: Sequence[int] | None = None
 
 

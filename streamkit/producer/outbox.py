@@ -9,7 +9,7 @@ It is told what was accepted, what was answered and what the time is; all of it 
   - Where the answer names another shard than the one predicted, the records of the aggregate that this shard does not cover
     count as refused. A shard that the map does not know yet is judged by the next one; until then its request is in flight.
   - A lost answer means perhaps: what the request held is sent again.
-  - A record that is given up takes along what waits behind it of its key on its shard.
+  - A record that is given up takes along what waits behind it of its key on its shard; one that could never be put does not.
 """
 
 from __future__ import annotations
@@ -320,9 +320,10 @@ class Outbox:
             if shard_id != outlet.shard.shard_id:
                 self._is_map_old = True
             if parcel.aggregation is None:
-                settled.append(self._landed(parcel.entries, shard_id, sequence_number, None))
+                settled.append(self._landed(parcel.entries, shard_id, sequence_number, None, parcel.held))
             elif shard_id == outlet.shard.shard_id:
-                settled.append(self._landed(parcel.entries, shard_id, sequence_number, range(len(parcel.entries))))
+                places = range(len(parcel.entries))
+                settled.append(self._landed(parcel.entries, shard_id, sequence_number, places, parcel.held))
             else:
                 outlet.is_in_flight = True
                 self._unjudged.append(_Unjudged(outlet, parcel, shard_id, sequence_number))
@@ -354,16 +355,25 @@ class Outbox:
         return []
 
     def rejected(self, request: Request, error: Exception, message: str, now: float) -> list[Settlement]:
-        """The whole request is wrong, by one of its records perhaps: smaller ones follow, until that one is alone, and fails."""
-        if len(request.parcels) == 1:
-            return self.failed(request, error, message, now)
+        """The whole request is wrong, by one of its records perhaps: smaller ones follow, until that one is alone, and fails.
+
+        What waits behind it of its key goes on: this one could never have been put before it.
+        """
         if not self._end(request):
             return []
+        settled: list[Settlement] = []
         self._most_records = max(1, len(request.parcels) // 2)
-        for outlet, parcels in _by_outlet(request):
-            outlet.queue.put_back(_entries_of(parcels))
+        if len(request.parcels) > 1:
+            for outlet, parcels in _by_outlet(request):
+                outlet.queue.put_back(_entries_of(parcels))
+        elif len(request.parcels[0].entries) > 1:
+            request.outlets[0].queue.put_back(request.parcels[0].entries)
+            request.outlets[0].queue.split(request.parcels[0].size)
+        else:
+            self.reason = message
+            settled = self._failed(request.parcels[0].entries, message, error)
         self._change_map(now)
-        return []
+        return settled
 
     def failed(self, request: Request, error: Exception, message: str, now: float) -> list[Settlement]:
         """The request can't succeed, whenever it is sent: its records fail."""
@@ -456,17 +466,17 @@ class Outbox:
             inside = set(places)
             if places:
                 entries = [one.parcel.entries[place] for place in places]
-                settled.append(self._landed(entries, one.shard_id, one.sequence_number, places))
+                settled.append(self._landed(entries, one.shard_id, one.sequence_number, places, _held(entries)))
             strangers = [entry for place, entry in enumerate(one.parcel.entries) if place not in inside]
             one.outlet.queue.put_back(strangers)
             one.outlet.is_in_flight = False
         return settled
 
     def _landed(
-        self, entries: Sequence[Entry], shard_id: str, sequence_number: str, places: Sequence[int] | None
+        self, entries: Sequence[Entry], shard_id: str, sequence_number: str, places: Sequence[int] | None, held: int
     ) -> Settlement:
         self._forget(entries)
-        return Settlement(entries, Outcome(shard_id, sequence_number), places)
+        return Settlement(entries, Outcome(shard_id, sequence_number), held, places)
 
     def _fail_followers(self, outlet: Outlet, keys: set[str], message: str, error: Exception) -> list[Settlement]:
         """What waits behind a record that failed, of its key: putting it would put a later record before an earlier one."""
@@ -483,7 +493,7 @@ class Outbox:
                 error = DeliveryError(message, perhaps=perhaps)
                 error.__cause__ = cause
                 self._forget(some)
-                settled.append(Settlement(some, Outcome(error=error)))
+                settled.append(Settlement(some, Outcome(error=error), _held(some)))
         return settled
 
     def _forget(self, entries: Sequence[Entry]) -> None:
@@ -506,6 +516,10 @@ def _by_outlet(request: Request) -> list[tuple[Outlet, list[Parcel]]]:
 
 def _entries_of(parcels: Sequence[Parcel]) -> list[Entry]:
     return [entry for parcel in parcels for entry in parcel.entries]
+
+
+def _held(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.data) + len(entry.partition_key) for entry in entries)
 
 
 def _follower_message(reason: str) -> str:

@@ -224,6 +224,11 @@ class Producer:
         if left:
             raise DeliveryError(f"{self.stream}: {counted(left, 'record')} {message}; their futures say which")
 
+    @property
+    def last_refusal(self) -> str:
+        """Why a request or a record was refused last; empty where none was."""
+        return self._outbox.reason
+
     def __enter__(self) -> Self:
         return self
 
@@ -398,9 +403,7 @@ class Producer:
             _log.error("stream %s: %s not put: %s", self.stream, counted(count, "record"), message)
         with self._lock:
             for settlement in settled:
-                self._settled += sum(
-                    [len(entry.data) + len(entry.partition_key) + _AROUND for entry in settlement.entries]
-                )
+                self._settled += settlement.held + _AROUND * len(settlement.entries)
                 accepted = settlement.entries[0].accepted
                 self._telling[accepted] -= 1
                 if self._telling[accepted] <= 0:

@@ -32,6 +32,8 @@ class Parcel(msgspec.Struct):
     entries: Sequence[Entry]
     #: What counts against the limits: data and partition key.
     size: int
+    #: Bytes of data and keys of the entries.
+    held: int
     #: None: the one entry, plain.
     aggregation: Aggregation | None = None
 
@@ -68,6 +70,9 @@ class Queue(Protocol):
 
     def shrink(self) -> None:
         """The shard has refused some for its limits."""
+
+    def split(self, size: int) -> None:
+        """A Kinesis record of ``size`` bytes was refused as wrong, perhaps for one record in it: make smaller ones."""
 
     def grow(self) -> None:
         """The shard has taken some."""
@@ -122,11 +127,13 @@ class Aggregates:
             (self._entries[0],), min(self._limit, most_bytes) - len(AGGREGATE_KEY)
         )
         if count:
-            parcel = Parcel(self._taken(count), aggregation.size + len(AGGREGATE_KEY), aggregation)
+            entries, held = self._taken(count)
+            parcel = Parcel(entries, aggregation.size + len(AGGREGATE_KEY), held, aggregation)
         elif _plain_size(self._entries[0]) <= most_bytes:
             # No aggregate holds it.
             size = _plain_size(self._entries[0])
-            parcel = Parcel(self._taken(1), size)
+            entries, held = self._taken(1)
+            parcel = Parcel(entries, size, held)
         else:
             return []
         self._is_due = self._is_due and bool(self._entries)
@@ -141,6 +148,9 @@ class Aggregates:
         size = min(self._most, self._bytes)
         self._most = min(self._most, max(_SMALLEST_AGGREGATE, size // 2))
 
+    def split(self, size: int) -> None:
+        self._most = max(1, size // 2)
+
     def grow(self) -> None:
         self._most = min(self._limit, 2 * self._most)
 
@@ -153,11 +163,12 @@ class Aggregates:
         self._bytes, self._is_due = 0, False
         return entries
 
-    def _taken(self, count: int) -> list[Entry]:
+    def _taken(self, count: int) -> tuple[list[Entry], int]:
         popleft = self._entries.popleft
         entries = [popleft() for _ in range(count)]
-        self._bytes -= _least_bytes(entries)
-        return entries
+        data = sum([len(entry.data) for entry in entries])
+        self._bytes -= data + _LEAST_AROUND * count
+        return entries, data + sum([len(entry.partition_key) for entry in entries])
 
 
 class Plain:
@@ -203,7 +214,8 @@ class Plain:
             if len(parcels) == most_records or size > most_bytes:
                 break
             most_bytes -= size
-            parcels.append(Parcel((line.popleft(),), size))
+            entry = line.popleft()
+            parcels.append(Parcel((entry,), size, len(entry.data) + len(entry.partition_key)))
             self._count -= 1
             self._bytes -= size
         for parcel in parcels:
@@ -229,6 +241,9 @@ class Plain:
 
     def shrink(self) -> None:
         """Each is as small as it is."""
+
+    def split(self, size: int) -> None:
+        """Each is alone."""
 
     def grow(self) -> None:
         """Each is as large as it is."""

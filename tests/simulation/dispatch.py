@@ -10,7 +10,8 @@ not taken, or taken later, when others have followed). While it runs and at its 
   - in the shards' logs, as a reader finds them who drops strangers as the Kinesis Client Library does, the first
     occurrences of a key's records are in the order in which they were put; a repeat is never behind a newer one of its key but
     of one that came in the same aggregate, or where a request was taken after it was given up;
-  - a record that failed is told of, and none that was put before that, and behind it, is in the stream;
+  - a record that failed is told of, and none that was put before that, and behind it, is in the stream (but where it was wrong);
+  - a record that is wrong fails, and no other fails for it;
   - what a future says is in the log, word for word, in a shard that covers it; what failed without a "perhaps" is in none;
   - when the faults are over, every record is settled, and nobody waits for a time that does not come;
   - records of a key that was spread come out of ``InOrder`` in order.
@@ -270,6 +271,9 @@ class Dispatch:
                 letter.told_at = self.step
                 names.append(f"{letter.group}:{letter.number}")
             outcome = settlement.outcome
+            held = sum(len(entry.data) + len(entry.partition_key) for entry in settlement.entries)
+            if settlement.held != held:
+                raise Violation(f"{held} bytes are settled as {settlement.held}: the backlog is wrong")
             self.note(f"  settled {names}: {outcome.error or f'{outcome.shard_id[-3:]}/{outcome.sequence_number}'}")
             settle(settlement)
 
@@ -417,6 +421,8 @@ class Dispatch:
             receipt = letter.receipt
             if receipt is None:
                 assert letter.error is not None
+                if "ValidationException" in str(letter.error) and b"poison" not in letter.entry.data:
+                    raise Violation(f"{name} has failed for another")
                 if places[letter.entry.data] and not letter.error.perhaps:
                     raise Violation(f"{name} has failed, and is in {places[letter.entry.data]}")
                 continue
@@ -478,7 +484,7 @@ class Dispatch:
                 raise Violation(f"{group} is in the stream as {numbers}")
             letters = self.groups[group]
             for letter in letters:
-                if letter.error is None or letter.number in numbers:
+                if letter.error is None or letter.number in numbers or b"poison" in letter.entry.data:
                     continue
                 later = [n for n in first if n > letter.number and letters[n].put_at < (letter.told_at or 0)]
                 if later:
