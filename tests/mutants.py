@@ -1335,6 +1335,119 @@ MUTANTS = [
         LEDGERS,
         "every_page",
     ),
+    Mutant(
+        "two requests at once for a shard",
+        "producer/outbox.py",
+        "            outlet.is_in_flight = True\n            records -= len(parcels)\n",
+        "            records -= len(parcels)\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "send by a new shard map while requests of the old one are under way",
+        "producer/outbox.py",
+        "if self._next_map is None or self._in_flight or self._unjudged:",
+        "if self._next_map is None:",
+        SIMULATION,
+    ),
+    Mutant(
+        "take what a shard does not cover for put",
+        "producer/outbox.py",
+        "and (not place or shard.covers(hash_of(entry.partition_key, entry.explicit_hash_key)))",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "put back in the wrong order",
+        "producer/queues.py",
+        "self._entries.extendleft(reversed(entries))",
+        "self._entries.extendleft(entries)",
+        SIMULATION,
+    ),
+    Mutant(
+        "put back behind what is newer of its key",
+        "producer/queues.py",
+        "            line.extend(self._lines.pop(key, ()))\n"
+        "        if back:\n"
+        "            self._lines = {**back, **self._lines}\n",
+        "            self._lines.setdefault(key, deque()).extend(line)\n        if back:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "two records of a key in a request",
+        "producer/queues.py",
+        "            parcels.append(Parcel((entry,), size, len(entry.data) + len(entry.partition_key)))\n",
+        "            parcels.append(Parcel((entry,), size, len(entry.data) + len(entry.partition_key)))\n"
+        "            if line:\n"
+        "                entry = line.popleft()\n"
+        "                parcels.append(Parcel((entry,), _plain_size(entry), 0))\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "take a lost answer for a good one",
+        "producer/exchange.py",
+        "return partial(outbox.lost, request, message, perhaps=meaning is Meaning.PERHAPS)",
+        "return partial(outbox.failed, request, error, message)",
+        "tests/producer",
+        "lost_answer",
+    ),
+    Mutant(
+        "say that what was perhaps put was not",
+        "producer/outbox.py",
+        "            if perhaps:\n                for entry in entries:\n                    entry.perhaps = True\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "go on behind a record that was given up",
+        "producer/outbox.py",
+        "settled += self._fail_followers(outlet, {entry.partition_key for entry in entries}, message, error)",
+        "pass",
+        SIMULATION,
+    ),
+    Mutant(
+        "forget what was put of a shard's write limits",
+        "producer/outbox.py",
+        "            outlet.bucket.take(taken, len(parcels), now)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "number the records of an aggregate as if none had gone again",
+        "producer/outbox.py",
+        "places, _held(entries)))",
+        "range(len(places)), _held(entries)))",
+        SIMULATION,
+    ),
+    Mutant(
+        "send by a list of shards that is not whole",
+        "producer/outbox.py",
+        "if not new.is_whole():",
+        "if not new.open:",
+        SIMULATION,
+    ),
+    Mutant(
+        "end without a word of what was not put",
+        "producer/producer.py",
+        "            settled = self._noted(self._outbox.give_up(message))\n",
+        "            settled = []\n",
+        "tests/producer",
+        "closed_it_fails or could_not_put",
+    ),
+    Mutant(
+        "accept without bounds",
+        "producer/producer.py",
+        "            if self._accepted + size - self._settled > self._most:\n                self._wait_for_room(size)\n",
+        "",
+        "tests/producer",
+        "full_backlog",
+    ),
+    Mutant(
+        "give out of order what was spread",
+        "producer/spread.py",
+        "        items = run.consecutive()\n        self.held -= len(items)\n        if self.held",
+        "        items = [item for _, item in run.held.values()]\n        run.held.clear()\n        if self.held",
+        SIMULATION,
+    ),
 ]
 
 
