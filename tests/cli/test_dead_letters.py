@@ -300,6 +300,17 @@ def test_a_fifo_queue_is_looked_at_too(sqs: Any, run: Any) -> None:
     assert queue.counts() == (2, 0)
 
 
+def test_what_a_fifo_queue_does_not_show_is_told_of(sqs: Any, run: Any) -> None:
+    queue = LetterQueue(sqs, fifo=True)
+    queue.put(*(letter(n) for n in range(25)))
+
+    for form in ("--count", "--json"):
+        said = run(queue.name, form)
+        assert said.code == 1
+        assert "about 15 more were not seen" in said.err
+    assert run(queue.name, "--limit", "3").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

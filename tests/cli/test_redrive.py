@@ -527,6 +527,24 @@ class TestAFifoDeadLetterQueue:
         assert numbers(retries.envelopes()) == list(range(25))
         assert dead.counts() == (0, 0)
 
+    def test_what_stands_behind_letters_that_stay_is_told_of_and_nothing_else_can_be_said(
+        self, sqs: Any, retries: LetterQueue, run: Any
+    ) -> None:
+        dead = LetterQueue(sqs, fifo=True)
+        dead.put(*(letter(n, error="Reject: early" if n < 12 else "Reject: late") for n in range(15)))
+
+        planned = run(dead, "--to-queue", retries.name, "--error", "late", "--dry-run", yes=False)
+        nothing = run(dead, "--to-queue", retries.name, "--error", "late", "--json")
+        first = run(dead, "--to-queue", retries.name, "--error", "early")
+        second = run(dead, "--to-queue", retries.name, "--error", "late")
+
+        assert "about 5 more were not seen" in planned.err
+        assert (nothing.code, json.loads(nothing.out)["hidden"], json.loads(nothing.out)["put_back"]) == (1, 5, 0)
+        assert "about 5 more were not seen" in nothing.err
+        assert "put back 12 letters" in first.err
+        assert (second.code, "more were not seen" in second.err) == (0, False)
+        assert numbers(retries.envelopes()) == list(range(15))
+
 
 def test_more_letters_than_are_held_at_once_go_in_rounds(dead: LetterQueue, retries: LetterQueue, run: Any) -> None:
     dead.put(*(letter(n, key=f"c-{n}") for n in range(25)))
