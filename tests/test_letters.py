@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, Failure
 from streamkit.errors import UnknownVersion
-from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, read
+from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, notified, read
 from streamkit.testing import kinesis_event
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:orders:live"
@@ -138,6 +138,19 @@ class TestWhatLambdaGaveUp:
         ]
         assert found.failures[-1].time == "2026-05-01T12:00:00.000Z"
 
+    def test_through_a_topic_the_error_is_in_the_notification(self) -> None:
+        event = json.dumps({"Records": [sns_record(ENVELOPE.encode())]})
+        attributes = {"ErrorCode": {"Type": "String", "Value": "200"}, "ErrorMessage": {"Type": "String", "Value": "x"}}
+        facts = {"MessageAttributes": attributes, "Timestamp": "2026-05-01T12:30:00.000Z"}
+
+        (in_a_queue,) = read(message(json.loads(notification(event)) | facts))
+        (in_a_function,) = read(notified({"MessageId": "m-1", "Message": event} | facts))
+
+        for found in (in_a_queue, in_a_function):
+            assert isinstance(found, Envelope)
+            assert (found.failures[-1].type, found.failures[-1].message) == ("Lambda200", "given up by Lambda: x")
+            assert found.failures[-1].time == "2026-05-01T12:30:00.000Z"
+
     def test_a_notification_that_is_a_record_itself_keeps_its_id(self) -> None:
         (found,) = read(message({"Records": [sns_record("plain")]}), processor="audit")
 
@@ -214,6 +227,38 @@ class TestOthers:
         assert isinstance(found, Envelope)
         assert (found.event_id, found.source) == ("message-1", "sqs")
         assert found.data == body.encode()
+
+    def test_what_lambda_alone_writes_is_no_record_though_it_was_moved(self) -> None:
+        key = "aws/lambda/f5b1/shardId-000000000000/2026/05/01/2026-05-01T12.00.00-5a7f"
+        where = {"bucket": {"name": "discarded"}, "object": {"key": key}}
+        context = {"functionArn": FUNCTION, "condition": "RetriesExhausted"}
+        destination = {"requestContext": context, "requestPayload": {"Records": [sns_record(ENVELOPE.encode())]}}
+
+        stored = read(message({"Records": [{"eventSource": "aws:s3", "s3": where}]}, was_moved=True))
+
+        assert stored == [Stored("discarded", key)]
+        assert read(message(destination, was_moved=True)) == read(message(destination))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": "b"}, "object": {"key": "orders/7"}}}]},
+            {"Records": [{"eventSource": "aws:s3", "s3": 7}]},
+            {"requestContext": {}, "requestPayload": {"Records": [sns_record("x")]}},
+            {"requestContext": {"functionArn": FUNCTION, "condition": "c"}, "requestPayload": 7},
+        ],
+    )
+    def test_what_only_looks_like_that_is_a_record(self, body: dict[str, Any]) -> None:
+        (found,) = read(message(body, was_moved=True))
+
+        assert isinstance(found, Envelope)
+        assert found.data == json.dumps(body).encode()
+
+    def test_a_message_of_a_fifo_queue_that_was_moved_has_its_group_for_a_key(self) -> None:
+        (found,) = read(message("plain", was_moved=True, group="c-7"))
+
+        assert isinstance(found, Envelope)
+        assert found.partition_key == "c-7"
 
     @pytest.mark.parametrize(
         "body",

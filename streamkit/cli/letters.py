@@ -297,6 +297,8 @@ def _held(raw: Any) -> Held:
         attributes=attributes,
         sent_at=int(sent) / 1000 if sent.isdecimal() else None,
         was_moved="DeadLetterQueueSourceArn" in facts,
+        # A standard queue can have a group too, for its fairness; it promises no order, and has no sequence number.
+        group=facts.get("MessageGroupId") if "SequenceNumber" in facts else None,
     )
     return Held(message, f"message {raw['MessageId']}", int(facts.get("ApproximateReceiveCount", 0)))
 

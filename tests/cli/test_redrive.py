@@ -18,10 +18,12 @@ import pytest
 
 from streamkit import cli
 from streamkit.cli.journal import Journal, entry_of
+from streamkit.cli.letters import _held
 from streamkit.cli.spool import Spool
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import StreamkitError
 from streamkit.failure import group_of
+from streamkit.letters import read
 
 from ..test_letters import document
 from .dead_letters import LetterQueue, letter
@@ -633,6 +635,20 @@ def test_in_a_terminal_it_asks_first(
     assert process.returncode == (0 if is_put_back else 1)
     assert retries.counts() == (2 if is_put_back else 0, 0)
     assert dead.counts() == (0 if is_put_back else 2, 0)
+
+
+@pytest.mark.parametrize(("facts", "key"), [({"SequenceNumber": "18850"}, "c-7"), ({}, None)])
+def test_what_a_queues_redrive_policy_has_moved_keeps_the_order_of_its_group_where_the_queue_has_one(
+    facts: dict[str, str], key: str | None
+) -> None:
+    # moto does not tell where a message was moved from.
+    moved = {"DeadLetterQueueSourceArn": "arn:aws:sqs:us-east-1:123456789012:retries", "MessageGroupId": "c-7"}
+
+    held = _held({"MessageId": "m-1", "Body": "plain", "Attributes": moved | facts})
+
+    (found,) = read(held.message)
+    assert isinstance(found, Envelope)
+    assert found.partition_key == key
 
 
 class TestSpool:

@@ -169,6 +169,33 @@ def test_a_notification_of_sns_that_fails_raises_so_that_lambda_brings_it_again(
         DeadLetters(queue, clients)(event)
 
 
+def test_what_an_error_topic_brings_has_its_error_and_its_time(clients: Clients, queue: SqsQueue) -> None:
+    given_up = {"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": "m-1", "Message": ENVELOPE.encode()}}]}
+    notification = {
+        "MessageId": "n-1",
+        "Message": json.dumps(given_up),
+        "Timestamp": "2026-05-01T12:30:00.000Z",
+        "MessageAttributes": {"ErrorMessage": {"Type": "String", "Value": "'total'"}},
+    }
+
+    DeadLetters(queue, clients)({"Records": [{"EventSource": "aws:sns", "Sns": notification}]})
+
+    (letter,) = held(clients, queue)
+    assert letter.failures[-1].message == "given up by Lambda: 'total'"
+    assert letter.failures[-1].time == "2026-05-01T12:30:00.000Z"
+
+
+def test_a_message_that_was_moved_is_of_its_fifo_group(clients: Clients, queue: SqsQueue) -> None:
+    event = sqs_event("plain", "plain")
+    for raw, arn in zip(event["Records"], ("retries", "retries.fifo"), strict=True):
+        raw["attributes"] = {"DeadLetterQueueSourceArn": "arn", "MessageGroupId": "c-7"}
+        raw["eventSourceARN"] = f"arn:aws:sqs:us-east-1:123456789012:{arn}"
+
+    DeadLetters(queue, clients)(event)
+
+    assert [letter.partition_key for letter in held(clients, queue)] == [None, "c-7"]
+
+
 def test_when_time_is_short_the_rest_stays(clients: Clients, queue: SqsQueue, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = DeadLetters(queue, clients)(sqs_event(*[ENVELOPE.encode()] * 3), Seconds(1.5))
