@@ -24,8 +24,10 @@ from .usage import UsageError
 
 __all__ = ["show"]
 
-# Numbers and ids that make each message another, though the cause is one; but for where in a file it was raised.
-_VARIABLE = re.compile(r"(\.py:\d+)|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+# Numbers, ids and digests that make each message another, though the cause is one; but for where in a file it was raised.
+_VARIABLE = re.compile(
+    r"(\.py:\d+|s3://)|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\b[0-9a-fA-F]{16,}\b|\d+(?:\.\d+)?"
+)
 _NOT_READ = "unreadable"
 
 

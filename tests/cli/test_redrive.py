@@ -228,10 +228,13 @@ class TestWhatStays:
         s3.create_bucket(Bucket="redrive-claims")
         (Path.cwd() / "letters.jsonl").write_text(letter(1, data=b"x" * 900_000).encode())
 
+        refused = run("letters.jsonl", "--to-queue", retries.name)
         said = run("letters.jsonl", "--to-queue", retries.name, "--claims-bucket", "redrive-claims")
         (back,) = run_rows(retries)
         s3.close()
 
+        assert refused.code == 1
+        assert "more than the target takes: --claims-bucket names a bucket for it" in refused.err
         assert said.code == 0
         assert json.loads(back)["bucket"] == "redrive-claims"
 
