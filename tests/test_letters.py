@@ -6,13 +6,14 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, Failure
-from streamkit.errors import UnknownVersion
+from streamkit.errors import Unavailable, UnknownVersion
 from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, notified, read
 from streamkit.testing import kinesis_event
 
@@ -92,6 +93,18 @@ class TestAFailureDocument:
         assert isinstance(found, Discarded)
         assert found.failure().message.endswith("they were older than the mapping allows")
 
+    def test_numbers_of_any_length_make_a_range(self) -> None:
+        (found,) = read(message(document(startSequenceNumber="9", endSequenceNumber="10")))
+
+        assert isinstance(found, Discarded)
+        assert (found.first, found.last) == ("9", "10")
+
+    def test_whose_time_is_none_is_of_its_last_record(self) -> None:
+        (found,) = read(message(document() | {"timestamp": "yesterday"}))
+
+        assert isinstance(found, Discarded)
+        assert found.failure().time == "2026-05-01T12:00:01.043Z"
+
     def test_from_s3_has_its_records(self) -> None:
         event = kinesis_event([{"id": 1}, {"id": 2}])
 
@@ -105,6 +118,7 @@ class TestAFailureDocument:
         [
             ({"streamArn": "arn:aws:dynamodb:us-east-1:1:table/orders"}, "streamArn"),
             ({"startSequenceNumber": "9" * 60}, "ends before it begins"),
+            ({"startSequenceNumber": "10", "endSequenceNumber": "9"}, "ends before it begins"),
             ({"startSequenceNumber": None}, "one end"),
             ({"startSequenceNumber": "12; DROP"}, "fault"),
             ({"startSequenceNumber": "9" * 5000}, "fault"),
@@ -137,6 +151,36 @@ class TestWhatLambdaGaveUp:
             ("Lambda200", "given up by Lambda: 'total'"),
         ]
         assert found.failures[-1].time == "2026-05-01T12:00:00.000Z"
+
+    def test_the_latest_ten_failures_are_kept(self) -> None:
+        often = ENVELOPE.failures * 10
+
+        (found,) = read(message({"Records": [sns_record(msgspec.structs.replace(ENVELOPE, failures=often).encode())]}))
+
+        assert isinstance(found, Envelope)
+        assert [one.type for one in found.failures] == ["KeyError"] * 9 + ["Lambda"]
+
+    @pytest.mark.parametrize("count", [10**30, 1000, 0, -5, True, "3", None])
+    def test_a_count_that_is_none_is_one_invocation(self, count: Any) -> None:
+        context = {"condition": "RetriesExhausted", "approximateInvokeCount": count, "functionArn": FUNCTION}
+
+        (found,) = read(message({"requestContext": context, "requestPayload": {"Records": [sns_record("x")]}}))
+
+        assert isinstance(found, Envelope)
+        assert found.attempts == 1
+
+    def test_an_event_with_a_damaged_envelope_is_unreadable_and_no_record_of_its_own(self) -> None:
+        with pytest.raises(Unreadable, match="a message in its event: an envelope of version 1 with a fault"):
+            read(message({"Records": [sns_record('{"streamkit_envelope": 1, "event_id": 7}')]}))
+
+    def test_an_event_whose_claim_cannot_be_read_now_is_not_given_up(self) -> None:
+        claim = Claim(bucket="claims", key="k", event_id=ENVELOPE.event_id, bytes=1, sha256="0").encode()
+
+        def fetch(claim: Claim) -> str:
+            raise Unavailable("S3")
+
+        with pytest.raises(Unavailable, match="S3"):
+            read(message({"Records": [sns_record(claim)]}), fetch=fetch)
 
     def test_through_a_topic_the_error_is_in_the_notification(self) -> None:
         event = json.dumps({"Records": [sns_record(ENVELOPE.encode())]})
