@@ -41,7 +41,7 @@ def redrive(options: argparse.Namespace, *, asks: bool) -> int:
         letters = open_letters(options, stack, recovery)
         if isinstance(letters, QueueLetters) and letters.url == target.place:
             raise UsageError("SOURCE and --to-queue are the same queue: what is put back would be a dead letter again")
-        journal = Journal(":memory:" if options.dry_run else options.state, letters.name)
+        journal = Journal(options.state, letters.name, is_read_only=options.dry_run)
         stack.callback(journal.close)
         run = Redrive(options, letters, recovery, target, journal)
         try:

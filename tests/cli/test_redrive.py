@@ -377,6 +377,23 @@ class TestOnce:
         assert retries.counts() == (1, 1)
         assert dead.counts() == (0, 0)
 
+    def test_a_dry_run_knows_what_was_put_back_before_and_writes_nothing_down(
+        self, retries: LetterQueue, run: Any
+    ) -> None:
+        (Path.cwd() / "letters.jsonl").write_text(f"{letter(1).encode()}\n{letter(2).encode()}\n")
+        options = ("letters.jsonl", "--to-queue", retries.name)
+
+        untouched = run(*options, "--dry-run", yes=False)
+        assert not (Path.cwd() / "streamkit-redrive.sqlite").exists()
+        run(*options, "--id", letter(1).event_id)
+        before = (Path.cwd() / "streamkit-redrive.sqlite").read_bytes()
+        planned = run(*options, "--dry-run", yes=False)
+
+        assert "would put back 2 letters" in untouched.err
+        assert "1 were put back before, and would not be again" in planned.err
+        assert "would put back 1 letter of 1 key" in planned.err
+        assert (Path.cwd() / "streamkit-redrive.sqlite").read_bytes() == before
+
     def test_a_file_is_not_put_back_a_second_time(self, retries: LetterQueue, run: Any) -> None:
         (Path.cwd() / "letters.jsonl").write_text("\n".join(letter(n).encode() for n in (1, 2)))
 
@@ -391,10 +408,12 @@ class TestOnce:
         held = Journal("streamkit-redrive.sqlite", "other")
 
         said = run(dead, "--to-queue", retries.name)
+        planned = run(dead, "--to-queue", retries.name, "--dry-run", yes=False)
         held.close()
 
-        assert said.code == 1
-        assert "another redrive uses streamkit-redrive.sqlite" in said.err
+        for one in (said, planned):
+            assert one.code == 1
+            assert "another redrive uses streamkit-redrive.sqlite" in one.err
         assert dead.counts() == (1, 0)
 
     def test_letters_that_somebody_else_holds_are_waited_for(
@@ -691,8 +710,9 @@ class TestSpool:
 def test_a_journal_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x" * 5000)
 
-    with pytest.raises(StreamkitError, match="--state names another"):
-        Journal(str(tmp_path / "notes.txt"), "source")
+    for is_read_only in (False, True):
+        with pytest.raises(StreamkitError, match="--state names another"):
+            Journal(str(tmp_path / "notes.txt"), "source", is_read_only=is_read_only)
 
 
 def test_what_redrive_sends_opens_as_an_envelope() -> None:
