@@ -408,8 +408,8 @@ def test_a_letter_that_was_put_back_and_came_again_has_another_deduplication_id(
 
 
 def test_a_letter_that_is_put_back_has_its_attempts_before_it_and_its_failures_kept() -> None:
-    again = ENVELOPE.put_back()
+    again = msgspec.structs.replace(ENVELOPE, not_before=1e10, parked_at=1.0).put_back()
 
-    assert (again.attempts, again.not_before, again.redrives) == (0, None, 1)
+    assert (again.attempts, again.not_before, again.parked_at, again.redrives) == (0, None, None, 1)
     assert (again.failures, again.data, again.event_id) == (ENVELOPE.failures, ENVELOPE.data, ENVELOPE.event_id)
     assert base64.b64decode(json.loads(again.encode())["data"]) == ENVELOPE.data
