@@ -457,9 +457,11 @@ def iso(seconds: float | None) -> str:
 def _seconds(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        iso(seconds)
+    except (ValueError, OverflowError, OSError):
+        return None  # Also where it lies before the first or behind the last year in UTC, and could not be shown.
+    return seconds
 
 
 def _line(text: Any) -> str:

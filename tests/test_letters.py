@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, Failure
 from streamkit.errors import Unavailable, UnknownVersion
-from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, notified, read
+from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, died_at, notified, read
 from streamkit.testing import kinesis_event
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:orders:live"
@@ -405,6 +405,15 @@ def test_a_letter_that_was_put_back_and_came_again_has_another_deduplication_id(
 
     assert deduplication_id(ENVELOPE) == deduplication_id(ENVELOPE)
     assert len({deduplication_id(ENVELOPE), deduplication_id(once), deduplication_id(once.put_back())}) == 3
+
+
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:00", "soon", ""]
+)
+def test_a_time_that_cannot_be_shown_is_none(time: str) -> None:
+    failure = msgspec.structs.replace(ENVELOPE.failures[0], time=time)
+
+    assert died_at(msgspec.structs.replace(ENVELOPE, failures=(failure,))) is None
 
 
 def test_a_letter_that_is_put_back_has_its_attempts_before_it_and_its_failures_kept() -> None:
