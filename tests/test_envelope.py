@@ -214,6 +214,8 @@ class TestOpening:
             {"not_before": "tomorrow"},
             {"attempts": math.pi},
             {"attempts": -1},
+            {"attempts": 2**53 + 1},
+            {"redrives": 2**63},
             {"not_before": 1e300},
             {"event_id": ""},
             {"event_id": "a\nERROR forged"},

@@ -203,6 +203,20 @@ class TestWhatStays:
         assert "orders/shardId-000000000000:2:0" in said.err
         assert "message " in said.err
 
+    def test_one_made_to_do_harm_stays_alone(self, retries: LetterQueue, run: Any) -> None:
+        hostile = [
+            letter(1).encode().replace('"redrives":0', f'"redrives":{2**63}'),
+            letter(2, time="9999-12-31T23:59:59-23:00").encode(),
+            letter(3, sub_sequence_number=-(2**80), sequence_number="9" * 5000).encode(),
+        ]
+        (Path.cwd() / "letters.jsonl").write_text("\n".join([*hostile, letter(4).encode()]))
+
+        said = run("letters.jsonl", "--to-queue", retries.name)
+
+        assert said.code == 1
+        assert "1 can't be read: letters.jsonl:1: an envelope of version 1 with a fault" in said.err
+        assert sorted(one.event_id.split(":")[1] for one in retries.envelopes()) == ["2", "3", "4"]
+
     def test_one_that_is_refused_stays_with_all_of_its_key_behind_it_and_other_keys_go_on(
         self, dead: LetterQueue, sqs: Any, run: Any
     ) -> None:
