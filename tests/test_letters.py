@@ -408,6 +408,19 @@ def test_a_letter_that_was_put_back_and_came_again_has_another_deduplication_id(
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"data": b"{}"},
+        {"processor": "invoices"},
+        {"event_id": "orders/shardId-000000000000:7:1"},
+        {"failures": (msgspec.structs.replace(ENVELOPE.failures[0], time="2026-05-01T12:00:01.000Z"),)},
+    ],
+)
+def test_letters_that_are_not_the_same_have_other_deduplication_ids(other: dict[str, Any]) -> None:
+    assert deduplication_id(msgspec.structs.replace(ENVELOPE, **other)) != deduplication_id(ENVELOPE)
+
+
+@pytest.mark.parametrize(
     "time", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:00", "soon", ""]
 )
 def test_a_time_that_cannot_be_shown_is_none(time: str) -> None:

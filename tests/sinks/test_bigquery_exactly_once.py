@@ -743,6 +743,33 @@ def test_rows_of_a_stream_that_is_gone_are_looked_for_by_their_ids(
     assert found == [(n, f"{SHARD}:{FIRST + int(n) - 1}:0/orders/0") for n in expected]
 
 
+def test_a_plan_of_which_the_table_has_a_part_is_somebody_elses_doing_and_nothing_is_guessed(
+    bigquery_server: BigQueryServer, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
+) -> None:
+    schema = [bigquery.SchemaField("id", "STRING"), bigquery.SchemaField("write_id", "STRING")]
+    with client_of(bigquery_server) as client, write_client_of(bigquery_server.grpc_endpoint) as write_client:
+        table = new_table(client, schema)
+
+        def container() -> Handler:
+            sink = BigQueryExactlyOnceSink(table, plans, id_column="write_id", client=client, write_client=write_client)
+            return handler_of(sink)
+
+        rows = batch({"id": "1"}, {"id": "2"}, {"id": "3"})
+        assert failed_at(container()(rows)) is None
+        client.query_and_wait(f"DELETE FROM {table} WHERE id = '2'")
+        name = "projects/local/datasets/{}/tables/{}".format(*table.split("."))
+        entry = plans.read("orders", name, SHARD, deadline=0)
+        assert entry is not None
+        plan = msgspec.structs.replace(decode_plan(entry.data), stream=f"{name}/streams/expired")
+        plans.save("orders", name, SHARD, Entry(2, encode_plan(plan)), deadline=0)
+
+        assert failed_at(container()(rows)) == 0
+
+        found = [row.id for row in client.query_and_wait(f"SELECT id FROM {table} ORDER BY id")]
+    assert "the table has 2 of 3 rows of a plan: somebody else has changed it" in caplog.text
+    assert found == ["1", "3"]
+
+
 def test_a_table_that_is_not_there_is_told(
     bigquery_server: BigQueryServer, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
 ) -> None:
