@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -151,6 +152,7 @@ class TestWhatLambdaGaveUp:
             ("Lambda200", "given up by Lambda: 'total'"),
         ]
         assert found.failures[-1].time == "2026-05-01T12:00:00.000Z"
+        assert found.attempts == ENVELOPE.attempts + 1
 
     def test_the_latest_ten_failures_are_kept(self) -> None:
         often = ENVELOPE.failures * 10
@@ -421,12 +423,23 @@ def test_letters_that_are_not_the_same_have_other_deduplication_ids(other: dict[
 
 
 @pytest.mark.parametrize(
-    "time", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:00", "soon", ""]
+    "moment", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:00", "soon", ""]
 )
-def test_a_time_that_cannot_be_shown_is_none(time: str) -> None:
-    failure = msgspec.structs.replace(ENVELOPE.failures[0], time=time)
+def test_a_time_that_cannot_be_shown_is_none(moment: str) -> None:
+    failure = msgspec.structs.replace(ENVELOPE.failures[0], time=moment)
 
     assert died_at(msgspec.structs.replace(ENVELOPE, failures=(failure,))) is None
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = msgspec.structs.replace(ENVELOPE.failures[0], time="2026-05-01T12:00:00")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert died_at(msgspec.structs.replace(ENVELOPE, failures=(failure,))) == 1_777_636_800.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_letter_that_is_put_back_has_its_attempts_before_it_and_its_failures_kept() -> None:

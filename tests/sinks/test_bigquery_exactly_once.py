@@ -530,6 +530,22 @@ def test_a_column_that_the_table_got_meanwhile_is_found(plans: MemoryPlans, monk
     assert ids(streams) == ["1", "2"]
 
 
+def test_a_column_that_the_table_has_lost_has_the_schema_read_anew(
+    api: WriteApi, write_client: Any, plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, reads = table_of(), []
+    read = client.get_table
+    monkeypatch.setattr(client, "get_table", lambda *name, **options: (reads.append(name), read(*name, **options))[1])
+    handler = a_container(plans, write_client, client=client)
+    api.script("AppendRows", Abort(grpc.StatusCode.INVALID_ARGUMENT, storage_code=7))
+
+    assert failed_at(handler(batch(1))) == 0
+    assert failed_at(handler(batch(1))) is None
+
+    assert len(reads) == 2
+    assert ids(api) == ["1"]
+
+
 def test_all_rows_of_a_request_are_read_by_the_format_that_they_were_written_by(
     plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
