@@ -533,9 +533,15 @@ def test_a_column_that_the_table_got_meanwhile_is_found(plans: MemoryPlans, monk
 def test_a_column_that_the_table_has_lost_has_the_schema_read_anew(
     api: WriteApi, write_client: Any, plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, reads = table_of(), []
+    client = table_of()
     read = client.get_table
-    monkeypatch.setattr(client, "get_table", lambda *name, **options: (reads.append(name), read(*name, **options))[1])
+    reads: list[Any] = []
+
+    def reading(*name: Any, **options: Any) -> Any:
+        reads.append(name)
+        return read(*name, **options)
+
+    monkeypatch.setattr(client, "get_table", reading)
     handler = a_container(plans, write_client, client=client)
     api.script("AppendRows", Abort(grpc.StatusCode.INVALID_ARGUMENT, storage_code=7))
 
