@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import time
 import uuid
@@ -18,7 +19,7 @@ import pytest
 
 from streamkit import cli
 from streamkit.cli.journal import Journal, entry_of
-from streamkit.cli.letters import _held
+from streamkit.cli.letters import QueueLetters, _held
 from streamkit.cli.spool import Spool
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import StreamkitError
@@ -606,6 +607,20 @@ def test_a_hold_is_renewed_while_it_waits_for_its_turn(
     assert dead.counts() == (0, 0)
 
 
+def test_letters_that_are_lost_while_they_are_held_are_not_put_back(
+    dead: LetterQueue, retries: LetterQueue, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has them may put back an earlier one of the key; so all is taken anew, a few times."""
+    dead.put(letter(1), letter(2))
+    monkeypatch.setattr(QueueLetters, "renew", lambda letters: False)
+
+    said = run(dead, "--to-queue", retries.name)
+
+    assert said.code == 1
+    assert "letters are lost while they are held: is somebody else reading this queue?" in said.err
+    assert (dead.counts(), retries.counts()) == ((2, 0), (0, 0))
+
+
 def test_a_run_that_is_told_to_stop_gives_back_what_it_has_not_put_back(
     dead: LetterQueue, retries: LetterQueue, tmp_path: Path, moto_endpoint: str
 ) -> None:
@@ -685,6 +700,36 @@ def test_what_a_queues_redrive_policy_has_moved_keeps_the_order_of_its_group_whe
     (found,) = read(held.message)
     assert isinstance(found, Envelope)
     assert found.partition_key == key
+
+
+class TestJournal:
+    def test_knows_a_later_life_of_an_event_by_either_its_redrives_or_its_time(self) -> None:
+        journal = Journal(":memory:", "source")
+        first = letter(1, redrives=1, time="2026-05-01T12:00:01.000Z")
+        journal.confirm([entry_of(first)], 0.0)
+
+        def was_sent(**fields: Any) -> bool:
+            return journal.sent(entry_of(letter(1, **{"redrives": 1, "time": "2026-05-01T12:00:01.000Z"} | fields)))
+
+        assert was_sent()
+        assert was_sent(redrives=0)
+        assert was_sent(time="2026-05-01T12:00:00.000Z")
+        assert not was_sent(redrives=2)
+        assert not was_sent(time="2026-05-01T12:00:02.000Z")
+        assert not was_sent(processor="invoices")
+        assert not was_sent(data=b"{}")
+        assert not was_sent(event_id="orders/shardId-000000000000:1:1")
+        journal.close()
+
+    def test_knows_what_lay_elsewhere_by_itself_and_is_its_owners_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "state.sqlite"
+        for source, was_sent in (("here", False), ("here", True), ("there", False)):
+            journal = Journal(str(path), source)
+            assert journal.sent(entry_of(letter(1))) is was_sent
+            journal.confirm([entry_of(letter(1))], 0.0)
+            journal.close()
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 class TestSpool:
