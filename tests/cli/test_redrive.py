@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,15 +172,22 @@ class TestToARetryQueue:
         assert "the same queue" in said.err
         assert dead.counts() == (1, 0)
 
-    def test_the_rate_is_kept_by_small_requests(self, dead: LetterQueue, retries: LetterQueue, run: Any) -> None:
+    def test_the_rate_is_kept_by_waiting_between_requests(
+        self, dead: LetterQueue, retries: LetterQueue, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         dead.put(*(letter(n, key=f"c-{n}") for n in range(6)))
+        slept: list[float] = []
 
-        began = time.monotonic()
-        said = run(dead, "--to-queue", retries.name, "--rate", "4")
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        clock = SimpleNamespace(time=time.time, sleep=sleep, monotonic=lambda: sum(slept))
+        monkeypatch.setattr("streamkit.cli.redriving.time", clock)
+
+        said = run(dead, "--to-queue", retries.name, "--rate", "2")
 
         assert said.code == 0
-        # A lower bound, which no load of the machine can break: requests of 4 and 2, the second a second after the first.
-        assert time.monotonic() - began >= 1.0
+        assert sum(slept) == pytest.approx(2.0)  # Two at once, two after a second, two after another.
         assert retries.counts() == (6, 0)
 
 
@@ -435,9 +443,11 @@ class TestOnce:
         self, dead: LetterQueue, sqs: Any, retries: LetterQueue, run: Any
     ) -> None:
         dead.put(letter(1), letter(2))
-        sqs.receive_message(QueueUrl=dead.url, MaxNumberOfMessages=1, VisibilityTimeout=3)
+        answer = sqs.receive_message(QueueUrl=dead.url, MaxNumberOfMessages=1, VisibilityTimeout=600)
 
         given_up = run(dead, "--to-queue", retries.name, "--wait", "0")
+        receipt = answer["Messages"][0]["ReceiptHandle"]
+        sqs.change_message_visibility(QueueUrl=dead.url, ReceiptHandle=receipt, VisibilityTimeout=3)
         waited = run(dead, "--to-queue", retries.name)
 
         assert given_up.code == 1
@@ -747,6 +757,19 @@ class TestSpool:
         spool.close()
 
         assert turns == [[0, 1], [2, 3], [4, 5]]
+
+    def test_one_that_died_after_what_was_put_back_more_often_is_no_copy_of_it(self) -> None:
+        spool = Spool()
+        for name, one in (
+            ("m-1", letter(1, redrives=1)),
+            ("copy", letter(1, redrives=0)),
+            ("m-2", letter(1, redrives=0, time="2026-05-01T12:05:00.000Z")),
+        ):
+            spool.add(name, one, entry_of(one), None, was_sent=False)
+        spool.arrange()
+
+        assert (spool.count("ready"), spool.count("copy")) == (2, 1)
+        spool.close()
 
     def test_a_message_is_settled_when_nothing_of_it_stays(self) -> None:
         spool = Spool()
