@@ -719,7 +719,8 @@ class TestJournal:
         journal.confirm([entry_of(first)], 0.0)
 
         def was_sent(**fields: Any) -> bool:
-            return journal.sent(entry_of(letter(1, **{"redrives": 1, "time": "2026-05-01T12:00:01.000Z"} | fields)))
+            same: dict[str, Any] = {"redrives": 1, "time": "2026-05-01T12:00:01.000Z"}
+            return journal.sent(entry_of(letter(1, **same | fields)))
 
         assert was_sent()
         assert was_sent(redrives=0)
