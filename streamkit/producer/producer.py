@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
@@ -34,7 +35,7 @@ _SMALLEST_RECORD, _LARGEST_RECORD = 4096, 10 * _MIB
 _MOST_CONNECTIONS = 100
 # What the objects around a record take; measured, and rounded up (docs/producing.md).
 _AROUND = 400
-# So many bytes are accepted before a sender that waits for a time is told to look: a large aggregate may be full.
+# So many bytes are accepted at most before a sender that waits for a time is told to look.
 _LOOK_AFTER = 512 * 1024
 # Should the outbox ever name a time that has passed, a sender does not spin.
 _SHORTEST_WAIT = 0.001
@@ -106,6 +107,7 @@ class Producer:
         self.stream = stream
         self._most = max_backlog
         self._linger = linger
+        self._look_after = min(_LOOK_AFTER, aggregate_bytes)
         # Without a time to wait in, each record wakes a sender.
         self._is_always_woken = linger < _SHORTEST_WAIT
         self._largest = max_record_bytes
@@ -165,21 +167,25 @@ class Producer:
         if not self._senders:
             self._begin()
         future: PutFuture = PutFuture()
-        # Not the senders' lock: they would stand in line for it at each record, and wake for nothing.
-        with self._putting:
-            if self._refusal is not None:
-                raise self._refusal
-            if self._accepted + size - self._settled > self._most:
-                self._wait_for_room(size)
-            if spread != 1:
-                # The last thing that may fail: a number that is given out is put, or the reader waits for it.
-                data, explicit_hash_key = self._spread(data, partition_key, explicit_hash_key, spread)
-                size += HEADER_BYTES
-            self._inbox.append(Entry(data, partition_key, explicit_hash_key, future, time.monotonic()))
-            self._accepted += size
-            if self._is_asleep or self._accepted >= self._wake_at:
-                self._wake_for_inbox()
-        return future
+        until: float | None = None
+        while True:
+            # Not the senders' lock: they would stand in line for it at each record, and wake for nothing.
+            with self._putting:
+                if self._refusal is not None:
+                    raise self._refusal
+                if self._accepted + size - self._settled <= self._most:
+                    if spread != 1:
+                        # The last thing that may fail: a number that is given out is put, or the reader waits for it.
+                        data, explicit_hash_key = self._spread(data, partition_key, explicit_hash_key, spread)
+                        size += HEADER_BYTES
+                    self._inbox.append(Entry(data, partition_key, explicit_hash_key, future, time.monotonic()))
+                    self._accepted += size
+                    if self._is_asleep or self._accepted >= self._wake_at:
+                        self._wake_for_inbox()
+                    return future
+            if until is None:
+                until = time.monotonic() + (math.inf if self._put_timeout is None else self._put_timeout)
+            self._wait_for_room(size, until)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was accepted so far is settled: put, or failed as its futures say.
@@ -188,6 +194,7 @@ class Producer:
         """
         if self._refusal is not None and not self._is_closing:
             raise self._refusal
+        self._check_thread()
         with self._lock:
             left = self._wait_until_settled(timeout)
             if left:
@@ -201,6 +208,7 @@ class Producer:
         ``timeout`` is in seconds, ``close_timeout`` by default. Raises ``DeliveryError`` with the count of what was not put by
         then; its futures fail. A second call does nothing.
         """
+        self._check_thread()
         with self._putting:
             if self._refusal is not None:
                 return
@@ -215,10 +223,9 @@ class Producer:
             self._work.notify_all()
         _open_producers.discard(self)
         self._tell(settled)
-        if threading.current_thread() not in self._senders:
-            for sender in self._senders:
-                # One that waits for an answer ends by itself.
-                sender.join(None if not left else 0.1)
+        for sender in self._senders:
+            # One that waits for an answer ends by itself.
+            sender.join(None if not left else 0.1)
         if not any(sender.is_alive() for sender in self._senders):
             self._wire.close()
         if left:
@@ -240,11 +247,17 @@ class Producer:
             if kind is None:
                 raise
 
+    def _check_thread(self) -> None:
+        if threading.current_thread() in self._senders:
+            raise RuntimeError("flush and close wait for the futures' callbacks: don't call them in one")
+
     def _begin(self) -> None:
         """Before the first record is accepted: a client and a thread, or the error that says why there is none.
 
         Not in the thread, which may come to it when the interpreter ends: boto3 can't be imported any more then.
         """
+        if self._refusal is not None:
+            raise self._refusal
         self._wire.open()
         with self._lock:
             if not self._senders and self._refusal is None:
@@ -257,28 +270,27 @@ class Producer:
                 "a stream takes 1 MiB, or up to 10 MiB where it is set so"
             )
 
-    # Called by ``put``, with its lock held.
-
-    def _wait_for_room(self, size: int) -> None:
-        """Other threads that put wait behind this one, in turn."""
-        until = None if self._put_timeout is None else time.monotonic() + self._put_timeout
+    def _wait_for_room(self, size: int, until: float) -> None:
+        """Until there is room, or the producer is closed. ``BacklogFull`` where that may take no longer."""
         with self._lock:
             self._wake()
-            while self._accepted + size - self._settled > self._most:
+            while self._accepted + size - self._settled > self._most and self._refusal is None:
                 is_sender = threading.current_thread() in self._senders
-                left = None if until is None else until - time.monotonic()
-                if self._when_full == "raise" or is_sender or (left is not None and left <= 0):
+                left = until - time.monotonic()
+                if self._when_full == "raise" or is_sender or left <= 0:
                     waiting = self._outbox.count + len(self._inbox)
                     raise BacklogFull(
                         f"{self.stream}: {counted(waiting, 'record')} of {self._accepted - self._settled:,} bytes wait to be put"
                         f"{self._because()}: put less, wait, or raise max_backlog"
                     )
-                self._room.wait(left)
+                self._room.wait(None if left == math.inf else left)
+
+    # Called by ``put``, with its lock held.
 
     def _wake_for_inbox(self) -> None:
-        """Somebody has to look into the inbox: where all sleep, and else after each ``_LOOK_AFTER`` bytes."""
+        """Somebody has to look into the inbox: where all sleep, and else after so many bytes that something may be full."""
         with self._lock:
-            self._wake_at = self._accepted + _LOOK_AFTER
+            self._wake_at = self._accepted + self._look_after
             self._is_asleep = self._is_always_woken
             self._wake()
 

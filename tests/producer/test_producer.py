@@ -325,6 +325,72 @@ def test_a_full_backlog_blocks_until_there_is_room(kinesis: Any, stream: str) ->
     assert by_key(stored(kinesis, stream)) == {"a": list(range(100))}
 
 
+def test_closing_ends_the_wait_of_a_put() -> None:
+    producer = Producer("orders", client=Unreachable(), max_backlog=10_000, max_record_bytes=5000, aggregate_bytes=5000)
+    ended_by: Future[Exception] = Future()
+
+    def put() -> None:
+        try:
+            while True:
+                producer.put(b"x" * 2000, partition_key="a")
+        except ProducerClosed as error:
+            ended_by.set_result(error)
+
+    putting = threading.Thread(target=put)
+    putting.start()
+    while producer._accepted < 9000:
+        time.sleep(0.01)
+
+    with pytest.raises(DeliveryError, match="4 records"):
+        producer.close(0.1)
+
+    putting.join()
+    assert "closed" in str(ended_by.result(0))
+
+
+def test_a_callback_that_puts_into_a_full_backlog_gets_an_error_and_not_a_wait_for_itself(
+    kinesis: Any, stream: str
+) -> None:
+    told: Future[Exception] = Future()
+    gate = threading.Event()
+    client = Scripted(kinesis, lambda number, records: None if gate.wait(60) else None)
+    sizes: Any = {"max_backlog": 10_000, "max_record_bytes": 5000, "aggregate_bytes": 5000}
+    with Producer(stream, client=client, linger=0, **sizes) as producer:
+
+        def put_too_much(_: Any) -> None:
+            try:
+                while True:
+                    producer.put(b"x" * 2000, partition_key="a")
+            except BacklogFull as error:
+                told.set_result(error)
+
+        producer.put(b"1", partition_key="a").add_done_callback(put_too_much)
+        gate.set()
+
+        assert "bytes wait to be put" in str(told.result(60))
+
+
+def test_flush_and_close_in_a_callback_are_refused(kinesis: Any, stream: str) -> None:
+    told: Future[list[str]] = Future()
+    gate = threading.Event()
+    client = Scripted(kinesis, lambda number, records: None if gate.wait(60) else None)
+    with Producer(stream, client=client, linger=0) as producer:
+
+        def wait_for_itself(_: Any) -> None:
+            errors = []
+            for method in (producer.flush, producer.close):
+                try:
+                    method()
+                except RuntimeError as error:
+                    errors.append(str(error))
+            told.set_result(errors)
+
+        producer.put(b"1", partition_key="a").add_done_callback(wait_for_itself)
+        gate.set()
+
+        assert len(told.result(60)) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
