@@ -240,10 +240,17 @@ class Aggregation:
 
     def data(self) -> bytes:
         """The aggregate. ``ValueError`` where nothing was added: KCL would hand it to its user as data."""
+        return bytes(self.buffer())
+
+    def buffer(self) -> bytearray:
+        """As ``data``, with a copy less."""
         if not self._parts:
             raise ValueError("an aggregate holds at least one user record")
-        message = b"".join((MAGIC, *self._partition_key_table, *self._hash_key_table, *self._parts))
-        return message + _digest(memoryview(message)[len(MAGIC) :])
+        buffer = bytearray().join([MAGIC, *self._partition_key_table, *self._hash_key_table, *self._parts])
+        with memoryview(buffer) as view:
+            digest = _digest(view[len(MAGIC) :])
+        buffer += digest
+        return buffer
 
     def _entry(self, partition_key: str | None) -> tuple[bytes, bytes, int]:
         """The key's entry in the table (nothing where it has one), its index field, and its index."""

@@ -1359,8 +1359,8 @@ MUTANTS = [
     Mutant(
         "put back in the wrong order",
         "producer/queues.py",
-        "self._entries.extendleft(reversed(entries))",
-        "self._entries.extendleft(entries)",
+        "self._entries[:0] = entries",
+        "self._entries[:0] = entries[::-1]",
         SIMULATION,
     ),
     Mutant(

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -133,7 +133,7 @@ class Producer:
         self._senders: list[threading.Thread] = []
         self._idle = 0
         #: Accepted, and not in the outbox yet.
-        self._inbox: deque[Entry] = deque()
+        self._inbox: list[Entry] = []
         #: Bytes that were ever accepted, and settled, with what holds them.
         self._accepted = self._settled = self._wake_at = 0
         #: Whether no sender will look into the inbox unless it is woken.
@@ -359,9 +359,11 @@ class Producer:
             self._idle -= 1
 
     def _empty_inbox(self) -> None:
-        if self._inbox:
-            take = self._inbox.popleft
-            self._outbox.add([take() for _ in range(len(self._inbox))])
+        # ``put`` may add to it between any two of these.
+        entries = self._inbox[:]
+        del self._inbox[: len(entries)]
+        if entries:
+            self._outbox.add(entries)
 
     def _noted(self, settled: list[Settlement]) -> list[Settlement]:
         for settlement in settled:

@@ -37,14 +37,14 @@ class Parcel(msgspec.Struct):
     #: None: the one entry, plain.
     aggregation: Aggregation | None = None
 
-    def content(self) -> tuple[bytes, str, str | None]:
+    def content(self) -> tuple[bytes | bytearray, str, str | None]:
         """Data, partition key and explicit hash key of the Kinesis record."""
         first = self.entries[0]
         if self.aggregation is None:
             return first.data, first.partition_key, first.explicit_hash_key
         # Where the first record's key belongs: whatever became of the shard meanwhile, that one lies right.
         hash_key = first.explicit_hash_key or str(hash_of(first.partition_key))
-        return self.aggregation.data(), AGGREGATE_KEY, hash_key
+        return self.aggregation.buffer(), AGGREGATE_KEY, hash_key
 
 
 class Queue(Protocol):
@@ -93,7 +93,7 @@ class Aggregates:
 
     def __init__(self, most: int) -> None:
         self._limit = self._most = most
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []
         # What they take in an aggregate at least.
         self._bytes = 0
         self._is_due = False
@@ -140,7 +140,7 @@ class Aggregates:
         return [parcel]
 
     def put_back(self, entries: Sequence[Entry]) -> None:
-        self._entries.extendleft(reversed(entries))
+        self._entries[:0] = entries
         self._bytes += _least_bytes(entries)
         self._is_due = bool(self._entries)
 
@@ -158,14 +158,13 @@ class Aggregates:
         return self._entries[0].accepted if self._entries else float("inf")
 
     def drain(self) -> list[Entry]:
-        entries = [*self._entries]
-        self._entries.clear()
+        entries, self._entries = self._entries, []
         self._bytes, self._is_due = 0, False
         return entries
 
     def _taken(self, count: int) -> tuple[list[Entry], int]:
-        popleft = self._entries.popleft
-        entries = [popleft() for _ in range(count)]
+        entries = self._entries[:count]
+        del self._entries[:count]
         data = sum([len(entry.data) for entry in entries])
         self._bytes -= data + _LEAST_AROUND * count
         return entries, data + sum([len(entry.partition_key) for entry in entries])

@@ -146,7 +146,7 @@ class Wire:
         params["body"] = self._bodies.body
 
 
-def _record(data: bytes, partition_key: str, explicit_hash_key: str | None) -> dict[str, Any]:
+def _record(data: bytes | bytearray, partition_key: str, explicit_hash_key: str | None) -> dict[str, Any]:
     record: dict[str, Any] = {"Data": data, "PartitionKey": partition_key}
     if explicit_hash_key is not None:
         record["ExplicitHashKey"] = explicit_hash_key
@@ -156,7 +156,7 @@ def _record(data: bytes, partition_key: str, explicit_hash_key: str | None) -> d
 _encode: Callable[[Any], bytes] = msgspec.json.encode
 
 
-def _json(data: bytes, partition_key: str, explicit_hash_key: str | None) -> tuple[bytes, ...]:
+def _json(data: bytes | bytearray, partition_key: str, explicit_hash_key: str | None) -> tuple[bytes, ...]:
     """A comma and the record, in pieces: what is large is copied once."""
     # An explicit hash key has digits only.
     hash_key = b"" if explicit_hash_key is None else b'","ExplicitHashKey":"' + explicit_hash_key.encode()

@@ -343,7 +343,8 @@ def fuzz_put(content: bytes) -> None:
     for packed in (False, True):
         put: dict[str | None, list[bytes]] = {}
         for record in _packed([Entry(line.data, line.key or NO_KEY, None, PutFuture(), 0.0) for line in lines], packed):
-            data, key, _ = record.content()
+            content_of, key, _ = record.content()
+            data = bytes(content_of)
             users = None if record.aggregation is None else deaggregate(data)
             for user in [UserRecord(data, key)] if users is None else users:
                 put.setdefault(None if user.partition_key == NO_KEY else user.partition_key, []).append(user.data)

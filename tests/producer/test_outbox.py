@@ -44,7 +44,7 @@ def add(box: Outbox, *records: tuple[str, str], at: float = 0.0, hash_key: str |
 def texts(request: Request | None) -> list[list[str]]:
     """The user records of each Kinesis record."""
     assert request is not None
-    contents = [parcel.content()[0] for parcel in request.parcels]
+    contents = [bytes(parcel.content()[0]) for parcel in request.parcels]
     users = [deaggregate(data) for data in contents]
     return [
         [data.decode()] if one is None else [user.data.decode() for user in one]

@@ -310,7 +310,7 @@ class Dispatch:
         hash_key = hash_of(record["PartitionKey"], record.get("ExplicitHashKey"))
         (shard,) = [shard for shard in self.shards if shard.is_open and shard.first <= hash_key <= shard.last]
         self.sequence += 1
-        shard.log.append((str(self.sequence), record["Data"], record["PartitionKey"]))
+        shard.log.append((str(self.sequence), bytes(record["Data"]), record["PartitionKey"]))
         self.note(f"  {shard.shard_id[-3:]} takes {self.sequence}: {len(record['Data'])} bytes")
         return {"ShardId": shard.shard_id, "SequenceNumber": str(self.sequence)}
 
