@@ -1,4 +1,4 @@
-"""The limits proxy in front of moto, as boto3 sees it, on a clock of the test's own; and before endpoints that do what moto does not."""
+"""The limits proxy in front of moto, as boto3 sees it, on a clock of the test's own; and before scripted endpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ class TestReads:
             assert [code_of(lambda: one.get_records(ShardIterator=position)) for _ in range(5)] == [""] * 5  # noqa: B023
 
         assert proxy.counts(stream)[FIRST].reads == 10
-        assert {name for name in proxy.report()["streams"]} == {f"us-east-1/{stream}", f"eu-west-1/{stream}"}
+        assert set(proxy.report()["streams"]) == {f"us-east-1/{stream}", f"eu-west-1/{stream}"}
         elsewhere.close()
 
 
@@ -257,7 +258,7 @@ class TestWrites:
         self, proxy: LimitsProxy, client: Any, direct: Any, stream: str
     ) -> None:
         records = [{"Data": b"x", "PartitionKey": f"key-{n}é"} for n in range(400)]
-        client.put_records(StreamName=stream, Records=[*records, *entries(1, str(2**127 - 1)), *entries(1, IN_SECOND)])
+        client.put_records(StreamName=stream, Records=[*records, *entries(1, str(2**127 - 2)), *entries(1, IN_SECOND)])
 
         counts = proxy.counts(stream)
         assert counts[FIRST].written_records == len(read_all(direct, stream))
@@ -270,20 +271,36 @@ class TestWrites:
 
     @pytest.mark.parametrize("through_the_proxy", [True, False])
     def test_a_stream_that_was_split_has_the_limits_of_its_new_shards(
-        self, proxy: LimitsProxy, client: Any, direct: Any, stream: str, through_the_proxy: bool
+        self, clock: Time, through_the_proxy: bool
     ) -> None:
-        client.put_records(StreamName=stream, Records=entries(500))
-        (client if through_the_proxy else direct).split_shard(
-            StreamName=stream, ShardToSplit=FIRST, NewStartingHashKey=str(2**126)
-        )
+        # moto goes on writing into the shard that was split.
+        shards = [shard("parent", 0, 2**128 - 1)]
 
-        for _ in range(3):
-            answer = client.put_records(StreamName=stream, Records=entries(500))
+        def split(arguments: dict[str, Any]) -> dict[str, Any]:
+            shards[0]["SequenceNumberRange"]["EndingSequenceNumber"] = "9"
+            shards.extend([shard("low", 0, 2**127 - 1), shard("high", 2**127, 2**128 - 1)])
+            return {}
 
-        (child,) = {record["ShardId"] for record in answer["Records"] if "ShardId" in record} or {None}
-        assert child in (None, "shardId-000000000002")
-        assert proxy.counts(stream)["shardId-000000000002"].written_records == 1000
-        assert answer["FailedRecordCount"] == 500
+        def put(arguments: dict[str, Any]) -> dict[str, Any]:
+            (into, *_) = [one for one in shards if "EndingSequenceNumber" not in one["SequenceNumberRange"]]
+            told = [{"SequenceNumber": "1", "ShardId": into["ShardId"]} for _ in arguments["Records"]]
+            return {"FailedRecordCount": 0, "Records": told}
+
+        endpoint = Endpoint(ListShards=lambda arguments: {"Shards": shards}, SplitShard=split, PutRecords=put)
+        with endpoint.client() as behind, LimitsProxy(behind.meta.endpoint_url, clock=clock) as proxy:
+            client = connect(proxy.endpoint)
+            client.put_records(StreamName="s", Records=entries(500))
+            (client if through_the_proxy else behind).split_shard(
+                StreamName="s", ShardToSplit="parent", NewStartingHashKey=str(2**127)
+            )
+
+            failed = [client.put_records(StreamName="s", Records=entries(400))["FailedRecordCount"] for _ in range(4)]
+            client.close()
+
+        # What went by the old map is charged where it came to.
+        assert failed == [0, 0, 200, 400]
+        assert proxy.counts("s")["parent"].written_records == 500
+        assert proxy.counts("s")["low"].written_records == 1000
 
     def test_a_record_without_a_key_is_charged_to_the_shard_that_the_answer_names(self, clock: Time) -> None:
         endpoint = Endpoint(
@@ -430,8 +447,12 @@ class TestFaults:
         assert read_all(direct, stream) == [str(n).encode() for n in range(200) if n not in failed]
 
     def test_latency_waits_before_the_endpoint_is_asked(self, proxy: LimitsProxy, client: Any, stream: str) -> None:
+        def put() -> None:
+            with suppress(ClientError, ConnectionClosedError):  # As the proxy ends meanwhile.
+                self.put(client, stream, "x")
+
         proxy.inject(Faults(latency=3600))
-        waiting = threading.Thread(target=lambda: code_of(lambda: self.put(client, stream, "x")))
+        waiting = threading.Thread(target=put)
 
         waiting.start()
         waiting.join(0.5)
