@@ -18,6 +18,7 @@ import msgspec
 import pybase64
 
 from . import errors, kpl
+from .b64 import decode as b64decode
 from .claims.base import MARK as CLAIM_MARK
 from .claims.base import Claim, open_claim
 from .envelope import MARK as ENVELOPE_MARK
@@ -26,7 +27,7 @@ from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
 
-__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "response"]
+__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "decode_data", "is_warm_up", "response", "view"]
 
 #: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
 Answer = dict[str, Any]
@@ -411,6 +412,24 @@ def _enveloped(record: QueuedRecord) -> QueuedRecord:
         return record
     data = DecodeError("the data could not be decoded") if envelope.data is None else envelope.data
     return msgspec.structs.replace(record, _data=data, _envelope=envelope)
+
+
+def decode_data(batch: Batch) -> None:
+    """Decode the data of a stream's records here and now, for several to read. What can't be is left to who asks for it."""
+    for record in batch.records:
+        data = record._data
+        if type(data) is str:
+            try:
+                record._data = b64decode(data)
+            except ValueError:
+                continue
+
+
+def view(record: Record) -> Record:
+    """The same record for another reader: what one makes of it, the other does not see. The bytes are shared."""
+    if type(record) is StreamRecord:
+        return StreamRecord(record._data, _UNPARSED, record._raw, record._user)
+    return msgspec.structs.replace(record, _json=_UNPARSED)
 
 
 def response(batch: Batch) -> Answer:

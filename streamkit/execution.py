@@ -25,7 +25,7 @@ from .sinks.base import Write, making
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Execution", "attempt"]
+__all__ = ["Execution", "Process", "attempt"]
 
 log = logging.getLogger("streamkit")
 

@@ -25,7 +25,7 @@ LAYERS = [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "correlation", "metrics"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
         "window",
