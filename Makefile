@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate exactly-once fuzz mutants lint types check bench clean
+.PHONY: help setup run test localstack-test simulate exactly-once fuzz demo-fanout mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ $(VENV)/.fuzz: $(INSTALLED)
 
 fuzz: setup $(VENV)/.fuzz  ## coverage-guided fuzzing of all decoders: SECONDS=30 for each, or TARGET=aggregate alone
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(TARGET),--target $(TARGET))
+
+$(VENV)/.demo-fanout: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group demo-fanout
+	@touch $@
+
+demo-fanout: setup $(VENV)/.demo-fanout  ## 1 to 20 subscribers of a stream with its limits, three ways; draws docs/fanout.svg, eight minutes
+	$(BIN)/python -m demo.fanout --out docs
 
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants
