@@ -13,7 +13,7 @@ import msgspec
 from ..errors import StreamkitError
 from ..record import Record
 
-__all__ = ["Refusal", "ShardSink", "Sink", "Write", "making"]
+__all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making"]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
@@ -129,6 +129,14 @@ class Sink(ABC):
     def close(self) -> None:
         """Release connections. The sink is not used afterwards."""
         return
+
+
+class OnwardSink(Sink):
+    """A sink that can take a record as it came, and pass it on."""
+
+    @abstractmethod
+    def onward(self, record: Record) -> Write:
+        """The write that hands the record on. Reject where its data is nothing that this destination takes."""
 
 
 class ShardSink(Sink):
