@@ -387,6 +387,8 @@ class LimitsProxy:
         if answer.status != 200:
             return answer
         told = _told(answer)
+        if len(told.get("Records") or ()) != len(records) - len(refused):
+            raise http.client.HTTPException("its answer does not say what became of each record")
         results = iter(told["Records"])
         merged = [refused.get(index) or next(results) for index in range(len(records))]
         for record, shard_id, result in zip(records, shard_ids, merged, strict=True):
@@ -547,6 +549,7 @@ def _handler(proxy: LimitsProxy) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
         server: _Server
         upstream: http.client.HTTPConnection | None = None
+        upstream_socket: socket.socket | None = None
 
         def setup(self) -> None:
             super().setup()
@@ -645,6 +648,7 @@ def _handler(proxy: LimitsProxy) -> type[BaseHTTPRequestHandler]:
             if self.upstream is None:
                 self.upstream = http.client.HTTPConnection(*proxy.address)
                 self.upstream.connect()
+                self.upstream_socket = self.upstream.sock
                 self.server.sockets.add(self.upstream.sock)
             upstream = self.upstream
             upstream.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
@@ -656,8 +660,10 @@ def _handler(proxy: LimitsProxy) -> type[BaseHTTPRequestHandler]:
             return upstream.getresponse()
 
         def _hang_up(self) -> None:
+            if self.upstream_socket is not None:
+                self.server.sockets.discard(self.upstream_socket)
+                self.upstream_socket = None
             if self.upstream is not None:
-                self.server.sockets.discard(self.upstream.sock)
                 self.upstream.close()
                 self.upstream = None
 

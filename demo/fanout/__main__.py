@@ -31,14 +31,14 @@ _BEGIN, _END = "<!-- written by make demo-fanout: begin -->\n", "<!-- end -->\n"
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.fanout", description="Subscribers of one stream, three ways.")
     parser.add_argument("--counts", default=",".join(map(str, _COUNTS)), metavar="N,…", help="%(default)s")
-    parser.add_argument("--rate", type=int, default=40, metavar="N", help="records a second (%(default)s)")
+    parser.add_argument("--rate", type=int, default=10, metavar="N", help="records a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="N", help="of load for each run (%(default)g)")
     parser.add_argument(
         "--out", type=Path, help="where fanout.svg and fanout-demo.md are; without it nothing is written"
     )
     options = parser.parse_args(arguments)
     load = Load(options.rate, options.seconds)
-    began = time.monotonic()
+    began, (busy, *_) = time.monotonic(), os.getloadavg()
     try:
         results = _measure([int(count) for count in options.counts.split(",")], load)
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    lines = [*_table(results), "", _conditions(load)]
+    lines = [*_table(results), "", f"{_conditions(load)} The load average was {busy:.1f} at the beginning."]
     print("", *lines, "", sep="\n")
     if options.out is not None:
         from .picture import draw

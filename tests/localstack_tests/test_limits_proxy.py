@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 from limits_proxy import Faults, LimitsProxy, ShardCounts
+from urllib3.exceptions import ProtocolError
 
 from tests.local.kinesis_endpoint import Endpoint, event
 
@@ -562,14 +563,40 @@ class TestTransport:
         assert numbers == ["1", "2"]
         assert proxy.total("s") == ShardCounts()
 
-    def test_an_end_in_the_middle_of_a_subscription_is_one(self, clock: Time) -> None:
-        with Endpoint(SubscribeToShard=lambda arguments: iter([event()])).client() as behind:
+    def test_a_subscription_ends_with_the_proxy(self, clock: Time) -> None:
+        over = threading.Event()
+
+        def events(arguments: dict[str, Any]) -> Iterator[bytes]:
+            yield event([], ContinuationSequenceNumber="1")
+            over.wait(60)
+
+        endpoint = Endpoint(SubscribeToShard=events)
+        with endpoint.client() as behind:
             with LimitsProxy(behind.meta.endpoint_url, clock=clock) as proxy:
-                pass
-        client = connect(proxy.endpoint)
-        with pytest.raises(Exception, match="connect"):
-            client.list_streams()
-        client.close()
+                client = connect(proxy.endpoint)
+                arn = "arn:aws:kinesis:us-east-1:123456789012:stream/s/consumer/c:1"
+                answer = client.subscribe_to_shard(
+                    ConsumerARN=arn, ShardId=FIRST, StartingPosition={"Type": "TRIM_HORIZON"}
+                )
+                events_of = iter(answer["EventStream"])
+                assert "SubscribeToShardEvent" in next(events_of)
+            # It does not wait for the endpoint, which has not ended it.
+            with pytest.raises(ProtocolError):
+                next(events_of)
+            over.set()
+            client.close()
+
+    def test_an_answer_that_leaves_records_out_is_none(self, clock: Time) -> None:
+        endpoint = Endpoint(
+            ListShards=lambda arguments: {"Shards": [shard(FIRST, 0, 2**128 - 1)]},
+            PutRecords=lambda arguments: {"FailedRecordCount": 0, "Records": []},
+        )
+        with endpoint.client() as behind, LimitsProxy(behind.meta.endpoint_url, clock=clock) as proxy:
+            client = connect(proxy.endpoint)
+            code = code_of(lambda: client.put_records(StreamName="s", Records=entries(1)))
+            client.close()
+
+        assert code == "ServiceUnavailable"
 
     def test_cbor_is_limited_as_json_is(self, clock: Time) -> None:
         with CborKinesis() as endpoint, LimitsProxy(endpoint.url, clock=clock) as proxy:
