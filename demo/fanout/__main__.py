@@ -31,7 +31,7 @@ _BEGIN, _END = "<!-- written by make demo-fanout: begin -->\n", "<!-- end -->\n"
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.fanout", description="Subscribers of one stream, three ways.")
     parser.add_argument("--counts", default=",".join(map(str, _COUNTS)), metavar="N,…", help="%(default)s")
-    parser.add_argument("--rate", type=int, default=10, metavar="N", help="records a second (%(default)s)")
+    parser.add_argument("--rate", type=int, default=5, metavar="N", help="records a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="N", help="of load for each run (%(default)g)")
     parser.add_argument(
         "--out", type=Path, help="where fanout.svg and fanout-demo.md are; without it nothing is written"
@@ -103,7 +103,7 @@ def _conditions(load: Load) -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"{load.rate} records a second of about 250 bytes for {load.seconds:g} s on {SHARDS} shards; "
-        f"{WORK * 1000:g} ms a record and subscriber; {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {python}."
+        f"{WORK * 1000:g} ms a record and subscriber. {os.cpu_count()} cores, Python {python}."
     )
 
 

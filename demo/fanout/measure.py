@@ -31,7 +31,7 @@ _TICK = 0.1
 class Load:
     """So many records a second, for so many seconds."""
 
-    rate: int = 10
+    rate: int = 5
     seconds: float = 20.0
 
 
