@@ -708,6 +708,14 @@ MUTANTS = [
         "in_hand",
     ),
     Mutant(
+        "leave no reads of a shard to others while there is something to read",
+        "local/shard_reader.py",
+        "        elif not page.behind:\n",
+        "        elif not page.records:\n",
+        "tests/local/test_shard_reader_phases.py",
+        "only_while_it_is_behind",
+    ),
+    Mutant(
         "read again at once after a throttle",
         "local/shard_reader.py",
         "backoff = _backoff(self._read_failures)",
