@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamkit import Record, Reject, Write
+from streamkit import Record, Reject, Unavailable, Write
 from streamkit.errors import ConfigurationError
 from streamkit.event import decode
 from streamkit.sinks.aws import AwsSink
@@ -225,6 +225,13 @@ class TestKinesis:
 
         assert self.read_bytes(moto, stream) == [("k", b"\x00\xff")]
         assert write.payload[1] == without_a_key.event_id
+
+    def test_hands_no_record_on_to_its_own_stream(self, client: Callable[[str], Any]) -> None:
+        own = record(b"a")
+        sink = KinesisSink(own.stream_arn or "", client=client("kinesis"))
+
+        with pytest.raises(Unavailable, match="it would come back for ever"):
+            sink.onward(own)
 
     def read_bytes(self, moto: Callable[[str], Any], stream: str) -> list[tuple[str, bytes]]:
         kinesis = moto("kinesis")
