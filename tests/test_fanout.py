@@ -574,6 +574,18 @@ class TestTheViewOfARecord:
         assert lambda_handler(FanOut(Prepares("one"), Reads("other")))(kinesis_event([{"a": 1}])) == SUCCESS
         assert kept == [{"a": 1, "by": "one"}]
 
+    def test_is_not_what_another_has_made_of_it_in_prepare(self) -> None:
+        class Spoils(Branch):
+            def prepare(self, records: Sequence[Record]) -> None:
+                records[0].json()["a"] = "spoilt"
+                raise ConnectionError("down")
+
+        other = Reads("other")
+
+        lambda_handler(FanOut(Spoils("one"), other, progress=MemoryProgress()))(kinesis_event([{"a": 1}]))
+
+        assert other.ran == ['{"a":1}']
+
     def test_shares_the_bytes_which_are_decoded_once(self) -> None:
         seen: list[bytes] = []
 
@@ -638,6 +650,7 @@ class TestTheViewOfARecord:
 class Reads(Branch):
     def process(self, record: Record) -> None:  # type: ignore[override]
         assert record.json() == {"a": 1}
+        self.ran.append(record.data.decode())
 
 
 class TestTheShareOfTheTime:
