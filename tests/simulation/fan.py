@@ -9,12 +9,12 @@ branch that can't be made, and a process that is killed between any two steps. W
   - a branch without trouble of its own has settled all of its batch, whatever the others went through;
   - what a branch with progress had settled when a batch was answered does not run in it again, whatever the others failed at; nor
     does what it had settled when a later branch killed the container, where that had not come through a batch of the shard yet;
-  - a record starts in a ``Block`` branch after ``process`` has come through with every earlier one of its key; nothing starts
-    that its policy says is held;
+  - a record starts in a ``Block`` or ``Park`` branch after ``process`` has come through with every earlier one of its key, or it
+    is given up; nothing starts that its policy says is held;
   - what comes back from a retry queue runs in the branch that sent it there, and in no other;
   - a branch sees each value as it was put, whatever the others did to theirs;
   - when the faults are over, each record is written by each branch, or in that branch's dead letters for a reason of its own; and
-    the last write of a key that a ``Block`` branch's sink gets is that of the key's last record.
+    the last write of a key that such a branch's sink gets is that of the key's last record.
 """
 
 from __future__ import annotations
@@ -25,13 +25,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from streamkit import Block, Divert, Record, RecordProcessor, Refusal, Reject, Sink, Unavailable, Write, lambda_handler
+from streamkit import (
+    Block,
+    Divert,
+    Park,
+    Record,
+    RecordProcessor,
+    Refusal,
+    Reject,
+    Sink,
+    Unavailable,
+    Write,
+    lambda_handler,
+)
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import QueueError, SinkError
 from streamkit.event import QueuedRecord
 from streamkit.fanout import FanOut
 from streamkit.handler import Handler
 from streamkit.kpl import UserRecord, aggregate
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.policy import Policy
 from streamkit.progress.memory import MemoryProgress
 from streamkit.queues.base import Message, MessageRefusal
@@ -61,10 +74,15 @@ class Part:
         choice = fan.random.choice
         self.fan = fan
         self.name = name
-        self.is_divert = choice([True, False])
+        kind = choice(["block", "block", "divert", "divert", "park"])
+        self.is_divert, self.is_park = kind == "divert", kind == "park"
+        self.ledger = MemoryLedger(clock=lambda: fan.mapping.now)
+        if self.is_park:
+            queues = FanQueue(fan, f"retries of {name}", fifo=True), queues[1]
+            fan.queues.append(queues[0])
         self.retries = queues[0]
         self.dead_letters = queues[1] if choice([True, True, False]) else None
-        self.ordering: Any = choice(["key", "key", "shard", "none"])
+        self.ordering: Any = "key" if self.is_park else choice(["key", "key", "shard", "none"])
         self.has_progress = choice([True, True, True, False])
         self.margin = choice([0.0, 1.0, 5.0])
         self.sink = FanSink(self, choice([1, 3, 500]))
@@ -87,12 +105,14 @@ class Part:
 
     def fail(self, why: str, text: str = "") -> None:
         self.is_troubled = True
-        if text and self.has_progress and not self.is_divert:
+        if text and (self.is_park or (self.has_progress and not self.is_divert)):
             self.failed.append(self.fan.facts[text])
         else:
             self.known_failure = self.known_failure or why
 
     def policy(self) -> Policy:
+        if self.is_park:
+            return Park(self.retries, self.ledger, self.dead_letters)
         if not self.is_divert:
             return Block(self.dead_letters)
         return Divert(self.retries, self.dead_letters, backoff=0.0)
@@ -402,9 +422,9 @@ class Simulated(RecordProcessor):
             part.fail("unavailable")
             raise Unavailable("a service")
         if fan.happens("process fails"):
-            if part.is_divert:
-                # Settled by its queue: no trouble, unless that refuses.
-                part.known_failure = part.known_failure or "process"
+            if part.is_divert or part.is_park:
+                # Settled by its queue: no trouble, unless that refuses. Under Park it holds its key.
+                part.failed += [fact] if part.is_park else []
             else:
                 part.fail("process", fact.text)
             raise ValueError("bad")
@@ -417,6 +437,8 @@ class Simulated(RecordProcessor):
         if isinstance(record, QueuedRecord):
             if record.envelope is None or record.envelope.processor != part.name:
                 raise Violation(f"{part.name} runs {fact.text}, which came back for another branch")
+            if part.is_park:
+                self.check_order(fact)
             return
         if int(record.sequence_number or 0) <= fan.passed.get(record.shard_id or "", -1):
             raise Violation(f"{fact.text} started again in {part.name} though an answer had passed it")
@@ -430,13 +452,17 @@ class Simulated(RecordProcessor):
             raise Violation(f"{fact.text} started in {part.name} after {part.started[-1].text}")
         part.started.append(fact)
         part.confirmed.discard(fact.text)
-        if part.is_divert or (part.has_progress and part.ordering == "none"):
-            return
+        if not part.is_divert and (part.is_park or not part.has_progress or part.ordering != "none"):
+            self.check_order(fact)
+
+    def check_order(self, fact: Fact) -> None:
+        part, fan = self.part, self.part.fan
+        given_up = set() if part.dead_letters is None else part.dead_letters.letters[part.name]
         for earlier in fan.facts.values():
             is_before = earlier.order < fact.order and earlier.shard == fact.shard
             if is_before and part.ordering != "shard":
                 is_before = earlier.key == fact.key
-            if is_before and earlier.text not in part.processed:
+            if is_before and earlier.text not in part.processed | given_up:
                 raise Violation(f"{fact.text} started in {part.name} before {earlier.text}, an earlier one of its key")
 
 
@@ -484,14 +510,18 @@ class FanSink(Sink):
         if part.is_divert or part.ordering == "none" or part.name in part.fan.progress.was_blind:
             return
         facts = [fact for fact in part.fan.facts.values() if part.name not in fact.bad_for]
+        given_up = set() if part.dead_letters is None else part.dead_letters.letters[part.name]
+        if any(fact.text in given_up for fact in facts):
+            # After its tries; perhaps one of them had written it, and nobody knew.
+            return
         for place, text in {(fact.shard, fact.key): fact.text for fact in facts}.items():
             if self.last[place] != text:
                 raise Violation(f"{part.name} wrote {self.last[place]} after {text}, the last record of its key")
 
 
 class FanQueue(MemoryQueue):
-    def __init__(self, fan: Fan, name: str) -> None:
-        super().__init__(clock=lambda: fan.mapping.now)
+    def __init__(self, fan: Fan, name: str, *, fifo: bool = False) -> None:
+        super().__init__(fifo=fifo, clock=lambda: fan.mapping.now)
         self.fan = fan
         self.name = name
         #: By branch: the texts that this queue has ever taken.
@@ -506,7 +536,8 @@ class FanQueue(MemoryQueue):
         for envelope in envelopes:
             if envelope.processor != name:
                 raise Violation(f"one request of {name} has a record of {envelope.processor}")
-            if envelope.failures[-1].type in NO_FAULT_OF_THE_RECORD:
+            # Under Park what is held has not failed.
+            if envelope.failures and envelope.failures[-1].type in NO_FAULT_OF_THE_RECORD:
                 raise Violation(f"{self._text(envelope)} of {name} goes to {self.name} for something unavailable")
         fan.step(f"before {self.name} takes them", name)
         refused = {envelope.event_id for envelope in envelopes if fan.happens("queue refuses")}
