@@ -76,7 +76,8 @@ class FanOut(RecordProcessor):
     def findings(self) -> list[Finding]:
         """What can't be right, and what has a cost. It makes the branches that are not made yet, and raises what that raises."""
         processors = [branch.make(self._store) for branch in self._branches]
-        return [*_faults(processors), *(cost for processor in processors for cost in _costs(processor))]
+        costs = [cost for processor in processors for cost in _costs(processor)] if len(processors) > 1 else []
+        return [*_faults(processors), *costs]
 
     def close(self) -> None:
         """Close the branches, and what they hold."""
@@ -129,8 +130,11 @@ class FanOut(RecordProcessor):
         """The branches. One that could not be made has its error, and the others run."""
         for branch in self._branches:
             branch.error = None
+            is_new = branch.made is None
             try:
-                branch.make(self._store)
+                made = branch.make(self._store)
+                if is_new and len(self._branches) > 1 and (cost := _cost_of_no_progress(made)):
+                    log.warning("%s: the branch %s", branch, cost.message)
             except Exception as error:  # noqa: BLE001  # Whatever a branch's constructor raises is that branch's failure.
                 branch.error = error
                 log.error(
@@ -369,15 +373,7 @@ def _faults(branches: Sequence[Any]) -> list[Finding]:
 
 def _costs(processor: RecordProcessor) -> list[Finding]:
     """What a branch costs the others, or they it."""
-    costs: list[Finding] = []
-    if processor.progress is None and not _keeps_account(processor):
-        costs.append(
-            Finding(
-                "warning",
-                processor.name,
-                "has no progress, so it repeats what another branch has not settled: FanOut(…, progress=DynamoDbProgress(…))",
-            )
-        )
+    costs = [_cost_of_no_progress(processor)]
     if isinstance(processor.on_failure, Block):
         costs.append(
             Finding(
@@ -386,4 +382,15 @@ def _costs(processor: RecordProcessor) -> list[Finding]:
                 "has Block: a record that fails in it holds the next records for all branches. Divert and Park don't",
             )
         )
-    return costs
+    return [cost for cost in costs if cost is not None]
+
+
+def _cost_of_no_progress(processor: RecordProcessor) -> Finding | None:
+    if processor.progress is not None or _keeps_account(processor):
+        return None
+    return Finding(
+        "warning",
+        processor.name,
+        "has no progress, so it runs again (and diverts again) what another branch has not settled: "
+        "FanOut(…, progress=DynamoDbProgress(…))",
+    )

@@ -39,6 +39,8 @@ PLANS = "tests/contracts/test_plans.py"
 IDEMPOTENCY = "tests/test_idempotency.py"
 PARKING = "tests/test_parking.py"
 LEDGERS = "tests/contracts/test_ledgers.py tests/ledgers"
+FANOUT = "tests/test_fanout.py"
+ONWARD = "tests/sinks/test_onward.py"
 
 
 class Mutant(NamedTuple):
@@ -1342,6 +1344,122 @@ MUTANTS = [
         "                ConsistentRead=False,\n",
         LEDGERS,
         "every_page",
+    ),
+    Mutant(
+        "let a branch that is done forget what another's failure brings again",
+        "fanout.py",
+        "comes_again = not all(passage.is_over() for passage in passages)",
+        "comes_again = False",
+        SIMULATION,
+    ),
+    Mutant(
+        "answer for the first branch alone",
+        "fanout.py",
+        "_unsettled([*(passage.batch for passage in passages), nobodys])",
+        "_unsettled([passages[0].batch, nobodys])",
+        SIMULATION,
+    ),
+    Mutant(
+        "run what comes back in every branch",
+        "fanout.py",
+        "if _addressee(record) in (None, name)]",
+        "]",
+        SIMULATION,
+    ),
+    Mutant(
+        "save what the branches have done at the end only, in a new container too",
+        "fanout.py",
+        "saves_at_once=not is_proven",
+        "saves_at_once=False",
+        SIMULATION,
+    ),
+    Mutant(
+        "trust a container in which an invocation was stopped",
+        "fanout.py",
+        "        self._proven.discard(shard)\n",
+        "",
+        FANOUT,
+        "stopped_in",
+    ),
+    Mutant(
+        "take what a broken branch had done for delivered",
+        "fanout.py",
+        "            if not isinstance(outcome, Settled):\n                outcomes[index] = Unavailable(error)",
+        "            if not is_settled(outcome):\n                outcomes[index] = Unavailable(error)",
+        FANOUT,
+        "perhaps_not_delivered",
+    ),
+    Mutant(
+        "give all branches the same records",
+        "fanout.py",
+        "[events.view(record) for record in batch.records], batch.outcomes.copy())",
+        "batch.records, batch.outcomes.copy())",
+        FANOUT,
+        "ViewOfARecord",
+    ),
+    Mutant(
+        "give the first branch all of the time",
+        "fanout.py",
+        "max(0.0, remaining - margin) / left + self.branch.margin",
+        "max(0.0, remaining - margin) + self.branch.margin",
+        FANOUT,
+        "ShareOfTheTime",
+    ),
+    Mutant(
+        "acknowledge what is of no branch",
+        "fanout.py",
+        "nobodys.outcomes.append(Unavailable(StreamkitError",
+        "nobodys.outcomes.append(Settled(str",
+        FANOUT,
+        "of_no_branch",
+    ),
+    Mutant(
+        "let two branches share a name",
+        "fanout.py",
+        "        if branch.name in names:\n",
+        "        if False:\n",
+        FANOUT,
+        "CanNotStand",
+    ),
+    Mutant(
+        "send two records of a key in one request",
+        "sinks/aws.py",
+        "and lane not in lanes:",
+        "and True:",
+        ONWARD,
+        "Kinesis",
+    ),
+    Mutant(
+        "let a record overtake a refused one of its key",
+        "sinks/aws.py",
+        "            stopped |= {self._lane(write) for write in free if _stops(troubles.get(id(write)))} - {None}\n",
+        "",
+        ONWARD,
+        "Kinesis",
+    ),
+    Mutant(
+        "take a missing permission for the record's fault",
+        "sinks/aws.py",
+        'return Trouble(error, "unavailable", may_pass(error) and code not in _SET_UP)',
+        'return Trouble(error, "failed", may_pass(error) and code not in _SET_UP)',
+        ONWARD,
+        "deployment",
+    ),
+    Mutant(
+        "take a queue's silence for a confirmation",
+        "sinks/messages.py",
+        "            for place in place_of.values()\n",
+        "            for place in ()\n",
+        ONWARD,
+        "silence",
+    ),
+    Mutant(
+        "give a repeat of a message a new deduplication id",
+        "sinks/messages.py",
+        "_digest(write.write_id)",
+        '_digest(f"{write.write_id}{id(settings)}")',
+        ONWARD,
+        "dedupes",
     ),
     Mutant(
         "read one parked key eventually",

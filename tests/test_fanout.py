@@ -29,11 +29,15 @@ from streamkit.fanout import FanOut
 from streamkit.handler import Handler
 from streamkit.ledgers.memory import MemoryLedger
 from streamkit.parking import sweep
+from streamkit.plans.memory import MemoryPlans
 from streamkit.policy import Policy
 from streamkit.progress.memory import MemoryProgress
 from streamkit.sinks.base import ShardSink
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.testing import Crash, EventSourceMapping, MemoryQueue, MemorySink, kinesis_event
 from streamkit.window import WindowProcessor
+
+from .exactly_once.world import MemoryStreams, table_of
 
 SUCCESS: dict[str, list[Any]] = {"batchItemFailures": []}
 START = 100
@@ -273,6 +277,18 @@ class TestFindings:
 
         assert [where for _, where, message in found if "has no progress" in message] == ["a", "b"]
 
+    def test_are_none_of_a_single_branch_for_there_is_nobody_to_hold_or_repeat(self) -> None:
+        assert self.findings(Branch("a")) == []
+
+    def test_of_missing_progress_are_in_the_log_too_once_a_container(self, caplog: pytest.LogCaptureFixture) -> None:
+        handler = lambda_handler(FanOut(Branch("a"), Branch("b")))
+
+        handler(event(1))
+        handler(event(1))
+
+        assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+        assert "a: the branch has no progress" in caplog.text
+
     def test_are_none_where_all_is_well(self) -> None:
         assert self.findings(Branch("a", on_failure=Divert(MemoryQueue())), progress=MemoryProgress()) == []
 
@@ -301,6 +317,30 @@ class TestProgress:
         lambda_handler(FanOut(exact, Branch("audit"), progress=MemoryProgress()))({"Records": []})
 
         assert exact.progress is None
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_is_not_needed_for_rows_that_are_written_exactly_once(self, seed: int) -> None:
+        """Whatever another branch brings again, and however the batches are cut, each row is in once and in order."""
+        chance, streams, plans = random.Random(seed), MemoryStreams(), MemoryPlans()
+
+        class Rows(RecordProcessor):
+            name = "rows"
+            ordering = "shard"
+            warehouse = BigQueryExactlyOnceSink("shop.orders", plans, client=table_of(), streams=streams)
+
+            def process(self, record: Record) -> Write:
+                return self.warehouse.row({"id": record.data.decode(), "run": 1})
+
+        other = Branch("other", lambda text: ValueError("bad") if chance.random() < 0.3 else None)
+        handler = lambda_handler(FanOut(Rows, other, progress=chance.choice([None, MemoryProgress()])))
+        mapping = EventSourceMapping(handler, batch_size=4, function_response_types=["ReportBatchItemFailures"])
+        for text in payloads(15):
+            mapping.put(text.encode(), "key")
+            mapping.advance(chance.choice([0, 1, 5]))
+        mapping.run_until_idle()
+
+        assert streams.written() == dict.fromkeys(payloads(15), 1)
+        assert set(other.sink.items) == set(payloads(15))
 
     def test_of_a_branch_is_kept_under_its_own_name(self) -> None:
         store = MemoryProgress()
@@ -486,21 +526,18 @@ class TestABranchThatFails:
         assert "parked: the branch failed" in caplog.text
 
     def test_after_it_has_run_records_leaves_unsettled_what_was_perhaps_not_delivered(self) -> None:
-        class Breaks(Branch):
-            concurrency = 2
-
         class Broken(MemoryQueue):
             @property
             def fifo(self) -> bool:
                 raise RuntimeError("a bug of its queue's")
 
         store, other = MemoryProgress(), Branch("other")
-        one = Breaks("one", at(2), Divert(Broken()))
+        one = Branch("one", at(2), Divert(Broken()))
         handler = lambda_handler(FanOut(one, other, progress=store))
 
         assert named(handler(event(4))) == [0]
 
-        assert set(one.ran) >= {"record-0", "record-1"}
+        assert one.ran == payloads(3)
         assert one.sink.items == [], "its writes were held, for a request that was never made"
         assert other.ran == payloads(4)
         one.fails = at()
@@ -574,6 +611,18 @@ class TestTheViewOfARecord:
         assert lambda_handler(FanOut(Prepares("one"), Reads("other")))(kinesis_event([{"a": 1}])) == SUCCESS
         assert kept == [{"a": 1, "by": "one"}]
 
+    def test_is_not_what_another_has_made_of_it_in_prepare(self) -> None:
+        class Spoils(Branch):
+            def prepare(self, records: Sequence[Record]) -> None:
+                records[0].json()["a"] = "spoilt"
+                raise ConnectionError("down")
+
+        other = Reads("other")
+
+        lambda_handler(FanOut(Spoils("one"), other, progress=MemoryProgress()))(kinesis_event([{"a": 1}]))
+
+        assert other.ran == ['{"a":1}']
+
     def test_shares_the_bytes_which_are_decoded_once(self) -> None:
         seen: list[bytes] = []
 
@@ -638,6 +687,7 @@ class TestTheViewOfARecord:
 class Reads(Branch):
     def process(self, record: Record) -> None:  # type: ignore[override]
         assert record.json() == {"a": 1}
+        self.ran.append(record.data.decode())
 
 
 class TestTheShareOfTheTime:

@@ -32,7 +32,7 @@ LAYERS = [
     ],
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
-    ["fanout", "producer", "local", "recovery", "testing"],
+    ["fanout", "forward", "producer", "local", "recovery", "testing"],
     ["cli"],
 ]
 CORE = {name for layer in LAYERS[:6] for name in layer}

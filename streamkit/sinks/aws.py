@@ -98,7 +98,7 @@ class AwsSink(OnwardSink):
         code = (code_of(error) or type(error).__name__).rpartition(".")[2]
         if code in self._content_codes and self._target not in str(error).lower():
             return Trouble(SinkError(f"{self._service}: {code}: {_without_values(str(error))}"), "invalid")
-        return Trouble(error, "unavailable", may_pass(error))
+        return Trouble(error, "unavailable", may_pass(error) and code not in _SET_UP)
 
     def _trouble_of_entry(self, code: str, message: str, *, is_sender: bool | None) -> Trouble:
         """What the answer for one entry of a request means. ``is_sender``: whether it says that the fault is the sender's;
@@ -114,6 +114,10 @@ class AwsSink(OnwardSink):
         return Trouble(error, "unavailable", passes=True)
 
 
+# Exceptions of the client that come again until somebody sets something up.
+_SET_UP = frozenset(
+    {"ConfigurationError", "NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ProfileNotFound"}
+)
 # In the codes of what is missing in the deployment, whatever is sent.
 _NOT_THE_RECORD = (
     "Access",
@@ -150,7 +154,9 @@ class BatchSink(AwsSink):
         return None
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
-        """See ``Sink.write``."""
+        """See ``Sink.write``. ConfigurationError where it is not known where to."""
+        if writes:
+            self._client(deadline)
         deadline = min(deadline, time.monotonic() + _RETRY_TIME)
         troubles: dict[int, Trouble] = {}
         stopped: set[str | None] = set()
@@ -247,7 +253,7 @@ class CallSink(AwsSink):
         return id(write)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
-        """See ``Sink.write``."""
+        """See ``Sink.write``. ConfigurationError where it is not known where to."""
         if not writes:
             return []
         deadline = min(deadline, time.monotonic() + _RETRY_TIME)

@@ -9,7 +9,7 @@ import hashlib
 import re
 from typing import Any, ClassVar
 
-from ..errors import ConfigurationError, Reject
+from ..errors import ConfigurationError, Reject, Unavailable
 from ..record import Record
 from .aws import BatchSink, Trouble, data_of
 from .base import Write
@@ -84,7 +84,12 @@ class KinesisSink(BatchSink):
         return Write(self, (content, partition_key, explicit_hash_key), size=size)
 
     def onward(self, record: Record) -> Write:
-        """The record's data under its keys; one without a partition key has its event id for one."""
+        """The record's data under its keys; one without a partition key has its event id for one.
+
+        Unavailable where this is the stream that the record is from: it would come back for ever.
+        """
+        if record.stream_arn is not None and record.stream_arn == self.place:
+            raise Unavailable(f"{self.place} is the record's own stream, and it would come back for ever: name another")
         key = record.partition_key or record.event_id
         if len(key) > _LONGEST_KEY:
             key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

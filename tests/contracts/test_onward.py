@@ -16,6 +16,7 @@ from streamkit.sinks.base import Sink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
 from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.messages import _Message
 from streamkit.sinks.s3 import S3Sink
 from streamkit.sinks.sns import SnsSink
 from streamkit.sinks.sqs import SqsSink
@@ -24,7 +25,7 @@ from streamkit.testing.contracts import SinkContract
 from ..sinks.aws_proxy import AwsProxy, Request, client_of, drop, refuse
 
 MEBIBYTE = 1_048_576
-#: More than moto takes of a message, and less than a sink that is told of 1 MiB.
+#: More than moto takes of a topic's message, and less than a sink takes that is told of 1 MiB.
 LARGE = "x" * 300_000
 
 
@@ -116,8 +117,8 @@ class TestSqsSink(OnMoto):
         return [json.loads(body)["n"] for body in self.received(self.url)]
 
     def invalid_write(self, sink: Any) -> Write:
-        made: Write = sink.message(LARGE)  # Over what moto takes of SQS's 1 MiB.
-        return made
+        # Behind the sink's back, which would not make it.
+        return Write(sink, _Message("x" * (MEBIBYTE + 1), None, {}, {}), size=1)
 
 
 class TestSqsSinkOfAFifoQueue(TestSqsSink):

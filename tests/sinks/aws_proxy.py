@@ -65,7 +65,7 @@ class AwsProxy:
 
             def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                request = Request(self.command, self.path, self.headers, body, host)
+                request = Request(self.command, self.path, dict(self.headers.items()), body, host)
                 with lock:
                     proxy.requests.append(request)
                     act = proxy.script.pop(0) if proxy.script else proxy.always
