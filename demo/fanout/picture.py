@@ -31,8 +31,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
         counts = [result.subscribers for result in of_way]
         label = _LABELS[way]
         left.plot(counts, [one.throttled_reads / one.seconds for one in of_way], "o-", color=colour, label=label)
-        right.plot(counts, [one.p99 for one in of_way], "o-", color=colour, label=f"{label}: p99")
-        right.plot(counts, [one.p50 for one in of_way], "o:", color=colour, label="p50", markersize=4)
+        right.plot(counts, [one.p99 for one in of_way], "o-", color=colour)
+        right.plot(counts, [one.p50 for one in of_way], "o:", color=colour, markersize=4)
     left.set(xlabel="subscribers", ylabel="throttled reads a second", title="Reads that the shards refused")
     right.set(
         xlabel="subscribers", ylabel="seconds", title="Age of a record when a subscriber has done it", yscale="log"
@@ -44,7 +44,10 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.set_xticks(ticks)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8)
+    for line, part in ("-", "p99"), (":", "p50"):
+        right.plot([], [], line, color="#666666", label=part)
+    right.legend(frameon=False, fontsize=8, loc="upper left")
     right.yaxis.set_major_formatter("{x:g}")
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
