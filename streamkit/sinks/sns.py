@@ -32,7 +32,7 @@ class SnsSink(MessageSink):
 
     _service: ClassVar[str] = "sns"
     _wanted: ClassVar[str] = "the ARN of an SNS topic"
-    _target: ClassVar[str] = "topic"
+    _target: ClassVar[str] = "topicarn"
     _message_limit: ClassVar[int] = 262_144
 
     def message(

@@ -38,7 +38,7 @@ class SqsSink(MessageSink):
 
     _service: ClassVar[str] = "sqs"
     _wanted: ClassVar[str] = "the URL or ARN of an SQS queue"
-    _target: ClassVar[str] = "queue"
+    _target: ClassVar[str] = "queueurl"
     _message_limit: ClassVar[int] = 1_048_576
 
     _url = ""

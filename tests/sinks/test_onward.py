@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import pytest
 
 from streamkit import Record, Reject, Unavailable, Write
@@ -686,6 +687,8 @@ class TestEach:
             monkeypatch.delenv(name, raising=False)
         for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
             monkeypatch.setenv(name, "/nowhere")
+        # It remembers the credentials of an earlier test.
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
