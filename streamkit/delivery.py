@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .correlation.context import use
 from .deadline import Deadline
 from .errors import Reject, SinkError
 from .outcome import Failed, Outcome, Unavailable
@@ -75,6 +76,15 @@ class Delivery:
             return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
 
     def _write(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
+        first = writes[0]._record
+        if first is not None and first is writes[-1]._record:
+            # They stand in the order of their records, so all of them are of this one: the request is its own.
+            with use(first):
+                # A sink may be a generator, which has to end in this context.
+                return list(self._call(sink, writes, deadline) or ())
+        return self._call(sink, writes, deadline)
+
+    def _call(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
         if isinstance(sink, ShardSink) and self._first is not None:
             return sink.write_from(self._first, writes, deadline=deadline)
         return sink.write(writes, deadline=deadline)

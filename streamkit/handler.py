@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from . import event as events
 from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .delivery import Delivery
-from .execution import Execution
+from .execution import Execution, Process
 from .failure import Settlement, held_within, hold_followers
 from .ledgers.base import Ledger
 from .parking import parking_of
@@ -29,7 +30,27 @@ log = logging.getLogger("streamkit")
 Observer = Callable[[events.Batch], None]
 
 
-def answer(processor: RecordProcessor, event: Any, context: Any, observer: Observer | None = None) -> events.Answer:
+class TracedInvocation(Protocol):
+    """An invocation that has a span."""
+
+    def around(self, process: Process, batch: events.Batch) -> Process:
+        """``process`` with a span for each record, now that the records are known."""
+
+
+class Tracing(Protocol):
+    """What makes spans."""
+
+    def invocation(self, processor: str) -> AbstractContextManager[TracedInvocation]:
+        """The span of one invocation, which ends with the context."""
+
+
+def answer(
+    processor: RecordProcessor,
+    event: Any,
+    context: Any,
+    observer: Observer | None = None,
+    tracing: TracedInvocation | None = None,
+) -> events.Answer:
     """What is not done yet in order, then the rest of the writes, then what failed goes aside; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
@@ -43,7 +64,10 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     parking = parking_of(processor, batch, deadline)
     delivery = Delivery(processor.name, deadline, batch.records[0] if batch.records else None)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)
-    execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
+    process = window.process if window else processor.process
+    if tracing is not None:
+        process = tracing.around(process, batch)
+    execution = Execution(processor, batch, delivery, settlement, deadline, process)
 
     redelivery.leave_out_what_is_done()
     if parking is not None:
@@ -102,6 +126,8 @@ class Handler:
         #: Called with each batch once its outcomes are final, before the answer is given. It has to leave the batch as it is;
         #: an error of its own is logged, and changes nothing.
         self.observer: Observer | None = None
+        #: What makes a span of each invocation (``correlation.opentelemetry.traced``).
+        self.tracing: Tracing | None = None
 
     @property
     def processor(self) -> RecordProcessor:
@@ -118,7 +144,10 @@ class Handler:
         processor = self.processor
         if events.is_warm_up(event):
             return {"batchItemFailures": []}
-        return answer(processor, event, context, self.observer)
+        if self.tracing is None:
+            return answer(processor, event, context, self.observer)
+        with self.tracing.invocation(processor.name) as invocation:
+            return answer(processor, event, context, self.observer, invocation)
 
     def close(self) -> None:
         """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""

@@ -19,23 +19,26 @@ ROOT = Path(streamkit.__file__).parent
 
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
-    ["errors", "b64"],
+    ["errors", "b64", "wrapper"],
     ["record", "kpl", "pattern"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "correlation", "metrics"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "metrics"],
+    # What of it a cold start may import; its other modules come when they are asked for.
+    ["correlation", "correlation.context"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
         "window",
     ],
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
+    ["correlation.opentelemetry"],
     ["fanout", "producer", "local", "recovery", "testing"],
     ["cli"],
 ]
-CORE = {name for layer in LAYERS[:6] for name in layer}
+CORE = {name for layer in LAYERS[:7] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
