@@ -44,8 +44,8 @@ def captured(function: Function) -> Function:
         found = of_event(event, context)
         if found.call_chain_length > settings.longest_chain:
             raise EndlessChain(
-                f"it has gone through {found.call_chain_length - 1} functions one after another before this one: a loop? Where it "
-                "is meant to be that long, say so: correlation.configure(longest_chain=…)"
+                f"it has gone through {found.call_chain_length - 1} functions one after another before this one: a loop? Where "
+                "it is meant to be that long, say so: correlation.configure(longest_chain=…)"
             )
         with use(found):
             return function(event, context, *arguments, **options)

@@ -33,7 +33,7 @@ def instrument_http(client: Any) -> bool:
 
         for prefix, adapter in client.adapters.items():
             if not isinstance(adapter, Adapter):
-                client.adapters[prefix] = Adapter(adapter)
+                client.adapters[prefix] = Adapter(adapter, add_to)
         return True
     if httpx is not None and isinstance(client, httpx.Client | httpx.AsyncClient):
         hook = _add_awaited if isinstance(client, httpx.AsyncClient) else _add
