@@ -26,7 +26,7 @@ from ..errors import EndlessChain
 from .context import check, current, entries
 from .onward import onward
 from .payload import attached
-from .value import CHAIN, ID, XRAY, Correlation
+from .value import CHAIN, XRAY, Correlation
 
 __all__ = ["attach", "instrument_aws"]
 
@@ -79,7 +79,7 @@ def instrument_aws(client: Any, *, field: bool = True, envelope: bool = False) -
 def attach(data: bytes, *, envelope: bool = False) -> bytes:
     """``data`` with what is followed in its ``__context__``; as it is where there is nothing to follow, or no place for it."""
     correlation = onward(current())
-    if ID not in correlation.ids:
+    if not correlation.call_chain_length:
         return data
     check(correlation)
     room = _room(len(data), _KINESIS_RECORD)
@@ -150,7 +150,7 @@ def _checked(correlations: list[Correlation]) -> list[Correlation | None]:
     for correlation in correlations:
         # Most batches are of one event.
         if last is None or correlation is not last[0]:
-            if ID in correlation.ids:
+            if correlation.call_chain_length:
                 check(correlation)
                 last = correlation, onward(correlation)
             else:

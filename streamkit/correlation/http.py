@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 from .context import current
-from .value import ID
 
 __all__ = ["headers", "instrument_http"]
 
@@ -21,7 +20,7 @@ def headers() -> dict[str, str]:
     from .onward import onward
 
     correlation = onward(current())
-    fields = correlation.fields() if ID in correlation.ids else {}
+    fields = correlation.fields() if correlation.call_chain_length else {}
     return {name: quote(value, safe=_SAFE) if name.startswith("x-amzn") else value for name, value in fields.items()}
 
 
