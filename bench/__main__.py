@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, main_path, parking, reading
+from . import aggregates, batches, cold_start, correlation, main_path, parking, reading
 from .harness import Difference, print_rows, print_table, progress
 
 _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
@@ -20,6 +20,8 @@ def main() -> int:
         rows += size_rows
         rows += parking.run(10)
         asked = parking.requests()
+        followed, following = correlation.run(15)
+        rows += followed
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
@@ -33,6 +35,8 @@ def main() -> int:
     print_table(["records in a batch", "ours", "floor", "ratio"], sizes)
     print("\nWhat Park asks of DynamoDB:\n")
     print_table(["batch", "requests"], asked)
+    print("\nWhat following an event adds to a record, by the fastest rounds and in pairs:\n")
+    print_table(["what is done", "more", "in pairs"], following)
     print("\nWhere the time of a record goes:\n")
     print_table(["part", "ns"], profile)
     missed = [row.benchmark for row in rows if row.is_met is False]

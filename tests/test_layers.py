@@ -27,7 +27,7 @@ LAYERS = [
     ],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "config", "metrics"],
     # What of it a cold start may import; its other modules come when they are asked for.
-    ["correlation", "correlation.context"],
+    ["correlation", "correlation.context", "correlation.value"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
         "window",

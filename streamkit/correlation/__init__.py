@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .context import add, check, current, each, is_debug, of, use
+from .value import Correlation, configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .value import Correlation
-
 __all__ = [
+    "Correlation",
     "add",
     "attach",
     "captured",
@@ -41,17 +41,6 @@ __all__ = [
 
 Client = TypeVar("Client")
 Function = TypeVar("Function", bound="Callable[..., Any]")
-
-
-def configure(*, longest_chain: int | None = None, debug_rate: float | None = None) -> None:
-    """Set what is given, for the whole process.
-
-    ``longest_chain`` (10): how many functions an event may go through one after another; the last of them can't send it on.
-    ``debug_rate`` (0): the share of the chains, from 0 to 1, that have the debug flag, where nobody has decided it yet.
-    """
-    from . import value
-
-    value.configure(longest_chain=longest_chain, debug_rate=debug_rate)
 
 
 def instrument(client: Client, *, field: bool = True, envelope: bool = False) -> Client:

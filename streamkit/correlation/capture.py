@@ -67,12 +67,12 @@ def from_fields(
             found.setdefault(name, value)
         elif (name == ID or len(ids) < MOST_IDS - 1) and is_name(name) and (text := clean(value)):
             ids.setdefault(name, text)
-    traceparent = _read_traceparent(found.get("traceparent"))
-    length = _read_length(found.get(CHAIN))
+    traceparent = _read_traceparent(found["traceparent"]) if "traceparent" in found else None
+    length = _read_length(found[CHAIN]) if CHAIN in found else 0
     is_carried = bool(ids or traceparent or length)
     if ID not in ids and (default := clean(own_id)):
         ids[ID] = default
-    debug = clean(found.get(DEBUG))
+    debug = clean(found[DEBUG]) if DEBUG in found else None
     return Correlation(
         ids=ids,
         traceparent=traceparent,
@@ -100,6 +100,8 @@ def clean(value: object) -> str | None:
     """A text that can go into a log line, a header or an attribute; None where there is none to be had."""
     if isinstance(value, str):
         text = value[:_LONGEST]
+        if text.isascii() and text.isprintable():
+            return text.strip() or None
     elif isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, int):

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from ..errors import EndlessChain, StreamkitError
+from .value import NOTHING, PREFIX, Correlation, settings
+
 if TYPE_CHECKING:
     from ..record import Record
     from ..sinks.base import Write
-    from .value import Correlation
 
 __all__ = [
     "add",
@@ -46,23 +50,19 @@ def current() -> Correlation:
     copy of the context: ``pool.submit(contextvars.copy_context().run, work)``.
     """
     held = working.get()
-    if held is None:
-        from .value import NOTHING
-
-        return NOTHING
-    return of(held)
+    return NOTHING if held is None else of(held)
 
 
 def of(source: Record | Write | Correlation) -> Correlation:
     """What a record, or the record of a write that was yielded, is followed by. A ``Correlation`` is itself."""
-    from .value import NOTHING, Correlation
-
     if isinstance(source, Correlation):
         return source
-    # A write knows its record once it is yielded.
-    record: Any = getattr(source, "_record", source)
-    if record is None:
-        return NOTHING
+    record: Any = source
+    if not hasattr(source, "_correlation"):
+        # A write knows its record once it is yielded.
+        record = source._record
+        if record is None:
+            return NOTHING
     found = record._correlation
     if not isinstance(found, Correlation):
         from .capture import of_record
@@ -107,17 +107,12 @@ def entries(count: int) -> list[Correlation]:
     if sources is None:
         return [current()] * count
     if len(sources) != count:
-        from .value import NOTHING
-
         return [NOTHING] * count
     return [of(source) for source in sources]
 
 
 def check(source: Record | Write | Correlation) -> None:
     """Raise EndlessChain where the event has gone through so many functions that it is not to be sent on."""
-    from ..errors import EndlessChain
-    from .value import settings
-
     length = of(source).call_chain_length
     if length >= settings.longest_chain:
         raise EndlessChain(
@@ -133,11 +128,7 @@ def add(name: str, value: str) -> None:
     name that is not made of up to 50 letters, digits, ``-`` and ``_``, for a value without a printable character, and beyond
     twelve ids. StreamkitError outside of any event.
     """
-    import msgspec
-
-    from ..errors import StreamkitError
     from .capture import MOST_IDS, clean, is_name
-    from .value import PREFIX, Correlation
 
     held: Any = working.get()
     if held is None:

@@ -19,6 +19,7 @@ from .value import CHAIN, PREFIX, XRAY
 __all__ = ["FIELD", "attached", "context_of"]
 
 FIELD = "__context__"
+_FIELD, _PREFIX, _TRACEPARENT = FIELD.encode(), b'"' + PREFIX.encode(), b'"traceparent"'
 # In a larger one only the field is looked for: to look through a million others would take more memory than the data itself.
 _LARGEST_FLAT = 256 * 1024
 
@@ -45,14 +46,14 @@ def context_of(data: bytes, *, is_context: bool = False) -> dict[str, Any]:
     if is_context:
         return _fields_of(data)
     # Most payloads have neither, and need not be parsed to see that.
-    if FIELD.encode() in data:
+    if _FIELD in data:
         try:
             context = _read(data).context
         except _FAULTS:
             return {}
         if context is not msgspec.UNSET:
             return _fields_of(bytes(context))
-    if len(data) > _LARGEST_FLAT or not (PREFIX.encode() in data or b'"traceparent"' in data):
+    if len(data) > _LARGEST_FLAT or not (_PREFIX in data or _TRACEPARENT in data):
         return {}
     try:
         raws = _read_fields(data)
@@ -106,7 +107,7 @@ def _has_field(data: bytes) -> bool | None:
 
 
 def _field(context: Mapping[str, Any]) -> bytes:
-    return b'"%s":%s' % (FIELD.encode(), _encode(context))
+    return b'"%s":%s' % (_FIELD, _encode(context))
 
 
 def _with_another(data: bytes, context: Mapping[str, Any]) -> bytes | None:
