@@ -111,11 +111,13 @@ def test_the_core_imports_nothing_of_other_people_but_its_two_dependencies(modul
 @pytest.mark.parametrize(
     "module", [name for name in MODULES if name.partition(".")[0] in BACKENDS and not name.endswith(".base")]
 )
-def test_a_backend_imports_only_bases_its_own_package_records_errors_and_how_aws_is_called(module: str) -> None:
+def test_a_backend_imports_only_bases_its_own_package_records_errors_correlation_and_how_aws_is_called(
+    module: str,
+) -> None:
     package = module.partition(".")[0]
     others = {name for name in own_imports_of(module) if name.partition(".")[0] != package}
 
-    assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws"}
+    assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws", "correlation"}
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:

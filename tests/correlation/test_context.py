@@ -162,6 +162,45 @@ class TestDelivery:
         assert Writes.sink.current == ["r-2", "", "r-3"]
         assert Writes.sink.of == [["r-2", "r-2"], ["r-1", "r-3"], ["r-3", "r-3"]]
 
+    def test_an_onward_sink_is_not_given_what_would_go_round_for_ever(self) -> None:
+        class Sends(Watching):
+            request_writes = 10
+            onward = True
+
+        class Writes(RecordProcessor):
+            on_failure = Block(dead_letters=MemoryQueue())
+            sink = Sends()
+
+            def process(self, record: Record) -> Write:
+                return self.sink.item(1)
+
+        answer = lambda_handler(Writes)(
+            kinesis_event([payload(1), payload(2, **{"call-chain-length": 9}), payload(3, **{"call-chain-length": 8})])
+        )
+
+        assert answer == {"batchItemFailures": []}
+        assert Writes.sink.of == [["r-1", "r-3"]]
+        dead_letters = Writes.on_failure.dead_letters
+        assert isinstance(dead_letters, MemoryQueue)
+        (letter,) = dead_letters
+        assert letter.correlation["x-correlation-id"] == "r-2"
+        assert "gone through 10 functions" in letter.failures[0].message
+
+    def test_an_onward_sink_is_not_called_for_nothing(self) -> None:
+        class Sends(Watching):
+            onward = True
+
+        class Writes(RecordProcessor):
+            on_failure = Block(dead_letters=MemoryQueue())
+            sink = Sends()
+
+            def process(self, record: Record) -> Write:
+                return self.sink.item(1)
+
+        lambda_handler(Writes)(kinesis_event([payload(1, **{"call-chain-length": 9})]))
+
+        assert Writes.sink.of == []
+
     def test_a_write_that_was_not_yielded_is_of_nothing(self) -> None:
         assert correlation.of(Watching().item(1)) is NOTHING
 
