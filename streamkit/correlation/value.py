@@ -16,7 +16,7 @@ DEBUG = "debug-log-enabled"
 XRAY = "x-amzn-trace-id"
 
 
-class Correlation(msgspec.Struct, frozen=True, kw_only=True):
+class Correlation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an event is followed by. All of its texts are printable ASCII, of at most 256 characters (``tracestate``: 512).
 
     ``ids`` has names in lower case that begin with ``x-correlation-``, twelve at most. ``traceparent`` and ``tracestate`` are the
