@@ -58,10 +58,16 @@ class Correlation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def log_fields(self) -> dict[str, str]:
         """What goes into a log line: ``correlation_id``, always, and what else there is, by its name on the wire."""
-        fields = {"correlation_id": self.id}
-        for name, value in self.fields().items():
-            if name not in (ID, "tracestate") and not (name == DEBUG and not self.is_debug):
-                fields[name] = value
+        fields = {"correlation_id": self.id, **self.ids}
+        fields.pop(ID, None)
+        if self.call_chain_length:
+            fields[CHAIN] = str(self.call_chain_length)
+        if self.traceparent:
+            fields["traceparent"] = self.traceparent
+        if self.is_debug:
+            fields[DEBUG] = "true"
+        if self.xray:
+            fields[XRAY] = self.xray
         return fields
 
 
