@@ -29,7 +29,9 @@ _name = re.compile(r"x-correlation-[a-z0-9_-]{1,50}").fullmatch
 _unprintable = re.compile(r"[^\x20-\x7e]")
 _traceparent = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").match
 _tracestate_member = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,256}").fullmatch
-_xray = re.compile(r"(?:[A-Za-z]+=[^;\s]*;)*Root=1-[0-9a-f]{8}-[0-9a-f]{24}(?:;[A-Za-z]+=[^;\s]*)*;?").fullmatch
+_xray = re.compile(
+    r"(?:[A-Za-z]+=[\x21-\x3a\x3c-\x7e]*;)*Root=1-[0-9a-f]{8}-[0-9a-f]{24}(?:;[A-Za-z]+=[\x21-\x3a\x3c-\x7e]*)*;?"
+).fullmatch
 
 
 def of_record(record: Record) -> Correlation:

@@ -201,7 +201,10 @@ class TestXRay:
 
         assert correlation.of(record_of({})).xray == XRAY
 
-    @pytest.mark.parametrize("header", ["", "Root=1;x", XRAY + "\r\nX: y", XRAY + " ", "x" * 5000, "Root=1-zz-zz"])
+    @pytest.mark.parametrize(
+        "header",
+        ["", "Root=1;x", XRAY + "\r\nX: y", XRAY + " ", "x" * 5000, "Root=1-zz-zz", XRAY + ";A=\x1b[2J", XRAY + ";A=é"],
+    )
     def test_that_is_none_counts_as_not_there(self, header: str) -> None:
         assert of_message(message("{}", None, {"AWSTraceHeader": header})).xray is None
 
