@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, fanning, main_path, parking, reading
+from . import aggregates, batches, cold_start, correlation, fanning, main_path, parking, reading
 from .harness import Difference, print_rows, print_table, progress
 
 _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
@@ -22,6 +22,8 @@ def main() -> int:
         asked = parking.requests()
         fan_rows, fans = fanning.run(30)
         rows += fan_rows
+        followed, following = correlation.run(15)
+        rows += followed
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
@@ -37,6 +39,8 @@ def main() -> int:
     print_table(["branches", "FanOut", "functions", "ratio"], fans)
     print("\nWhat Park asks of DynamoDB:\n")
     print_table(["batch", "requests"], asked)
+    print("\nWhat following an event adds to a record, by the fastest rounds and in pairs:\n")
+    print_table(["what is done", "more", "in pairs"], following)
     print("\nWhere the time of a record goes:\n")
     print_table(["part", "ns"], profile)
     missed = [row.benchmark for row in rows if row.is_met is False]

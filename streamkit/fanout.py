@@ -21,6 +21,7 @@ from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .errors import ConfigurationError, StreamkitError
 from .event import Batch, QueuedRecord
+from .execution import Process
 from .finding import Finding
 from .outcome import Outcome, Settled, Unavailable, is_settled
 from .parking import swept
@@ -85,7 +86,13 @@ class FanOut(RecordProcessor):
         for branch in self._branches:
             branch.made = None
 
-    def _fan_out(self, event: Any, context: Any, observer: handlers.Observer | None) -> events.Answer:
+    def _fan_out(
+        self,
+        event: Any,
+        context: Any,
+        observer: handlers.Observer | None,
+        tracing: handlers.TracedInvocation | None = None,
+    ) -> events.Answer:
         """Run the branches one after another, then save what each has settled; the answer comes last."""
         branches = self._made()
         if events.is_warm_up(event):
@@ -93,7 +100,7 @@ class FanOut(RecordProcessor):
         deadline = Deadline(context, max(branch.margin for branch in branches))
         policies = [branch.made.on_failure for branch in branches if branch.made is not None]
         batches, nobodys = _batches(branches, event, ClaimCheck(deadline, *policies).fetch)
-        passages = [_Passage(branch, batch, context) for branch, batch in zip(branches, batches, strict=True)]
+        passages = [_Passage(branch, batch, context, tracing) for branch, batch in zip(branches, batches, strict=True)]
 
         shard = _shard(batches[0])
         is_proven = shard in self._proven
@@ -189,9 +196,10 @@ class _Branch:
 class _Passage:
     """A batch on its way through one branch. It lives for one invocation."""
 
-    def __init__(self, branch: _Branch, batch: Batch, context: Any) -> None:
+    def __init__(self, branch: _Branch, batch: Batch, context: Any, tracing: handlers.TracedInvocation | None) -> None:
         self.branch = branch
         self.batch = batch
+        self._tracing = tracing
         self._share = _Share(context)
         self._deadline = Deadline(self._share, branch.margin)
         self._redelivery = None if branch.made is None else Redelivery(branch.made, batch, self._deadline)
@@ -204,7 +212,10 @@ class _Passage:
         try:
             if self.branch.made is None or self._redelivery is None:
                 raise self.branch.error or StreamkitError("the branch could not be made")
-            handlers.run(self.branch.made, self.batch, self._redelivery, self._deadline)
+            process: Process = self.branch.made.process
+            if self._tracing is not None:
+                process = self._tracing.around(process, self.batch)
+            handlers.run(self.branch.made, self.batch, self._redelivery, self._deadline, process)
         except Exception as error:  # noqa: BLE001  # Its neighbours are not at fault.
             if error is not self.branch.error:
                 log.error("%s: the branch failed, and its records stay where they are: %s", self.branch, reason(error))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from . import event as events
 from .claim_check import ClaimCheck
@@ -29,7 +30,27 @@ log = logging.getLogger("streamkit")
 Observer = Callable[[events.Batch], None]
 
 
-def answer(processor: RecordProcessor, event: Any, context: Any, observer: Observer | None = None) -> events.Answer:
+class TracedInvocation(Protocol):
+    """An invocation that has a span."""
+
+    def around(self, process: Process, batch: events.Batch) -> Process:
+        """``process`` with a span for each record, now that the records are known."""
+
+
+class Tracing(Protocol):
+    """What makes spans."""
+
+    def invocation(self, processor: str) -> AbstractContextManager[TracedInvocation]:
+        """The span of one invocation, which ends with the context."""
+
+
+def answer(
+    processor: RecordProcessor,
+    event: Any,
+    context: Any,
+    observer: Observer | None = None,
+    tracing: TracedInvocation | None = None,
+) -> events.Answer:
     """Decode the event, ``run`` what is not done yet, save what is done; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
@@ -40,7 +61,10 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
     redelivery = Redelivery(processor, batch, deadline)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)
 
-    delivery = run(processor, batch, redelivery, deadline, window.process if window else None)
+    process = window.process if window else processor.process
+    if tracing is not None:
+        process = tracing.around(process, batch)
+    delivery = run(processor, batch, redelivery, deadline, process)
     if window is not None:
         window.finish(delivery, deadline)
     redelivery.save()
@@ -119,6 +143,8 @@ class Handler:
         #: Called with each batch once its outcomes are final, before the answer is given. It has to leave the batch as it is;
         #: an error of its own is logged, and changes nothing.
         self.observer: Observer | None = None
+        #: What makes a span of each invocation (``correlation.opentelemetry.traced``).
+        self.tracing: Tracing | None = None
 
     @property
     def processor(self) -> RecordProcessor:
@@ -133,11 +159,19 @@ class Handler:
 
     def __call__(self, event: Any, context: Any = None) -> events.Answer:
         processor = self.processor
-        if processor._fan_out is not None:
-            return processor._fan_out(event, context, self.observer)  # type: ignore[no-any-return]  # FanOut's own method.
-        if events.is_warm_up(event):
+        if processor._fan_out is None and events.is_warm_up(event):
             return {"batchItemFailures": []}
-        return answer(processor, event, context, self.observer)
+        if self.tracing is None:
+            return self._answer(processor, event, context, None)
+        with self.tracing.invocation(processor.name) as invocation:
+            return self._answer(processor, event, context, invocation)
+
+    def _answer(
+        self, processor: RecordProcessor, event: Any, context: Any, tracing: TracedInvocation | None
+    ) -> events.Answer:
+        if processor._fan_out is not None:
+            return processor._fan_out(event, context, self.observer, tracing)  # type: ignore[no-any-return]  # FanOut's own method.
+        return answer(processor, event, context, self.observer, tracing)
 
     def close(self) -> None:
         """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""

@@ -41,6 +41,10 @@ PARKING = "tests/test_parking.py"
 LEDGERS = "tests/contracts/test_ledgers.py tests/ledgers"
 FANOUT = "tests/test_fanout.py"
 ONWARD = "tests/sinks/test_onward.py"
+FOLLOWED = "tests/correlation/test_context.py"
+CAPTURED = "tests/correlation/test_capture.py"
+SENT_ON = "tests/correlation/test_aws.py"
+LOOPS = "tests/flow/test_correlation.py"
 
 
 class Mutant(NamedTuple):
@@ -1460,6 +1464,118 @@ MUTANTS = [
         '_digest(f"{write.write_id}{id(settings)}")',
         ONWARD,
         "dedupes",
+    ),
+    Mutant(
+        "leave a record current when it has run",
+        "execution.py",
+        "        reset_working(token)\n",
+        "        pass\n",
+        FOLLOWED,
+        "before_and_after_nothing_is",
+    ),
+    Mutant(
+        "log about a record as if another were current",
+        "execution.py",
+        "        with use(self._batch.records[index]):\n",
+        "        with use(self._batch.records[-1]):\n",
+        FOLLOWED,
+        "TestStreamkitsOwnLines",
+    ),
+    Mutant(
+        "forget in the envelope what a record is followed by",
+        "correlation/capture.py",
+        "    if correlation.is_carried or correlation.is_debug:\n",
+        "    if False:\n",
+        FOLLOWED,
+        "through_every_retry",
+    ),
+    Mutant(
+        "count a function more at every retry",
+        "correlation/capture.py",
+        "return from_fields(own, own_id=event_id, trace=beside, hop=0)",
+        "return from_fields(own, own_id=event_id, trace=beside, hop=1)",
+        FOLLOWED,
+        "through_every_retry",
+    ),
+    Mutant(
+        "let a value into a log line as it came",
+        "correlation/capture.py",
+        'return _unprintable.sub("?", text).strip() or None',
+        "return text.strip() or None",
+        CAPTURED,
+        "no_control_characters",
+    ),
+    Mutant(
+        "let a value be of any length",
+        "correlation/capture.py",
+        "        text = value[:_LONGEST]\n",
+        "        text = value\n",
+        CAPTURED,
+        "no_control_characters",
+    ),
+    Mutant(
+        "decide anew about the debug flag",
+        "correlation/capture.py",
+        'is_debug=_is_sampled(ids.get(ID, "")) if debug is None else debug.lower() == "true",',
+        'is_debug=_is_sampled(ids.get(ID, "")),',
+        CAPTURED,
+        "decided_before_stays",
+    ),
+    Mutant(
+        "send on a chain that is too long",
+        "correlation/context.py",
+        "    if length >= settings.longest_chain:\n",
+        "    if length >= settings.longest_chain * 9:\n",
+        LOOPS,
+        "own_stream",
+    ),
+    Mutant(
+        "keep the length of a chain that is sent on as it came",
+        "correlation/payload.py",
+        "        merged[CHAIN] = max(length, ours[CHAIN])\n",
+        "        merged[CHAIN] = length\n",
+        LOOPS,
+        "own_stream",
+    ),
+    Mutant(
+        "give an onward sink what would go round for ever",
+        "delivery.py",
+        "endless = _endless(writes) if sink.is_onward else []",
+        "endless: list[Refusal] = []",
+        FOLLOWED,
+        "go_round_for_ever",
+    ),
+    Mutant(
+        "put an eleventh attribute on a message",
+        "correlation/aws.py",
+        "len(attributes) < _MOST_ATTRIBUTES and",
+        "True and",
+        SENT_ON,
+        "ten_attributes",
+    ),
+    Mutant(
+        "go over the size that a service takes",
+        "correlation/aws.py",
+        "return next((limit - before for limit in limits if before <= limit), 0)",
+        "return 10**9",
+        SENT_ON,
+        "mebibyte or limit",
+    ),
+    Mutant(
+        "change the entries that the user has given",
+        "correlation/aws.py",
+        "call.make(dict(entry), correlation,",
+        "call.make(entry, correlation,",
+        SENT_ON,
+        "each_their_own or each_record_of_a_batch",
+    ),
+    Mutant(
+        "give every entry of a batch what the last record is followed by",
+        "correlation/context.py",
+        "    return [of(source) for source in sources]\n",
+        "    return [of(sources[-1]) for source in sources]\n",
+        SENT_ON,
+        "each_their_own",
     ),
     Mutant(
         "read one parked key eventually",

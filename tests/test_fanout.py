@@ -20,6 +20,7 @@ from streamkit import (
     StreamkitError,
     Unavailable,
     Write,
+    correlation,
     kpl,
     lambda_handler,
 )
@@ -220,6 +221,26 @@ class TestTheBranches:
         handler.close()
 
         assert closed == ["one", "other", "sink"]
+
+
+class TestWhatFollowsAnEvent:
+    def test_is_seen_by_each_branch_for_binary_data_too(self) -> None:
+        seen: list[tuple[str, bytes, str]] = []
+
+        class Looks(RecordProcessor):
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def process(self, record: Record) -> None:
+                seen.append((self.name, record.data[:1], correlation.current().id))
+
+        with correlation.use(correlation.of_event({"headers": {"x-correlation-id": "r-1"}})):
+            sent = [correlation.attach(b"\xff", envelope=True), correlation.attach(b'{"n": 1}')]
+
+        answer = lambda_handler(FanOut(Looks("one"), Looks("two")))(kinesis_event(sent))
+
+        assert answer == SUCCESS
+        assert seen == [(name, first, "r-1") for name in ("one", "two") for first in (b"\xff", b"{")]
 
 
 class TestWhatCanNotStandBesideEachOther:

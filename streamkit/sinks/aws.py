@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from ..aws import Clients, code_of, may_pass, repeat_until
+from ..correlation import each, use
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import OnwardSink, Refusal, RefusalKind, Write
 
@@ -187,7 +188,7 @@ class BatchSink(AwsSink):
 
         def send_the_rest() -> bool:
             names = list(entries)
-            found = self._try([entries[name] for name in names], deadline)
+            found = self._try([writes[name] for name in names], [entries[name] for name in names], deadline)
             for place, name in enumerate(names):
                 trouble = found.get(place)
                 if trouble is None:
@@ -201,17 +202,19 @@ class BatchSink(AwsSink):
         repeat_until(deadline, send_the_rest)
         return {id(writes[name]): trouble for name, trouble in troubles.items()}
 
-    def _try(self, entries: list[dict[str, Any]], deadline: float) -> dict[int, Trouble]:
+    def _try(self, writes: list[Write], entries: list[dict[str, Any]], deadline: float) -> dict[int, Trouble]:
         """One request; in halves, where the service refuses it whole for what is in it, until what is at fault is alone."""
         try:
-            return self._call(self._client(deadline), entries)
+            client = self._client(deadline)
+            with each(writes):
+                return self._call(client, entries)
         except Exception as error:  # noqa: BLE001  # Whatever the client raises, nothing was confirmed.
             trouble = self._trouble(error)
         if trouble.kind != "invalid" or len(entries) == 1:
             return dict.fromkeys(range(len(entries)), trouble)
         half = len(entries) // 2
-        later = self._try(entries[half:], deadline)
-        return self._try(entries[:half], deadline) | {half + place: one for place, one in later.items()}
+        later = self._try(writes[half:], entries[half:], deadline)
+        return self._try(writes[:half], entries[:half], deadline) | {half + place: one for place, one in later.items()}
 
     def _first_request(self, waiting: list[Write]) -> tuple[list[Write], list[Write]]:
         """What the next request takes, and what is left for later, both in order."""
@@ -297,7 +300,8 @@ class CallSink(AwsSink):
 
         def make() -> bool:
             try:
-                last[0] = self._make(client, write)
+                with use(write):
+                    last[0] = self._make(client, write)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, it was not confirmed.
                 last[0] = self._trouble(error)
             return last[0] is None or not last[0].passes

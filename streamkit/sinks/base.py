@@ -110,6 +110,9 @@ class Sink(ABC):
     request_writes: ClassVar[int] = 500
     #: How many bytes of ``Write.size`` fill one request; None where the service has no such limit.
     request_bytes: ClassVar[int | None] = None
+    #: Whether what it writes sets other functions off, as an event in a stream or a message in a queue does. Then a record
+    #: whose chain of functions is too long is refused before ``write``: one written into its own stream would go round for ever.
+    is_onward: ClassVar[bool] = False
     #: ``Orders.search``: the class and attribute that hold this sink, for errors to say who wants something.
     owner: str = ""
 
@@ -133,6 +136,8 @@ class Sink(ABC):
 
 class OnwardSink(Sink):
     """A sink that can take a record as it came, and pass it on."""
+
+    is_onward = True
 
     @abstractmethod
     def onward(self, record: Record) -> Write:

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from streamkit import Record, Reject, Unavailable, Write
+from streamkit import Block, Record, RecordProcessor, Reject, Unavailable, Write, correlation, lambda_handler
 from streamkit.errors import ConfigurationError
 from streamkit.event import decode
 from streamkit.sinks.aws import AwsSink
@@ -22,7 +22,7 @@ from streamkit.sinks.kinesis import KinesisSink
 from streamkit.sinks.s3 import S3Sink
 from streamkit.sinks.sns import SnsSink
 from streamkit.sinks.sqs import SqsSink
-from streamkit.testing import kinesis_event
+from streamkit.testing import MemoryQueue, kinesis_event
 from streamkit.testing.contracts import stamp
 
 from .aws_proxy import AwsProxy, Request, client_of, drop, fail_entries, lose_the_answer, refuse
@@ -63,6 +63,69 @@ def kinds(sink: AwsSink, writes: Sequence[Write], deadline: float | None = None)
 
 def record(data: Any, key: str | None = "key") -> Record:
     return decode(kinesis_event([data], partition_keys=[key])).records[0]
+
+
+class TestWhatFollowsAnEvent:
+    """Each entry of a request carries what its own record is followed by, where the client is told to."""
+
+    @pytest.fixture
+    def queue(self, moto: Callable[[str], Any]) -> str:
+        return str(moto("sqs").create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"])
+
+    def sent(self, sink: AwsSink, *ids: str) -> None:
+        class Onward(RecordProcessor):
+            name = "onward"
+
+            def process(self, record: Record) -> Write:
+                return sink.onward(record)
+
+        event = kinesis_event([{"__context__": {"x-correlation-id": one}} for one in ids])
+        assert lambda_handler(Onward)(event) == {"batchItemFailures": []}
+
+    def test_in_a_request_of_many(self, queue: str, client: Callable[[str], Any], moto: Callable[[str], Any]) -> None:
+        self.sent(SqsSink(queue, client=correlation.instrument(client("sqs"))), "r-1", "r-2")
+
+        received = moto("sqs").receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
+        )["Messages"]
+        assert sorted(
+            (
+                json.loads(one["Body"])["__context__"]["x-correlation-id"],
+                one["MessageAttributes"]["x-correlation-id"]["StringValue"],
+            )
+            for one in received
+        ) == [("r-1", "r-1"), ("r-2", "r-2")]
+
+    def test_in_calls_at_once(self, client: Callable[[str], Any], proxy: AwsProxy, moto: Callable[[str], Any]) -> None:
+        bucket = uuid.uuid4().hex
+        moto("s3").create_bucket(Bucket=bucket)
+        seen: list[str] = []
+        s3 = client("s3")
+        s3.meta.events.register(
+            "before-parameter-build.s3.PutObject", lambda **_: seen.append(correlation.current().id)
+        )
+        self.sent(S3Sink(bucket, client=s3), "r-1", "r-2", "r-3")
+
+        assert sorted(seen) == ["r-1", "r-2", "r-3"]
+
+    def test_what_has_gone_through_too_many_functions_is_not_sent(
+        self, queue: str, client: Callable[[str], Any], proxy: AwsProxy
+    ) -> None:
+        sink = SqsSink(queue, client=client("sqs"))
+
+        class Onward(RecordProcessor):
+            name = "onward"
+            on_failure = Block(dead_letters=MemoryQueue())
+
+            def process(self, record: Record) -> Write:
+                return sink.onward(record)
+
+        lambda_handler(Onward)(kinesis_event([{"__context__": {"call-chain-length": 9}}]))
+
+        assert len(proxy.requests) == 0
+        dead_letters = Onward.on_failure.dead_letters
+        assert isinstance(dead_letters, MemoryQueue)
+        assert ["gone through 10 functions" in letter.failures[0].message for letter in dead_letters] == [True]
 
 
 class TestKinesis:
