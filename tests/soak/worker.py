@@ -1,0 +1,236 @@
+"""The processes that are soaked: ``reader`` reads the streams with the engine, ``retrier`` the queues.
+
+    python -m tests.soak.worker reader CONFIG LIFE
+
+``CONFIG`` is a file of ``Config`` in JSON. Each ends at SIGTERM, after what it has in hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+import msgspec
+from botocore.config import Config as ClientConfig
+
+from processors.dead_letters import DeadLetters
+from streamkit import Block, Divert, Park
+from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.local.context import Clock
+from streamkit.local.destinations import destination
+from streamkit.local.kinesis import KinesisStream
+from streamkit.local.queue_runner import QueueRunner
+from streamkit.local.runner import Runner
+from streamkit.local.settings import Settings
+from streamkit.policy import Policy
+from streamkit.queues.sqs import SqsQueue
+
+from .faults import Faults, FaultyCheckpoints, FaultyDynamoDb, FaultyKinesis, FaultySqs
+from .function import Function, World, position_of, processor_name
+from .journal import Journal, Kind
+from .plan import STREAMS
+
+__all__ = ["Config", "client", "stream_name"]
+
+_FUNCTION_SECONDS = 2.0
+_LEASE_SECONDS = 3.0
+#: The clock of the reader of old records is so far ahead that they are too old, at 60 s, when they have waited for five.
+_AHEAD = 55.0
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "block": {"batch_size": 5, "maximum_retry_attempts": 12},
+    "divert": {"batch_size": 4},
+    "park": {"batch_size": 4},
+    "aged": {"batch_size": 5, "maximum_record_age_in_seconds": 60},
+}
+
+
+class Config(msgspec.Struct):
+    """What a worker is told. ``queues`` are URLs, by name."""
+
+    endpoint: str
+    folder: str
+    seed: int
+    rate: float
+    #: Seconds for which a message that was received is not seen by others.
+    visibility: int
+    queues: dict[str, str]
+    table: str
+    planted: list[str]
+
+
+def stream_name(stream: str) -> str:
+    return f"soak-{stream}"
+
+
+def client(service: str, endpoint: str) -> Any:
+    """boto3's client, which retries nothing by itself."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+        config=ClientConfig(
+            connect_timeout=10, read_timeout=60, retries={"total_max_attempts": 1}, max_pool_connections=50, proxies={}
+        ),
+    )
+
+
+class Worker:
+    """What both have in common: the faulty clients and the policies."""
+
+    def __init__(self, config: Config, name: str, life: int) -> None:
+        folder = Path(config.folder)
+        self.config = config
+        self.journal = Journal(folder / "journal")
+        self.faults = Faults(folder / "faults", seed=config.seed, name=name, life=life, rate=config.rate)
+        planted = set(config.planted) if life == 0 or "leak" in config.planted else set()
+        self.world = World(folder, self.journal, self.faults, planted, config.visibility)
+        # Each of the planted breakages is one process's.
+        is_reader = name == "reader"
+        self.kinesis = FaultyKinesis(client("kinesis", config.endpoint), self.faults)
+        self.sqs = FaultySqs(
+            client("sqs", config.endpoint),
+            self.faults,
+            self._is_dead,
+            drops_one=is_reader and "drop a confirmed message" in planted,
+        )
+        self.dynamodb = FaultyDynamoDb(
+            client("dynamodb", config.endpoint),
+            self.faults,
+            is_blind=is_reader and "reorder a key" in planted,
+            keeps_one=not is_reader and "leave an id in the ledger" in planted,
+        )
+
+    def _is_dead(self, event_id: str) -> None:
+        self.journal.add(Kind.LETTER, *position_of(event_id))
+
+    def policy(self, stream: str) -> Policy:
+        dead_letters, retries = self.queue(f"{stream}-dead"), self.queue(f"{stream}-retries")
+        if stream == "divert":
+            return Divert(retries, dead_letters, backoff=1.0)
+        if stream == "park":
+            return Park(retries, DynamoDbLedger(self.config.table, client=self.dynamodb), dead_letters)
+        return Block(dead_letters)
+
+    def queue(self, name: str) -> SqsQueue:
+        return SqsQueue(self.config.queues[name], client=self.sqs)
+
+    def function(self, stream: str) -> Function:
+        return Function(self.world, stream, lambda: self.policy(stream))
+
+
+class Reader(Worker):
+    """A Runner for each stream."""
+
+    def __init__(self, config: Config, life: int) -> None:
+        super().__init__(config, "reader", life)
+        self.journal.add(Kind.LIFE, 0, 0)
+        self.checkpoints = FaultyCheckpoints(Path(config.folder) / "checkpoints.sqlite", self.faults)
+        self.runners = [self._runner(stream) for stream in STREAMS]
+
+    def _runner(self, stream: str) -> Runner:
+        settings = Settings(
+            function_response_types=["ReportBatchItemFailures"],
+            function_timeout_in_seconds=_FUNCTION_SECONDS,
+            backoff_in_seconds=0.01,
+            maximum_backoff_in_seconds=0.1,
+            **_SETTINGS[stream],
+        )
+        # Of a stream that gives nothing up nothing may come there.
+        queue = "aged-documents" if stream == "aged" else "block-documents"
+        documents = destination(self._arn(queue), client=self.sqs)
+
+        def on_failure(document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+            documents(document, records)
+            for record in records:
+                position = position_of(f"{stream_name(stream)}/{record['eventID']}:0")
+                self.journal.add(Kind.DISCARDED, *position)
+
+        clock = Clock()
+        if stream == "aged":
+            clock = Clock(time=lambda: Clock().time() + _AHEAD)
+        return Runner(
+            lambda: self.function(stream),
+            stream=KinesisStream(self.kinesis, stream_name(stream)),
+            name=processor_name(stream),
+            checkpoints=self.checkpoints,
+            settings=settings,
+            on_failure=on_failure,
+            lease_seconds=_LEASE_SECONDS,
+            clock=clock,
+        )
+
+    def _arn(self, queue: str) -> str:
+        return f"arn:aws:sqs:us-east-1:123456789012:{self.config.queues[queue].rpartition('/')[2]}"
+
+    def runs(self) -> list[tuple[Callable[[], None], Callable[[], None]]]:
+        return [(runner.run, runner.stop) for runner in self.runners]
+
+
+class Retrier(Worker):
+    """A QueueRunner for each queue: the retry functions, and the one that makes letters of failure documents."""
+
+    def __init__(self, config: Config, life: int) -> None:
+        super().__init__(config, "retrier", life)
+        queues = [f"{stream}-retries" for stream in STREAMS]
+        # Two of Park: its groups are run by several functions at once.
+        self.runners = [self._runner(name, self.function(name.partition("-")[0])) for name in [*queues, "park-retries"]]
+        self.runners += [self._runner(f"{stream}-documents", self._dead_letters(stream)) for stream in ("block", "aged")]
+
+    def _dead_letters(self, stream: str) -> DeadLetters:
+        function = DeadLetters(self.queue(f"{stream}-given-up-dead"), lambda service, region: self.kinesis)
+        # Each is a function with an environment of its own, which it reads once.
+        os.environ["PROCESSOR_NAME"] = processor_name(stream)
+        function._ready()
+        return function
+
+    def _runner(self, name: str, function: Callable[[Any, Any], Any]) -> QueueRunner:
+        return QueueRunner(
+            function, self.config.queues[name], self.sqs, function_timeout_in_seconds=_FUNCTION_SECONDS
+        )
+
+    def runs(self) -> list[tuple[Callable[[], None], Callable[[], None]]]:
+        return [(runner.run, runner.stop) for runner in self.runners]
+
+
+def main(name: str, config_path: str, life: int) -> None:
+    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s")
+    config = msgspec.json.decode(Path(config_path).read_bytes(), type=Config)
+    worker = Reader(config, life) if name == "reader" else Retrier(config, life)
+    runs = worker.runs()
+    stopped = threading.Event()
+
+    def run(one: Callable[[], None]) -> None:
+        try:
+            one()
+        except BaseException:
+            traceback.print_exc()
+            # Whoever started this process is to see it dead, not idle.
+            os._exit(1)
+        if not stopped.is_set():
+            print("a runner ended by itself", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one, _ in runs]
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    for thread in threads:
+        thread.start()
+    while not stopped.wait(0.2):
+        pass
+    for _, stop in runs:
+        stop()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
