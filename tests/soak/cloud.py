@@ -83,6 +83,14 @@ def _add(self: Any, message: Any) -> None:
         self._messages.append(message)
 
 
+def _delete(self: Any, receipt_handle: str) -> None:
+    # By the last receipt only, as of a FIFO queue: what came again meanwhile is not deleted.
+    for place, message in enumerate(self._messages):
+        if message.receipt_handle == receipt_handle:
+            del self._messages[place]
+            return
+
+
 class _OneAtATime:
     def __init__(self, application: Any) -> None:
         self._application = application
@@ -107,6 +115,7 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto ships no types
 def main(host: str, port: int) -> None:
     SQSBackend.receive_message = _receive
     Queue.add_message = _add
+    Queue.delete_message = _delete
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = _OneAtATime(DomainDispatcherApplication(create_backend_app))
     run_simple(host, port, application, threaded=True, request_handler=_Handler)

@@ -17,8 +17,8 @@ __all__ = ["SHARDS", "STAYING", "STREAMS", "Fate", "Plan", "Put", "fate_of", "nu
 #: A stream for each policy, and one whose records get too old.
 STREAMS = ("block", "divert", "park", "aged")
 SHARDS = 2
-_SHARE_OF_AGED = 0.01
-_IN_AGGREGATE = {"block": 20, "divert": 50, "park": 50, "aged": 20}
+_SHARES = {"block": 0.4, "divert": 0.39, "park": 0.2, "aged": 0.01}
+_IN_AGGREGATE = {"block": 20, "divert": 50, "park": 20, "aged": 20}
 _PLAIN = 0.05
 _HOT_KEYS = 10
 _SHARE_OF_HOT = 0.03
@@ -87,7 +87,7 @@ class Plan:
         first, end = (self.records * n // self.rounds for n in (number, number + 1))
         waiting: dict[tuple[str, int], list[UserRecord]] = {}
         for n in range(first, end):
-            stream = "aged" if drawn.random() < _SHARE_OF_AGED else STREAMS[drawn.randrange(3)]
+            (stream,) = drawn.choices(STREAMS, weights=list(_SHARES.values()))
             shard = drawn.randrange(SHARDS)
             key = self._key(drawn, shard)
             if drawn.random() < self.rate / _IN_AGGREGATE[stream]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -225,8 +226,10 @@ class _Soak:
                 return
             if again == 0:
                 self._say(f"round {number + 1}: mended; putting {sum(left.values())} letters back")
-            for name in left:
-                self._redrive(name, is_killed=number == 0 and again == 0 and self._options.kills > 0)
+            is_killed = number == 0 and again == 0 and self._options.kills > 0
+            with ThreadPoolExecutor(len(left)) as pool:
+                for put_back in pool.map(lambda name, is_killed=is_killed: self._redrive(name, is_killed=is_killed), left):  # type: ignore[misc]  # mypy can't type a lambda's default.
+                    self._put_back += put_back
             if not self._wait_until_idle("what was put back"):
                 return
         self._stuck.append(f"letters come back after {_MOST_REDRIVES} redrives: {self._letters_to_put_back()}")
@@ -248,7 +251,7 @@ class _Soak:
                 left[name] = count
         return left
 
-    def _redrive(self, name: str, *, is_killed: bool) -> None:
+    def _redrive(self, name: str, *, is_killed: bool) -> int:
         retries = self._urls[f"{name.partition('-')[0]}-retries"]
         command = [sys.executable, "-m", "streamkit.cli", "redrive", self._urls[name], "--to-queue", retries, "--yes", "--json"]
         command += ["--endpoint-url", self._endpoint, "--state", str(self._folder / f"redrive-{name}.sqlite"), "--hold", "5"]
@@ -269,7 +272,8 @@ class _Soak:
         done = subprocess.run(command, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1) or not done.stdout:
             raise RuntimeError(f"streamkit redrive of {name} ended with {done.returncode}: {done.stderr[-2000:]}")
-        self._put_back += json.loads(done.stdout)["put_back"]
+        put_back: int = json.loads(done.stdout)["put_back"]
+        return put_back
 
     # Looking.
 
@@ -279,7 +283,7 @@ class _Soak:
         size, since, idle = -1, time.monotonic(), 0
         left: dict[str, Any] = {}
         while True:
-            self._show()
+            self._show(left)
             left = self._left()
             idle = 0 if left else idle + 1
             if idle >= 2:
@@ -320,7 +324,7 @@ class _Soak:
             held[name] = sum(int(value) for key, value in attributes.items() if key.startswith("ApproximateNumberOf"))
         return held
 
-    def _show(self) -> None:
+    def _show(self, left: dict[str, Any] | None = None) -> None:
         now = time.monotonic()
         if now - self._said_at < 2.0:
             return
@@ -335,7 +339,7 @@ class _Soak:
         faults = f", {happened:,} faults of calls" if happened is not None else ""
         self._say(
             f"{seconds:6.0f} s  {self._producer.records:,} put ({self._producer.records / seconds:,.0f}/s), "
-            f"{entries:,} entries in the journal; {sizes}{faults}"
+            f"{entries:,} entries in the journal; {sizes}{faults}{f'; left: {left}' if left else ''}"
         )
 
     def _memory(self) -> tuple[dict[str, tuple[float, float, float]], list[str]]:

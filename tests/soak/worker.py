@@ -40,14 +40,16 @@ from .plan import STREAMS
 
 __all__ = ["Config", "client", "stream_name"]
 
-_FUNCTION_SECONDS = 2.0
+_FUNCTION_SECONDS = 10.0
+#: The retry function's time-out, as a part of the time for which its messages are not seen by others.
+_OF_VISIBILITY = 2 / 3
 _LEASE_SECONDS = 3.0
 #: The clock of the reader of old records is so far ahead that they are too old, at 60 s, when they have waited for five.
 _AHEAD = 55.0
 _SETTINGS: dict[str, dict[str, Any]] = {
     "block": {"batch_size": 5, "maximum_retry_attempts": 12},
     "divert": {"batch_size": 4},
-    "park": {"batch_size": 4},
+    "park": {"batch_size": 5},
     "aged": {"batch_size": 5, "maximum_record_age_in_seconds": 60},
 }
 
@@ -194,9 +196,8 @@ class Retrier(Worker):
         return function
 
     def _runner(self, name: str, function: Callable[[Any, Any], Any]) -> QueueRunner:
-        return QueueRunner(
-            function, self.config.queues[name], self.sqs, function_timeout_in_seconds=_FUNCTION_SECONDS
-        )
+        seconds = self.config.visibility * _OF_VISIBILITY
+        return QueueRunner(function, self.config.queues[name], self.sqs, function_timeout_in_seconds=seconds)
 
     def runs(self) -> list[tuple[Callable[[], None], Callable[[], None]]]:
         return [(runner.run, runner.stop) for runner in self.runners]
