@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ def main() -> int:
     if options.records < 1 or not 0 <= options.rate <= 0.1:
         parser.error("--records is 1 or more, and --rate from 0 to 0.1")
     rounds = options.rounds or max(1, round(options.records / _RECORDS_OF_A_ROUND))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     is_kept = options.keep
     try:

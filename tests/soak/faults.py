@@ -11,16 +11,22 @@ import random
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.envelope import open_envelope
+from streamkit.ledgers.base import ParkedKey
+from streamkit.ledgers.memory import MemoryLedger
 
-__all__ = ["FAULTS", "Faults", "FaultyCheckpoints", "FaultyDynamoDb", "FaultyKinesis", "FaultySqs", "Killed", "counted"]
+from .ledger import SqliteLedger
+
+__all__ = ["FAULTS", "Faults", "FaultyCheckpoints", "FaultyKinesis", "FaultyLedger", "FaultySqs", "Killed", "counted"]
+
+T = TypeVar("T")
 
 #: In the order of their numbers in the file. Each may be counted by several processes.
 FAULTS = (
@@ -59,6 +65,7 @@ _NUMBERS = {name: number for number, name in enumerate(FAULTS)}
 _HAPPENED = 128
 #: A killed invocation dies at one of its first so many steps.
 _STEPS = 60
+_LEAK = 400_000
 # As slow as a time-out is.
 _SLOW = {"the function answers after its time-out": 0.1}
 
@@ -169,47 +176,50 @@ class FaultyKinesis(_Faulty):
         return answer
 
 
-class FaultyDynamoDb(_Faulty):
-    """Each of the ledger's calls fails before or after it was done."""
+class FaultyLedger(SqliteLedger):
+    """Each call fails before it is done, or after."""
 
-    def __init__(self, client: Any, faults: Faults, *, is_blind: bool = False, keeps_one: bool = False) -> None:
-        super().__init__(client, faults)
+    def __init__(self, path: Path, faults: Faults, *, is_blind: bool = False, keeps_one: bool = False) -> None:
+        super().__init__(path)
+        self._faults = faults
         self._is_blind = is_blind
         self._keeps_one = keeps_one
 
-    def query(self, **arguments: Any) -> Any:
+    def parked(self, processor: str, *, deadline: float) -> dict[str, ParkedKey]:
         # Planted: an answer that forgets what is parked.
-        return {"Items": []} if self._is_blind else self._around(self._client.query, arguments)
+        return {} if self._is_blind else self._around(lambda: super(FaultyLedger, self).parked(processor, deadline=deadline))
 
-    def get_item(self, **arguments: Any) -> Any:
-        return self._around(self._client.get_item, arguments)
+    def key(self, processor: str, group: str, *, deadline: float) -> ParkedKey | None:
+        return self._around(lambda: super(FaultyLedger, self).key(processor, group, deadline=deadline))
 
-    def update_item(self, **arguments: Any) -> Any:
-        return self._around(self._client.update_item, arguments)
-
-    def delete_item(self, **arguments: Any) -> Any:
+    def remove(self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float) -> None:
         if self._keeps_one:
             # Planted: an answer to what was not done.
             self._keeps_one = False
-            return {}
-        return self._around(self._client.delete_item, arguments)
+            return
+        super().remove(processor, group, ids, before, deadline=deadline)
 
-    def _around(self, call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        return self._faults.around(
-            "dynamodb",
-            "the ledger of Park can't be reached",
-            "the ledger of Park's answer is lost",
-            lambda: call(**arguments),
+    def _change(self, processor: str, group: str, change: Callable[[MemoryLedger], T]) -> T:
+        return self._around(lambda: super(FaultyLedger, self)._change(processor, group, change))
+
+    def _around(self, call: Callable[[], T]) -> T:
+        result: T = self._faults.around(
+            "ledger", "the ledger of Park can't be reached", "the ledger of Park's answer is lost", call
         )
+        return result
 
 
 class FaultySqs(_Faulty):
     """Sends, receives and deletions fail, whole or in part. ``told`` is called with each event id that dead letters have taken."""
 
-    def __init__(self, client: Any, faults: Faults, told: Callable[[str], None], *, drops_one: bool = False) -> None:
+    def __init__(
+        self, client: Any, faults: Faults, told: Callable[[str], None], *, drops_one: bool = False, leaks: bool = False
+    ) -> None:
         super().__init__(client, faults)
         self._told = told
         self._drops_one = drops_one
+        self._leaks = leaks
+        self._leaked: list[bytes] = []
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> Any:  # noqa: N803  # As boto3 has it.
         faults = self._faults
@@ -224,10 +234,11 @@ class FaultySqs(_Faulty):
                 failed.append({"Id": entry["Id"], "Code": "Soaked", "Message": "no", "SenderFault": for_good})
             else:
                 entries.append(entry)
-        if self._drops_one and not is_dead and entries:
+        dropped = []
+        if self._drops_one and "divert-retries" in QueueUrl and entries:
             # Planted: a message is confirmed, and nobody has it.
             self._drops_one = False
-            return {"Successful": [{"Id": entry["Id"]} for entry in Entries], "Failed": []}
+            dropped = [{"Id": entries.pop()["Id"]}]
 
         def send() -> Any:
             answer = self._client.send_message_batch(QueueUrl=QueueUrl, Entries=entries) if entries else {}
@@ -237,7 +248,10 @@ class FaultySqs(_Faulty):
 
         lost = f"{whose}' answer is lost" if is_dead else f"{whose}'s answer is lost"
         answer = faults.around("sqs", f"{whose} can't be reached", lost, send)
-        return {"Successful": answer.get("Successful", []), "Failed": [*answer.get("Failed", []), *failed]}
+        return {
+            "Successful": [*answer.get("Successful", []), *dropped],
+            "Failed": [*answer.get("Failed", []), *failed],
+        }
 
     def _tell(self, entries: list[dict[str, Any]], answer: Any) -> None:
         taken = {success["Id"] for success in answer.get("Successful", ())}
@@ -255,6 +269,9 @@ class FaultySqs(_Faulty):
         )
 
     def receive_message(self, **arguments: Any) -> Any:
+        if self._leaks:
+            # Planted.
+            self._leaked.append(b"." * _LEAK)
         if self._faults.happens("a receive fails"):
             raise refused("ReceiveMessage", "ServiceUnavailable", 503)
         answer = self._client.receive_message(**arguments)

@@ -29,7 +29,6 @@ __all__ = ["Broken", "Flaky", "Function", "Tried", "World", "position_of", "proc
 
 _MARGIN = 0.3
 _REMEMBERED = 5000
-_LEAK = 40_000
 
 
 class Broken(Exception):
@@ -79,7 +78,6 @@ class World:
         #: Seconds after which a message is seen by others though its function runs still.
         self.overrun_after = overrun_after
         self.tried = Tried()
-        self.leaked: list[bytes] = []
 
     def mended(self) -> int:
         """How many rounds' causes are mended."""
@@ -117,8 +115,6 @@ class Soaked(RecordProcessor):
         world.faults.step()
         where = position_of(record.event_id)
         world.journal.add(Kind.STARTED if record.source == "kinesis" else Kind.STARTED_FROM_QUEUE, *where)
-        if "leak" in world.planted:
-            world.leaked.append(bytes(_LEAK))
         try:
             event = record.json()
             self._fail(event)

@@ -20,12 +20,12 @@ import msgspec
 from local_process import LOOPBACK, Running, answers, running
 
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
-from streamkit.ledgers.dynamodb import DynamoDbLedger
 
 from .archive import Archive
 from .balance import Balance, balanced
 from .faults import Faults, counted
 from .function import processor_name
+from .ledger import SqliteLedger
 from .memory import Sampler, growth
 from .plan import SHARDS, STREAMS, Plan
 from .producer import Producer
@@ -34,7 +34,6 @@ from .worker import Config, client, stream_name
 __all__ = ["Options", "Report", "soak"]
 
 ROOT = Path(__file__).resolve().parents[2]
-_TABLE = "soak-parked"
 #: Seconds without anything happening after which what is not done counts as stuck.
 _STUCK_AFTER = 60.0
 _DEAD = (*(f"{stream}-dead" for stream in STREAMS), "block-given-up-dead", "aged-given-up-dead")
@@ -118,18 +117,18 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _cloud() -> Iterator[Running]:
+def _server(name: str, path: str = "/") -> Iterator[Running]:
     def command(port: int) -> list[str]:
-        return [sys.executable, "-m", "tests.soak.cloud", LOOPBACK, str(port)]
+        return [sys.executable, "-m", f"tests.soak.{name}", LOOPBACK, str(port)]
 
-    with running("soak-cloud", command, answers("/moto-api/"), env={"PYTHONPATH": str(ROOT)}) as server:
+    with running(f"soak-{name}", command, answers(path), env={"PYTHONPATH": str(ROOT)}) as server:
         yield server
 
 
 def soak(options: Options, folder: Path, say: Callable[[str], None] = lambda line: None) -> Report:
     """Run it in ``folder``, and give the account. What went wrong in the machinery itself is raised."""
-    with _cloud() as cloud:
-        run = _Soak(options, folder, cloud, say)
+    with _server("cloud", "/moto-api/") as cloud, _server("sqs") as sqs:
+        run = _Soak(options, folder, cloud, sqs, say)
         try:
             return run.run()
         finally:
@@ -137,18 +136,19 @@ def soak(options: Options, folder: Path, say: Callable[[str], None] = lambda lin
 
 
 class _Soak:
-    def __init__(self, options: Options, folder: Path, cloud: Running, say: Callable[[str], None]) -> None:
+    def __init__(self, options: Options, folder: Path, cloud: Running, sqs: Running, say: Callable[[str], None]) -> None:
         self._options = options
         self._folder = folder
         self._say = say
-        self._endpoint = cloud.endpoint
+        self._endpoints = cloud.endpoint, sqs.endpoint
         self._plan = Plan(options.records, options.rounds, options.seed, options.rate)
-        self._kinesis, self._sqs = client("kinesis", self._endpoint), client("sqs", self._endpoint)
+        self._kinesis, self._sqs = client("kinesis", cloud.endpoint), client("sqs", sqs.endpoint)
         self._urls: dict[str, str] = {}
-        self._ledger = DynamoDbLedger(_TABLE, client=client("dynamodb", self._endpoint))
+        self._ledger = SqliteLedger(folder / "ledger.sqlite")
         self._checkpoints = SqliteCheckpoints(folder / "checkpoints.sqlite")
         self._sampler = Sampler()
-        self._sampler.follow("the cloud", _server_of(cloud.pid))
+        for name, server in (("Kinesis", cloud), ("SQS", sqs)):
+            self._sampler.follow(name, _server_of(server.pid))
         self._workers = [_Worker(name, folder, self._sampler) for name in ("reader", "retrier")]
         self._faults = Faults(folder / "faults", seed=options.seed, name="producer", life=0, rate=options.rate)
         self._producer = Producer(self._kinesis, self._faults)
@@ -191,15 +191,13 @@ class _Soak:
             self._urls[name] = self._sqs.create_queue(QueueName=f"soak-{name}", Attributes=standard)["QueueUrl"]
         fifo = {**standard, "FifoQueue": "true"}
         self._urls["park-retries"] = self._sqs.create_queue(QueueName="soak-park-retries.fifo", Attributes=fifo)["QueueUrl"]
-        self._ledger.create_table()
         config = Config(
-            self._endpoint,
+            *self._endpoints,
             str(self._folder),
             self._options.seed,
             self._options.rate,
             self._options.visibility,
             self._urls,
-            _TABLE,
             list(self._options.planted),
         )
         (self._folder / "config").write_bytes(msgspec.json.encode(config))
@@ -254,7 +252,7 @@ class _Soak:
     def _redrive(self, name: str, *, is_killed: bool) -> int:
         retries = self._urls[f"{name.partition('-')[0]}-retries"]
         command = [sys.executable, "-m", "streamkit.cli", "redrive", self._urls[name], "--to-queue", retries, "--yes", "--json"]
-        command += ["--endpoint-url", self._endpoint, "--state", str(self._folder / f"redrive-{name}.sqlite"), "--hold", "5"]
+        command += ["--endpoint-url", self._endpoints[1], "--state", str(self._folder / f"redrive-{name}.sqlite"), "--hold", "5"]
         environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": "nobody",
@@ -349,8 +347,8 @@ class _Soak:
                 continue
             figures[name] = (samples[len(samples) // 5], samples[-1], max(samples))
             why = growth(samples, slack=self._options.slack)
-            # The cloud keeps what it is given: that is its work here.
-            if why and name != "the cloud":
+            # The servers keep what they are given: that is their work here.
+            if why and name in ("reader", "retrier"):
                 grown.append(f"the memory of the {name} is not flat: {why}")
         return figures, grown
 
@@ -360,6 +358,7 @@ class _Soak:
         self._sampler.stop()
         self._archive.close()
         self._checkpoints.close()
+        self._ledger.close()
         self._faults.close()
 
 

@@ -23,7 +23,6 @@ from botocore.config import Config as ClientConfig
 
 from processors.dead_letters import DeadLetters
 from streamkit import Block, Divert, Park
-from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.local.context import Clock
 from streamkit.local.destinations import destination
 from streamkit.local.kinesis import KinesisStream
@@ -33,7 +32,7 @@ from streamkit.local.settings import Settings
 from streamkit.policy import Policy
 from streamkit.queues.sqs import SqsQueue
 
-from .faults import Faults, FaultyCheckpoints, FaultyDynamoDb, FaultyKinesis, FaultySqs
+from .faults import Faults, FaultyCheckpoints, FaultyKinesis, FaultyLedger, FaultySqs
 from .function import Function, World, position_of, processor_name
 from .journal import Journal, Kind
 from .plan import STREAMS
@@ -55,16 +54,16 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Config(msgspec.Struct):
-    """What a worker is told. ``queues`` are URLs, by name."""
+    """What a worker is told. ``kinesis`` and ``sqs`` are endpoints, ``queues`` are URLs by name."""
 
-    endpoint: str
+    kinesis: str
+    sqs: str
     folder: str
     seed: int
     rate: float
     #: Seconds for which a message that was received is not seen by others.
     visibility: int
     queues: dict[str, str]
-    table: str
     planted: list[str]
 
 
@@ -98,15 +97,16 @@ class Worker:
         self.world = World(folder, self.journal, self.faults, planted, config.visibility)
         # Each of the planted breakages is one process's.
         is_reader = name == "reader"
-        self.kinesis = FaultyKinesis(client("kinesis", config.endpoint), self.faults)
+        self.kinesis = FaultyKinesis(client("kinesis", config.kinesis), self.faults)
         self.sqs = FaultySqs(
-            client("sqs", config.endpoint),
+            client("sqs", config.sqs),
             self.faults,
             self._is_dead,
             drops_one=is_reader and "drop a confirmed message" in planted,
+            leaks=not is_reader and "leak" in planted,
         )
-        self.dynamodb = FaultyDynamoDb(
-            client("dynamodb", config.endpoint),
+        self.ledger = FaultyLedger(
+            folder / "ledger.sqlite",
             self.faults,
             is_blind=is_reader and "reorder a key" in planted,
             keeps_one=not is_reader and "leave an id in the ledger" in planted,
@@ -120,7 +120,7 @@ class Worker:
         if stream == "divert":
             return Divert(retries, dead_letters, backoff=1.0)
         if stream == "park":
-            return Park(retries, DynamoDbLedger(self.config.table, client=self.dynamodb), dead_letters)
+            return Park(retries, self.ledger, dead_letters)
         return Block(dead_letters)
 
     def queue(self, name: str) -> SqsQueue:
@@ -225,8 +225,10 @@ def main(name: str, config_path: str, life: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     for thread in threads:
         thread.start()
+    parent = os.getppid()
     while not stopped.wait(0.2):
-        pass
+        if os.getppid() != parent:
+            os._exit(1)  # Nobody is left who would end it.
     for _, stop in runs:
         stop()
     for thread in threads:
