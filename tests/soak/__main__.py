@@ -20,7 +20,9 @@ _RECORDS_OF_A_ROUND = 125_000
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000, metavar="N")
-    parser.add_argument("--seed", type=int, default=1, help="draws the records, their fates and the faults (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="draws the records, their fates and the faults (%(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=0.01, help="of each fault (%(default)s)")
     parser.add_argument("--rounds", type=int, help=f"by default one for {_RECORDS_OF_A_ROUND:,} records")
     parser.add_argument("--kills", type=int, default=4, help="SIGKILLs of each worker (%(default)s)")

@@ -285,7 +285,8 @@ class _Order:
             kind = entry.kind
             if kind is Kind.LIFE:
                 # What an answer has told may not have been saved.
-                self._next.clear()
+                for shard in range(SHARDS):
+                    self._next.pop((entry.stream, shard), None)
             elif kind is Kind.INVOKED:
                 self._invoked(entry)
             elif kind is Kind.ANSWERED:
@@ -344,7 +345,9 @@ class _Order:
         self._reached[key] = reached
         if events.ranks[event] > reached:
             before, stream = events.numbers[of_key[reached]], STREAMS[events.streams[event]]
-            self._wrong.add("started before an earlier one of their key", f"{events.numbers[event]} before {before} ({stream})")
+            self._wrong.add(
+                "started before an earlier one of their key", f"{events.numbers[event]} before {before} ({stream})"
+            )
 
 
 def _check_documents(events: Events, store: sqlite3.Connection, came_back: bytearray, wrong: _Wrong) -> None:
@@ -359,4 +362,6 @@ def _check_documents(events: Events, store: sqlite3.Connection, came_back: bytea
         last = next(one for one in reversed(events.of_key[place]) if Fate(events.fates[one]) not in STAYING)
         if event != last:
             name = processor_name(stream)
-            wrong.add("keys have an older record than their last", f"{key} of {name}: {number}, not {events.numbers[last]}")
+            wrong.add(
+                "keys have an older record than their last", f"{key} of {name}: {number}, not {events.numbers[last]}"
+            )

@@ -1,6 +1,6 @@
 """moto's Kinesis in a process of its own, one request at a time: its stores are not safe for threads.
 
-    python -m tests.soak.cloud HOST PORT
+python -m tests.soak.cloud HOST PORT
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _OneAtATime:
                     answer.close()
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc]  # moto ships no types.
+class _Handler(MotoRequestHandler):
     # Connections stay open: making one costs as much as a request.
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

@@ -137,9 +137,7 @@ def counted(path: Path) -> dict[str, tuple[int, int]]:
     with path.open("rb") as file:
         while page := file.read(1 << 20):
             counts.update(page)
-    return {
-        name: (counts[n | _HAPPENED], counts[n] + counts[n | _HAPPENED]) for name, n in _NUMBERS.items()
-    }
+    return {name: (counts[n | _HAPPENED], counts[n] + counts[n | _HAPPENED]) for name, n in _NUMBERS.items()}
 
 
 def refused(operation: str, code: str, status: int = 400) -> ClientError:
@@ -179,23 +177,24 @@ class FaultyKinesis(_Faulty):
 class FaultyLedger(SqliteLedger):
     """Each call fails before it is done, or after."""
 
-    def __init__(self, path: Path, faults: Faults, *, is_blind: bool = False, keeps_one: bool = False) -> None:
+    def __init__(self, path: Path, faults: Faults, planted: set[str]) -> None:
         super().__init__(path)
         self._faults = faults
-        self._is_blind = is_blind
-        self._keeps_one = keeps_one
+        self._planted = planted
 
     def parked(self, processor: str, *, deadline: float) -> dict[str, ParkedKey]:
-        # Planted: an answer that forgets what is parked.
-        return {} if self._is_blind else self._around(lambda: super(FaultyLedger, self).parked(processor, deadline=deadline))
+        if "reorder a key" in self._planted:
+            # An answer that forgets what is parked.
+            return {}
+        return self._around(lambda: super(FaultyLedger, self).parked(processor, deadline=deadline))
 
     def key(self, processor: str, group: str, *, deadline: float) -> ParkedKey | None:
         return self._around(lambda: super(FaultyLedger, self).key(processor, group, deadline=deadline))
 
     def remove(self, processor: str, group: str, ids: Mapping[str, float], before: float, *, deadline: float) -> None:
-        if self._keeps_one:
-            # Planted: an answer to what was not done.
-            self._keeps_one = False
+        if "leave an id in the ledger" in self._planted:
+            # An answer to what was not done.
+            self._planted.discard("leave an id in the ledger")
             return
         super().remove(processor, group, ids, before, deadline=deadline)
 

@@ -68,9 +68,7 @@ def position_of(event_id: str) -> tuple[int, int, int, int]:
 class World:
     """What all functions of one process share."""
 
-    def __init__(
-        self, folder: Path, journal: Journal, faults: Faults, planted: set[str], overrun_after: float
-    ) -> None:
+    def __init__(self, folder: Path, journal: Journal, faults: Faults, planted: set[str], overrun_after: float) -> None:
         self.folder = folder
         self.journal = journal
         self.faults = faults

@@ -22,7 +22,7 @@ _PAGE = _ENTRY.size * 65536
 class Kind(IntEnum):
     """What an entry tells. ``number`` is the sequence number, ``sub`` the place in the aggregate."""
 
-    #: A process began to read the streams.
+    #: A process began to read a stream.
     LIFE = 1
     #: The function was called with a batch from ``number`` to ``sub``.
     INVOKED = 2

@@ -65,5 +65,3 @@ class Sampler:
     def stop(self) -> None:
         self._is_over.set()
         self._thread.join()
-
-

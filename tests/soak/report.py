@@ -14,7 +14,9 @@ def lines(report: Report) -> Iterator[str]:
     balance = report.balance
     yield ""
     yield f"went in     {balance.numbers:,} records, as {balance.events:,} events in {balance.kinesis_records:,} Kinesis records"
-    yield f"            of {balance.keys:,} keys; by fate: " + ", ".join(f"{n:,} {fate}" for fate, n in balance.fates.items())
+    yield f"            of {balance.keys:,} keys; by fate: " + ", ".join(
+        f"{n:,} {fate}" for fate, n in balance.fates.items()
+    )
     yield f"came out    {balance.written:,} written, {balance.letters:,} dead letters that stay"
     yield f"on the way  {balance.invocations:,} invocations from the streams, {balance.lost_answers:,} without an answer"
     yield f"            {balance.starts:,} starts of `process`, {balance.started_from_queue:,} of them from queues"

@@ -29,13 +29,13 @@ from .ledger import SqliteLedger
 from .memory import Sampler, growth
 from .plan import SHARDS, STREAMS, Plan
 from .producer import Producer
-from .worker import Config, client, stream_name
+from .worker import WORKERS, Config, client, stream_name
 
 __all__ = ["Options", "Report", "soak"]
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds without anything happening after which what is not done counts as stuck.
-_STUCK_AFTER = 60.0
+_STUCK_AFTER = 180.0
 _DEAD = (*(f"{stream}-dead" for stream in STREAMS), "block-given-up-dead", "aged-given-up-dead")
 _MOST_REDRIVES = 6
 
@@ -136,7 +136,9 @@ def soak(options: Options, folder: Path, say: Callable[[str], None] = lambda lin
 
 
 class _Soak:
-    def __init__(self, options: Options, folder: Path, cloud: Running, sqs: Running, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: Options, folder: Path, cloud: Running, sqs: Running, say: Callable[[str], None]
+    ) -> None:
         self._options = options
         self._folder = folder
         self._say = say
@@ -149,7 +151,7 @@ class _Soak:
         self._sampler = Sampler()
         for name, server in (("Kinesis", cloud), ("SQS", sqs)):
             self._sampler.follow(name, _server_of(server.pid))
-        self._workers = [_Worker(name, folder, self._sampler) for name in ("reader", "retrier")]
+        self._workers = [_Worker(name, folder, self._sampler) for name in WORKERS]
         self._faults = Faults(folder / "faults", seed=options.seed, name="producer", life=0, rate=options.rate)
         self._producer = Producer(self._kinesis, self._faults)
         self._archive = Archive(folder / "letters.sqlite")
@@ -176,21 +178,28 @@ class _Soak:
         self._say("reading what went in, and comparing")
         balance = balanced(self._folder, self._kinesis, self._archive, self._plan.records)
         wrong = [*self._stuck, *balance.wrong, *grown]
-        wrong += [f"{len(key.pending)} ids are left in the ledger, in the group {group}" for group, key in parked.items()]
+        wrong += [
+            f"{len(key.pending)} ids are left in the ledger, in the group {group}" for group, key in parked.items()
+        ]
         wrong += [f"{count} messages are left in {name}" for name, count in self._held().items() if count]
-        return Report(
-            balance, wrong, seconds, self._put_back, self._kills, counted(self._folder / "faults"), memory
-        )
+        return Report(balance, wrong, seconds, self._put_back, self._kills, counted(self._folder / "faults"), memory)
 
     def _create(self) -> None:
         (self._folder / "journal").touch()
         for stream in STREAMS:
             self._kinesis.create_stream(StreamName=stream_name(stream), ShardCount=SHARDS)
         standard = {"VisibilityTimeout": str(self._options.visibility)}
-        for name in [*_DEAD, *(f"{stream}-retries" for stream in ("block", "divert", "aged")), "block-documents", "aged-documents"]:
+        for name in [
+            *_DEAD,
+            *(f"{stream}-retries" for stream in ("block", "divert", "aged")),
+            "block-documents",
+            "aged-documents",
+        ]:
             self._urls[name] = self._sqs.create_queue(QueueName=f"soak-{name}", Attributes=standard)["QueueUrl"]
         fifo = {**standard, "FifoQueue": "true"}
-        self._urls["park-retries"] = self._sqs.create_queue(QueueName="soak-park-retries.fifo", Attributes=fifo)["QueueUrl"]
+        self._urls["park-retries"] = self._sqs.create_queue(QueueName="soak-park-retries.fifo", Attributes=fifo)[
+            "QueueUrl"
+        ]
         config = Config(
             *self._endpoints,
             str(self._folder),
@@ -226,7 +235,9 @@ class _Soak:
                 self._say(f"round {number + 1}: mended; putting {sum(left.values())} letters back")
             is_killed = number == 0 and again == 0 and self._options.kills > 0
             with ThreadPoolExecutor(len(left)) as pool:
-                for put_back in pool.map(lambda name, is_killed=is_killed: self._redrive(name, is_killed=is_killed), left):  # type: ignore[misc]  # mypy can't type a lambda's default.
+                for put_back in pool.map(
+                    lambda name, is_killed=is_killed: self._redrive(name, is_killed=is_killed), left
+                ):
                     self._put_back += put_back
             if not self._wait_until_idle("what was put back"):
                 return
@@ -236,7 +247,7 @@ class _Soak:
         """SIGKILL at moments drawn by the seed, while the first round is at its busiest."""
         for _ in range(self._options.kills):
             for worker in self._workers:
-                time.sleep(self._drawn.uniform(1.0, 3.0))
+                time.sleep(self._drawn.uniform(0.3, 1.7))
                 worker.kill()
                 worker.start()
                 self._kills += 1
@@ -251,8 +262,25 @@ class _Soak:
 
     def _redrive(self, name: str, *, is_killed: bool) -> int:
         retries = self._urls[f"{name.partition('-')[0]}-retries"]
-        command = [sys.executable, "-m", "streamkit.cli", "redrive", self._urls[name], "--to-queue", retries, "--yes", "--json"]
-        command += ["--endpoint-url", self._endpoints[1], "--state", str(self._folder / f"redrive-{name}.sqlite"), "--hold", "5"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamkit.cli",
+            "redrive",
+            self._urls[name],
+            "--to-queue",
+            retries,
+            "--yes",
+            "--json",
+        ]
+        command += [
+            "--endpoint-url",
+            self._endpoints[1],
+            "--state",
+            str(self._folder / f"redrive-{name}.sqlite"),
+            "--hold",
+            "5",
+        ]
         environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": "nobody",
@@ -333,7 +361,9 @@ class _Soak:
         seconds = now - self._began
         sizes = ", ".join(f"{name} {samples[-1]:.0f} MB" for name, samples in self._sampler.samples.items() if samples)
         entries = (self._folder / "journal").stat().st_size // 16
-        happened = sum(times for times, _ in counted(self._folder / "faults").values()) if int(seconds) % 10 < 2 else None
+        happened = (
+            sum(times for times, _ in counted(self._folder / "faults").values()) if int(seconds) % 10 < 2 else None
+        )
         faults = f", {happened:,} faults of calls" if happened is not None else ""
         self._say(
             f"{seconds:6.0f} s  {self._producer.records:,} put ({self._producer.records / seconds:,.0f}/s), "
@@ -348,7 +378,7 @@ class _Soak:
             figures[name] = (samples[len(samples) // 5], samples[-1], max(samples))
             why = growth(samples, slack=self._options.slack)
             # The servers keep what they are given: that is their work here.
-            if why and name in ("reader", "retrier"):
+            if why and name in WORKERS:
                 grown.append(f"the memory of the {name} is not flat: {why}")
         return figures, grown
 

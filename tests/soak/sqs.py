@@ -185,7 +185,11 @@ class _Service:
                 visibility = float(arguments.get("VisibilityTimeout", queue.visibility))
                 received = queue.receive(int(arguments.get("MaxNumberOfMessages", 1)), visibility, time.time())
                 if received or time.monotonic() >= give_up_at:
-                    return {"Messages": [_as_received(message, fifo=queue.fifo) for message in received]} if received else {}
+                    return (
+                        {"Messages": [_as_received(message, fifo=queue.fifo) for message in received]}
+                        if received
+                        else {}
+                    )
             time.sleep(_BETWEEN_LOOKS)
 
     def _delete(self, arguments: Any, now: float) -> Any:

@@ -33,9 +33,7 @@ BLOCK, DIVERT, PARK = (STREAMS.index(stream) for stream in ("block", "divert", "
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Report]:
     """One as it is, and one with all that is planted."""
     small = Options(records=2000, seed=3, rate=0.02, kills=1, visibility=2, slack=20.0, ledger_patience=8.0)
-    broken = Options(
-        records=2000, seed=3, kills=0, visibility=2, slack=20.0, ledger_patience=8.0, planted=PLANTED
-    )
+    broken = Options(records=2000, seed=3, kills=0, visibility=2, slack=20.0, ledger_patience=8.0, planted=PLANTED)
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(soak, options, tmp_path_factory.mktemp("soak")) for options in (small, broken)]
         return runs[0].result(), runs[1].result()
@@ -75,10 +73,13 @@ def test_what_is_planted_is_told(soaked: tuple[Report, Report], told: str) -> No
 
 # The comparison, of accounts that are made by hand.
 
+
 class Account:
     """What a soak of three records of one key leaves, to be spoilt."""
 
-    def __init__(self, path: Path, stream: int = BLOCK, fates: tuple[Fate, ...] = (Fate.GOOD, Fate.GOOD, Fate.GOOD)) -> None:
+    def __init__(
+        self, path: Path, stream: int = BLOCK, fates: tuple[Fate, ...] = (Fate.GOOD, Fate.GOOD, Fate.GOOD)
+    ) -> None:
         self.stream, name = stream, STREAMS[stream]
         self.events = Events()
         records = [UserRecord(_data(n, 0, "key", fate), "key") for n, fate in enumerate(fates)]
@@ -93,7 +94,11 @@ class Account:
         self.letters: list[tuple[str, str, str, str]] = []
         self.journal = [
             Entry(Kind.INVOKED, stream, 0, 1, 2),
-            *(Entry(kind, stream, 0, *place) for place in ((1, 0), (1, 1), (2, 0)) for kind in (Kind.STARTED, Kind.THROUGH)),
+            *(
+                Entry(kind, stream, 0, *place)
+                for place in ((1, 0), (1, 1), (2, 0))
+                for kind in (Kind.STARTED, Kind.THROUGH)
+            ),
             Entry(Kind.ANSWERED, stream, 0, 3, 0),
         ]
 
@@ -160,9 +165,7 @@ def test_a_letter_of_what_was_to_be_written_is_told(account: Account) -> None:
 def test_a_letter_of_nothing_is_told(account: Account) -> None:
     account.letters.append(("soak-block/shardId-000000000000:7:0", "dead", "Reject", "why"))
 
-    assert account.told() == [
-        "1 dead letters are of no event: soak-block/shardId-000000000000:7:0 (dead: Reject: why)"
-    ]
+    assert account.told() == ["1 dead letters are of no event: soak-block/shardId-000000000000:7:0 (dead: Reject: why)"]
 
 
 def test_poison_has_to_be_a_letter(tmp_path: Path) -> None:
@@ -185,7 +188,9 @@ def test_a_record_that_starts_before_an_earlier_one_has_been_through_is_told(tmp
     account = Account(tmp_path, stream)
     del account.journal[2]  # The first one comes through nowhere.
 
-    assert account.told() == [f"2 started before an earlier one of their key: 1 before 0 ({STREAMS[stream]}), 2 before 0 ({STREAMS[stream]})"]
+    assert account.told() == [
+        f"2 started before an earlier one of their key: 1 before 0 ({STREAMS[stream]}), 2 before 0 ({STREAMS[stream]})"
+    ]
     account.store.close()
 
 
@@ -263,4 +268,3 @@ def test_a_seed_says_what_goes_in() -> None:
     assert list(one.round(0)) == list(same.round(0))
     assert list(one.round(0)) != list(other.round(0))
     assert sum(put.records for number in range(2) for put in one.round(number)) == 500
-

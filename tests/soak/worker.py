@@ -1,8 +1,9 @@
-"""The processes that are soaked: ``reader`` reads the streams with the engine, ``retrier`` the queues.
+"""The processes that are soaked: a reader for each stream, with the engine, and two that are triggered by queues.
 
-    python -m tests.soak.worker reader CONFIG LIFE
+    python -m tests.soak.worker NAME CONFIG LIFE
 
-``CONFIG`` is a file of ``Config`` in JSON. Each ends at SIGTERM, after what it has in hand.
+``NAME`` is one of ``WORKERS``, ``CONFIG`` a file of ``Config`` in JSON, ``LIFE`` how often it was started before. Each ends at
+SIGTERM, after what it has in hand.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from .function import Function, World, position_of, processor_name
 from .journal import Journal, Kind
 from .plan import STREAMS
 
-__all__ = ["Config", "client", "stream_name"]
+__all__ = ["WORKERS", "Config", "client", "stream_name"]
+
+WORKERS = (*(f"{stream}-reader" for stream in STREAMS), "park-retrier", "retrier")
 
 _FUNCTION_SECONDS = 10.0
 #: The retry function's time-out, as a part of the time for which its messages are not seen by others.
@@ -93,23 +96,21 @@ class Worker:
         self.config = config
         self.journal = Journal(folder / "journal")
         self.faults = Faults(folder / "faults", seed=config.seed, name=name, life=life, rate=config.rate)
-        planted = set(config.planted) if life == 0 or "leak" in config.planted else set()
-        self.world = World(folder, self.journal, self.faults, planted, config.visibility)
-        # Each of the planted breakages is one process's.
-        is_reader = name == "reader"
+        planted = set(config.planted)
+        # Each of these is one process's; so is what the store is made to do wrong.
+        of_store = {"answer without writing", "write under another id"} & planted if name == "block-reader" else set()
+        self.planted_in_ledger = {
+            "park-reader": {"reorder a key"} & planted,
+            "park-retrier": {"leave an id in the ledger"} & planted,
+        }.get(name, set())
+        self.world = World(folder, self.journal, self.faults, of_store, config.visibility)
         self.kinesis = FaultyKinesis(client("kinesis", config.kinesis), self.faults)
         self.sqs = FaultySqs(
             client("sqs", config.sqs),
             self.faults,
             self._is_dead,
-            drops_one=is_reader and "drop a confirmed message" in planted,
-            leaks=not is_reader and "leak" in planted,
-        )
-        self.ledger = FaultyLedger(
-            folder / "ledger.sqlite",
-            self.faults,
-            is_blind=is_reader and "reorder a key" in planted,
-            keeps_one=not is_reader and "leave an id in the ledger" in planted,
+            drops_one=name == "divert-reader" and "drop a confirmed message" in planted,
+            leaks=name == "retrier" and "leak" in planted,
         )
 
     def _is_dead(self, event_id: str) -> None:
@@ -120,7 +121,9 @@ class Worker:
         if stream == "divert":
             return Divert(retries, dead_letters, backoff=1.0)
         if stream == "park":
-            return Park(retries, self.ledger, dead_letters)
+            # Its own, for it is closed with the function.
+            ledger = FaultyLedger(Path(self.config.folder) / "ledger.sqlite", self.faults, self.planted_in_ledger)
+            return Park(retries, ledger, dead_letters)
         return Block(dead_letters)
 
     def queue(self, name: str) -> SqsQueue:
@@ -131,13 +134,14 @@ class Worker:
 
 
 class Reader(Worker):
-    """A Runner for each stream."""
+    """A Runner for a stream."""
 
-    def __init__(self, config: Config, life: int) -> None:
-        super().__init__(config, "reader", life)
-        self.journal.add(Kind.LIFE, 0, 0)
+    def __init__(self, config: Config, name: str, life: int) -> None:
+        super().__init__(config, name, life)
+        stream = name.partition("-")[0]
+        self.journal.add(Kind.LIFE, STREAMS.index(stream), 0)
         self.checkpoints = FaultyCheckpoints(Path(config.folder) / "checkpoints.sqlite", self.faults)
-        self.runners = [self._runner(stream) for stream in STREAMS]
+        self.runners = [self._runner(stream)]
 
     def _runner(self, stream: str) -> Runner:
         settings = Settings(
@@ -179,14 +183,17 @@ class Reader(Worker):
 
 
 class Retrier(Worker):
-    """A QueueRunner for each queue: the retry functions, and the one that makes letters of failure documents."""
+    """A QueueRunner for each queue: the retry functions, and those that make letters of failure documents."""
 
-    def __init__(self, config: Config, life: int) -> None:
-        super().__init__(config, "retrier", life)
-        queues = [f"{stream}-retries" for stream in STREAMS]
+    def __init__(self, config: Config, name: str, life: int) -> None:
+        super().__init__(config, name, life)
         # Two of Park: its groups are run by several functions at once.
-        self.runners = [self._runner(name, self.function(name.partition("-")[0])) for name in [*queues, "park-retries"]]
-        self.runners += [self._runner(f"{stream}-documents", self._dead_letters(stream)) for stream in ("block", "aged")]
+        streams = ["park", "park"] if name == "park-retrier" else ["block", "divert", "aged"]
+        self.runners = [self._runner(f"{stream}-retries", self.function(stream)) for stream in streams]
+        if name == "retrier":
+            self.runners += [
+                self._runner(f"{stream}-documents", self._dead_letters(stream)) for stream in ("block", "aged")
+            ]
 
     def _dead_letters(self, stream: str) -> DeadLetters:
         function = DeadLetters(self.queue(f"{stream}-given-up-dead"), lambda service, region: self.kinesis)
@@ -206,7 +213,7 @@ class Retrier(Worker):
 def main(name: str, config_path: str, life: int) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s")
     config = msgspec.json.decode(Path(config_path).read_bytes(), type=Config)
-    worker = Reader(config, life) if name == "reader" else Retrier(config, life)
+    worker = (Reader if name.endswith("-reader") else Retrier)(config, name, life)
     runs = worker.runs()
     stopped = threading.Event()
 
