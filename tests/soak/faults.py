@@ -209,7 +209,7 @@ class FaultyLedger(SqliteLedger):
 
 
 class FaultySqs(_Faulty):
-    """Sends, receives and deletions fail, whole or in part. ``told`` is called with each event id that dead letters have taken."""
+    """Sends, receives and deletions fail, whole or in part. ``told`` is called with each event id that dead letters took."""
 
     def __init__(
         self, client: Any, faults: Faults, told: Callable[[str], None], *, drops_one: bool = False, leaks: bool = False

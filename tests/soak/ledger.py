@@ -1,7 +1,7 @@
 """Park's ledger in a SQLite file, for several processes: what ``MemoryLedger`` does, in transactions.
 
-moto's DynamoDB takes 130 ms of a processor to tell a hundred parked keys, which each batch asks for. ``DynamoDbLedger`` has to pass the
-same suite of contracts as this one, and is soaked nowhere.
+moto's DynamoDB takes 130 ms of a processor to tell a hundred parked keys, and each batch asks. ``DynamoDbLedger`` passes the same
+suite of contracts as this one.
 """
 
 from __future__ import annotations

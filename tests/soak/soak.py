@@ -1,4 +1,4 @@
-"""A soak from its start to its balance: puts rounds of records, kills processes, mends the cause, puts letters back, and looks."""
+"""A soak from its start to its balance: puts records, kills processes, mends the cause, puts letters back, and looks."""
 
 from __future__ import annotations
 
@@ -278,8 +278,6 @@ class _Soak:
             self._endpoints[1],
             "--state",
             str(self._folder / f"redrive-{name}.sqlite"),
-            "--hold",
-            "5",
         ]
         environment = {
             **os.environ,
@@ -289,8 +287,10 @@ class _Soak:
             "PYTHONPATH": str(ROOT),
         }
         if is_killed:
+            # What it held is unseen so long; the next one waits for it.
+            hold = ["--hold", "6"]
             with subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command + hold, cwd=self._folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
                 time.sleep(self._drawn.uniform(0.8, 2.5))
                 process.kill()
@@ -362,7 +362,7 @@ class _Soak:
         sizes = ", ".join(f"{name} {samples[-1]:.0f} MB" for name, samples in self._sampler.samples.items() if samples)
         entries = (self._folder / "journal").stat().st_size // 16
         happened = (
-            sum(times for times, _ in counted(self._folder / "faults").values()) if int(seconds) % 10 < 2 else None
+            sum(times for times, _ in counted(self._folder / "faults").values()) if int(seconds) % 60 < 3 else None
         )
         faults = f", {happened:,} faults of calls" if happened is not None else ""
         self._say(

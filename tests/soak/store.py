@@ -65,7 +65,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 class StoreSink(Sink):
-    """Writes to the store, and refuses by the fates of records. ``is_first`` says whether this process tries one the first time."""
+    """Writes to the store, and refuses by the fates of records. ``is_first``: whether this process tries one the first time."""
 
     request_writes: ClassVar[int] = 100
 

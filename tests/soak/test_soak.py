@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from streamkit.kpl import UserRecord, aggregate
+from streamkit.testing.contracts import LedgerContract
 
 from .balance import Balance, Events, compared
 from .faults import FAULTS
 from .journal import Entry, Journal, Kind, entries
+from .ledger import SqliteLedger
 from .memory import growth
 from .plan import STREAMS, Fate, Plan, _data
 from .soak import Options, Report, soak
+from .sqs import Queue
 from .store import opened
 
 PLANTED = (
@@ -234,6 +239,92 @@ def test_one_that_came_back_from_the_dead_letters_may_be_the_last_write_of_its_k
     account.journal.append(Entry(Kind.DISCARDED, BLOCK, 0, 1, 0))
 
     assert account.told() == []
+
+
+# What stands in for a service.
+
+
+class TestSqliteLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self, tmp_path: Path) -> Iterator[SqliteLedger]:
+        ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+        yield ledger
+        ledger.close()
+
+    def unreachable(self, ledger: SqliteLedger) -> AbstractContextManager[object]:
+        return self._down(ledger)
+
+    @contextmanager
+    def _down(self, ledger: SqliteLedger) -> Iterator[None]:
+        connection = ledger._connection
+        ledger._connection = sqlite3.connect(":memory:")  # A database without the table.
+        yield
+        ledger._connection.close()
+        ledger._connection = connection
+
+
+def test_two_ledgers_on_one_file_see_each_other(tmp_path: Path) -> None:
+    one, other = SqliteLedger(tmp_path / "ledger.sqlite"), SqliteLedger(tmp_path / "ledger.sqlite")
+
+    one.add("orders", "group", ["a"], 10.0, deadline=0.0)
+
+    assert other.add("orders", "group", ["b"], 9.0, deadline=0.0) == 10.001
+    assert {name: pending.added for name, pending in one.parked("orders", deadline=0.0)["group"].pending.items()} == {
+        "a": 10.0,
+        "b": 10.001,
+    }
+    one.close()
+    other.close()
+
+
+def received(queue: Queue, now: float, most: int = 10) -> list[str]:
+    return [message.body for message in queue.receive(most, 5.0, now)]
+
+
+def test_a_fifo_queue_of_the_soak_keeps_the_order_of_a_group_that_comes_again() -> None:
+    queue = Queue("q.fifo", {})
+    for body in ("a1", "a2", "b1", "a3"):
+        queue.send(body, 0.0, group=body[0], deduplication_id=body)
+
+    first = queue.receive(2, 5.0, 0.0)
+    assert [message.body for message in first] == ["a1", "a2"]
+    assert received(queue, 1.0) == ["b1"]
+    queue.delete(first[1].receipt)
+    # a1 comes again, and a3 does not pass it.
+    assert received(queue, 4.9) == []
+    assert received(queue, 5.5) == ["a1", "a3"]
+
+
+def test_a_fifo_queue_of_the_soak_drops_what_it_has_seen_for_five_minutes() -> None:
+    queue = Queue("q.fifo", {})
+    queue.send("a", 0.0, group="g", deduplication_id="1")
+    (message,) = queue.receive(1, 5.0, 0.0)
+    queue.delete(message.receipt)
+
+    queue.send("a", 299.0, group="g", deduplication_id="1")
+    assert received(queue, 299.0) == []
+    queue.send("a", 300.0, group="g", deduplication_id="1")
+    assert received(queue, 300.0) == ["a"]
+
+
+def test_a_queue_of_the_soak_hides_what_is_delayed_or_in_flight_and_counts_it() -> None:
+    queue = Queue("q", {})
+    for body, delay in (("a", 0.0), ("b", 3.0), ("c", 0.0)):
+        queue.send(body, 0.0, delay=delay)
+
+    (message,) = queue.receive(1, 5.0, 0.0)
+    old = message.receipt
+    counts = queue.counts(1.0)
+
+    assert [int(counts[name]) for name in sorted(counts)] == [1, 1, 1]
+    assert received(queue, 1.0) == ["c"]
+    assert received(queue, 4.0) == ["b"]
+    assert queue.hide(old, 0.0, 4.0)
+    (again,) = queue.receive(1, 5.0, 4.0)
+    # By an old receipt nothing is deleted.
+    queue.delete(old)
+    assert received(queue, 9.5) == ["a", "b", "c"]
+    assert not queue.hide(again.receipt, 0.0, 9.5)
 
 
 # Memory, the journal, the plan.
