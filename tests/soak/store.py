@@ -98,8 +98,8 @@ class StoreSink(Sink):
                 refusals.append(Refusal(write, SinkError("too many writes"), "unavailable"))
             else:
                 rows.append((write.write_id, self._stream, key, number))
+        self._break(rows)
         if rows:
-            self._break(rows)
             self._store.put(rows)
         faults.step()
         if faults.happens("the sink's answer is lost"):
@@ -107,14 +107,17 @@ class StoreSink(Sink):
         return refusals
 
     def _break(self, rows: list[tuple[str, str, str, int]]) -> None:
-        """What is planted happens once."""
-        if "answer without writing" in self._planted:
-            self._planted.discard("answer without writing")
-            rows.pop()
-        elif "write under another id" in self._planted:
-            self._planted.discard("write under another id")
-            write_id, *rest = rows[0]
-            rows.append((f"{write_id}1", *rest))  # type: ignore[arg-type]  # mypy forgets what is in the rest.
+        """What is planted: one record is never written, and one is written once more, under another id."""
+        planted = self._planted
+        if "answer without writing" in planted and rows:
+            planted.discard("answer without writing")
+            planted.add(f"never {rows[-1][-1]}")
+        elif "write under another id" in planted and rows:
+            planted.discard("write under another id")
+            write_id, stream, key, number = rows[0]
+            rows.append((f"{write_id}1", stream, key, number))
+        if planted:
+            rows[:] = [row for row in rows if f"never {row[-1]}" not in planted]
 
     def close(self) -> None:
         self._store.close()

@@ -34,11 +34,15 @@ PLANTED = (
 BLOCK, DIVERT, PARK = (STREAMS.index(stream) for stream in ("block", "divert", "park"))
 
 
+# Sixteen processes start for it, which a busy machine takes its time over.
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Report]:
     """One as it is, and one with all that is planted."""
-    small = Options(records=2000, seed=3, rate=0.02, kills=1, visibility=2, slack=20.0, ledger_patience=8.0)
-    broken = Options(records=2000, seed=3, kills=0, visibility=2, slack=20.0, ledger_patience=8.0, planted=PLANTED)
+    small = Options(records=1200, seed=3, rate=0.02, kills=1, visibility=2, slack=20.0, ledger_patience=8.0)
+    broken = Options(records=1200, seed=3, kills=0, visibility=2, slack=20.0, ledger_patience=8.0, planted=PLANTED)
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(soak, options, tmp_path_factory.mktemp("soak")) for options in (small, broken)]
         return runs[0].result(), runs[1].result()
@@ -49,7 +53,7 @@ def test_what_went_in_is_what_came_out(soaked: tuple[Report, Report]) -> None:
 
     assert report.wrong == []
     balance = report.balance
-    assert balance.numbers == 2000
+    assert balance.numbers == 1200
     assert balance.written + balance.letters == balance.events
     assert balance.letters >= balance.fates["poison"] + balance.fates["invalid"]
     # It went the whole way: by the queues, by failure documents and back from the dead letters, and processes died.
