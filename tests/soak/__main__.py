@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "localstack"))
 from .report import lines  # A folder of modules: the path comes first.
 from .soak import Options, soak
 
-_RECORDS_OF_A_ROUND = 200_000
+_RECORDS_OF_A_ROUND = 250_000
 
 
 def main() -> int:

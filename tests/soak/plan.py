@@ -16,9 +16,9 @@ __all__ = ["SHARDS", "STAYING", "STREAMS", "Fate", "Plan", "Put", "fate_of", "nu
 
 #: A stream for each policy, and one whose records get too old.
 STREAMS = ("block", "divert", "park", "aged")
-SHARDS = 2
-_SHARES = {"block": 0.4, "divert": 0.39, "park": 0.2, "aged": 0.01}
-_IN_AGGREGATE = {"block": 20, "divert": 50, "park": 20, "aged": 20}
+SHARDS = 4
+_SHARES = {"block": 0.2, "divert": 0.59, "park": 0.2, "aged": 0.01}
+_IN_AGGREGATE = {"block": 10, "divert": 50, "park": 20, "aged": 20}
 _PLAIN = 0.05
 _HOT_KEYS = 10
 _SHARE_OF_HOT = 0.03

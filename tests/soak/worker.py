@@ -49,7 +49,7 @@ _LEASE_SECONDS = 3.0
 #: The clock of the reader of old records is so far ahead that they are too old, at 60 s, when they have waited for five.
 _AHEAD = 55.0
 _SETTINGS: dict[str, dict[str, Any]] = {
-    "block": {"batch_size": 3, "maximum_retry_attempts": 12},
+    "block": {"batch_size": 5, "maximum_retry_attempts": 12},
     "divert": {"batch_size": 4},
     "park": {"batch_size": 5},
     "aged": {"batch_size": 5, "maximum_record_age_in_seconds": 60},
