@@ -42,6 +42,10 @@ dead letters. And nothing is lost: a record leaves the stream when the queue has
   added for as long as it takes to be stale, one more goes: all of them may be stale, and then only its message clears them away.
 - *A late message that is not pending runs.* No message of the protocol is late, so somebody put it back from a dead-letter queue
   (or clocks differ by more than the margin, which costs the order at most): it is run, for nobody has said that it is done.
+  So does a letter of ``streamkit redrive``, which has no ``parked_at``.
+- *What was put back is parked when it fails*: its id is added then, so that its tries are counted, the key's later records follow
+  it, and it ends in the dead letters again and not never. That id has in it how often the letter was put back. Under the
+  event's own id, which a batch that comes again renews, the end of the one message would count for the other.
 - *A ledger that can't be reached* makes all records unavailable: without it nothing can start, and nothing is lost. If it fails
   after the work, the messages are returned, to be run or dropped when it is back.
 
@@ -109,6 +113,11 @@ def id_of(event_id: str) -> str:
 
     digest = hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).digest()
     return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
+
+
+def _id_put_back(envelope: Envelope) -> str:
+    """What a message stands under that was put back, and has failed since."""
+    return id_of(f"{envelope.redrives} {envelope.event_id}")
 
 
 def is_stale(added: float, sent_at: float) -> bool:
@@ -349,6 +358,13 @@ class _Key(msgspec.Struct):
     parked: ParkedKey
     indexes: list[int]
 
+    def id_of(self, envelope: Envelope) -> str | None:
+        """What the message stands under; None where it is not parked."""
+        own, put_back = id_of(envelope.event_id), _id_put_back(envelope)
+        if envelope.parked_at is not None and own in self.parked.pending:
+            return own
+        return put_back if put_back in self.parked.pending else None
+
 
 class RetryParking:
     """A batch of the queue: which of its messages are repeats, and what is parked no more when it has run."""
@@ -384,16 +400,16 @@ class RetryParking:
                 self._sweeps.add(index)
                 self._key(swept, group).indexes.append(index)
             return
-        if envelope is None or envelope.parked_at is None:
+        if envelope is None:
             return
         key = self._key(envelope.processor, group)
         key.indexes.append(index)
-        pending = key.parked.pending.get(id_of(envelope.event_id))
-        if pending is None:
-            # What SQS does not tell the time of is run: nobody has said that it is done.
-            if record.sent_at is not None and not is_stale(envelope.parked_at, record.sent_at):
+        record_id = key.id_of(envelope)
+        if record_id is None:
+            if not _was_put_back(envelope, record.sent_at):
                 outcomes[index] = Settled("an earlier delivery")
             return
+        pending = key.parked.pending[record_id]
         record._envelope = msgspec.structs.replace(envelope, attempts=pending.attempts)
         early_by = 0.0 if pending.not_before is None else pending.not_before - self._ledger.clock()
         if early_by > 0 and not isinstance(outcomes[index], Failed | Unavailable):
@@ -434,8 +450,13 @@ class RetryParking:
             settled.append(index)
             if record.sent_at is not None:
                 before = max(before, record.sent_at - _SENT_WITHIN - _CLOCK_MARGIN)
-            if record.envelope is not None and record.envelope.parked_at is not None:
-                ids[id_of(record.event_id)] = record.envelope.parked_at
+            envelope = record.envelope
+            if envelope is not None:
+                if envelope.parked_at is not None:
+                    ids[id_of(envelope.event_id)] = envelope.parked_at
+                put_back = key.parked.pending.get(_id_put_back(envelope))
+                if put_back is not None:
+                    ids[_id_put_back(envelope)] = put_back.added
         pending = key.parked.pending
         if any(one.added == ids.get(record_id) or one.added < before for record_id, one in pending.items()):
             self._remove(key, ids, before, settled)
@@ -468,15 +489,17 @@ class RetryParking:
     def _count(self, key: _Key, record: QueuedRecord, error: Exception) -> None:
         """Note a failed try, but not the last one before dead letters that have refused it: they will be asked again."""
         envelope = record.envelope
-        record_id = id_of(record.event_id)
-        if isinstance(error, Early) or envelope is None or record_id not in key.parked.pending:
+        if isinstance(error, Early) or envelope is None:
             return
         attempts = envelope.attempts + 1
         if self._policy.dead_letters is not None and (is_poison(error) or attempts >= self._policy.attempts):
             return
         ledger = self._ledger
         not_before = ledger.clock() + error.delay if isinstance(error, Retry) and error.delay else None
+        record_id = key.id_of(envelope)
         try:
+            if record_id is None:
+                record_id = self._park(key, envelope)
             self._deadline.request(
                 ledger,
                 lambda deadline: ledger.count(
@@ -487,6 +510,20 @@ class RetryParking:
             log.error(
                 "%s: a failed try of %s could not be counted: %s", self._processor, record.event_id, reason(failure)
             )
+
+    def _park(self, key: _Key, envelope: Envelope) -> str:
+        """Park a message that was put back."""
+        ledger, record_id = self._ledger, _id_put_back(envelope)
+        self._deadline.request(
+            ledger,
+            lambda deadline: ledger.add(key.processor, key.group, [record_id], ledger.clock(), deadline=deadline),
+        )
+        return record_id
+
+
+def _was_put_back(envelope: Envelope, sent_at: float | None) -> bool:
+    """Whether the message is none of the protocol's; so is what SQS does not tell the time of, as nobody said that it is done."""
+    return envelope.parked_at is None or sent_at is None or is_stale(envelope.parked_at, sent_at)
 
 
 def _swept(record: QueuedRecord) -> str | None:

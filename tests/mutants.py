@@ -1210,9 +1210,24 @@ MUTANTS = [
     Mutant(
         "drop what was put back",
         "parking.py",
-        "if record.sent_at is not None and not is_stale(envelope.parked_at, record.sent_at):",
+        "if not _was_put_back(envelope, record.sent_at):",
         "if True:",
         SIMULATION,
+    ),
+    Mutant(
+        "park what was put back under the event's own id",
+        "parking.py",
+        'return id_of(f"{envelope.redrives} {envelope.event_id}")',
+        "return id_of(envelope.event_id)",
+        SIMULATION,
+    ),
+    Mutant(
+        "leave what was put back and is done in the ledger",
+        "parking.py",
+        "ids[_id_put_back(envelope)] = put_back.added",
+        "pass",
+        PARKING,
+        "letter_put_back",
     ),
     Mutant(
         "never clear away stale ids",

@@ -740,13 +740,76 @@ class TestTheQueue:
         self.parked(letters, "a1", bad=Reject("a fault of ours"))
         letters.retry()
         letters.bad.clear()
-        letters.queue.send(
-            [Message(letter.encode(), letter.event_id, group("a")) for letter in letters.dead_letters], deadline=0
-        )
+        self.redrive(letters)
 
         assert letters.retry() == []
 
         assert letters.started == ["a1", "a1"]
+
+    def redrive(self, letters: Letters) -> None:
+        back = [letter.put_back() for letter in letters.dead_letters]
+        letters.dead_letters.clear()
+        letters.queue.send([Message(one.encode(), one.event_id, group("a")) for one in back], deadline=0)
+
+    def test_a_letter_put_back_that_fails_again_is_counted_and_given_up(self, letters: Letters) -> None:
+        self.parked(letters, "a1", bad=BAD)
+        for _ in range(3):
+            letters.retry()
+        self.redrive(letters)
+        started = letters.started
+
+        left = [letters.retry() for _ in range(3)]
+
+        assert left == [["a1"], ["a1"], []]
+        assert [record.attempt for record in letters.seen] == [2, 3, 4]
+        assert len(started) == 3
+        (letter,) = letters.dead_letters
+        assert (letter.attempts, letter.redrives) == (3, 1)
+        assert letters.pending("a") == set()
+
+    def test_a_letter_put_back_that_fails_again_parks_its_key_until_it_is_done(self, letters: Letters) -> None:
+        self.parked(letters, "a1", bad=Reject("a fault of ours"))
+        letters.retry()
+        self.redrive(letters)
+        letters.bad = {"a1": BAD}
+        letters.retry()
+        letters.seen.clear()
+
+        assert letters.run(event=event_of("a2", start=2)) is None
+        letters.bad.clear()
+        assert letters.retry() == []
+
+        assert letters.started == ["a1", "a2"]
+        assert letters.pending("a") == set()
+
+    def test_a_letter_put_back_keeps_the_time_of_its_retry(self, letters: Letters, clock: Clock) -> None:
+        self.parked(letters, "a1", bad=Reject("a fault of ours"))
+        letters.retry()
+        self.redrive(letters)
+        letters.bad = {"a1": Retry(600)}
+        letters.retry()
+        letters.seen.clear()
+
+        clock.now += 599.0
+        assert letters.retry() == ["a1"]
+        letters.bad.clear()
+        clock.now += 1.0
+        assert letters.retry() == []
+
+        assert letters.started == ["a1"]
+
+    def test_a_letter_put_back_that_can_not_be_parked_comes_again_uncounted(self, letters: Letters) -> None:
+        self.parked(letters, "a1", bad=Reject("a fault of ours"))
+        letters.retry()
+        self.redrive(letters)
+        letters.bad = {"a1": BAD}
+        letters.ledger.down = {"add"}
+
+        assert letters.retry() == ["a1"]
+        letters.ledger.down.clear()
+        assert [letters.retry() for _ in range(3)] == [["a1"], ["a1"], []]
+
+        assert [letter.attempts for letter in letters.dead_letters] == [3]
 
     def test_a_message_of_somebody_elses_runs_and_asks_no_ledger(self, letters: Letters) -> None:
         letters.queue.put("a1", group="anything")

@@ -29,6 +29,7 @@ import tenacity.nap
 
 import streamkit.deadline
 import streamkit.envelope
+import streamkit.failure
 import streamkit.parking
 import streamkit.queues.aws
 from streamkit import Park, Record, RecordProcessor, Refusal, Reject, Retry, Sink, Unavailable, Write, lambda_handler
@@ -49,6 +50,7 @@ _ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/lot"
 _SHARD = "shardId-000000000000"
 _DEDUPE_SECONDS = 300.0
 _FUNCTION_SECONDS = 60.0
+_MOST_REDRIVES = 2
 #: The modules that look at a clock.
 _CLOCKED = (streamkit.deadline, streamkit.envelope, streamkit.parking, streamkit.queues.aws, tenacity.nap)
 
@@ -252,6 +254,8 @@ class Lot:
             self.receive()
         elif choice < 0.72:
             self.sweep()
+        elif choice < 0.75:
+            self.redrive()
         self.go_on(self.random.randint(0, 3))
 
     def run_until_idle(self) -> None:
@@ -428,6 +432,22 @@ class Lot:
             self.service.send([message], deadline=0.0)
         self.backstop.clear()
 
+    def redrive(self) -> None:
+        """An operator puts letters back, while nothing runs that could still send the one or the other."""
+        if self.dead_letters is None or self.live:
+            return
+        letters = list(self.dead_letters)
+        self.dead_letters.clear()
+        for letter in letters:
+            text = (letter.data or b"").decode()
+            if letter.redrives == _MOST_REDRIVES:
+                self.dead_letters.hold(letter)
+                continue
+            self.note(f"{text} is put back")
+            back = letter.put_back()
+            group = streamkit.failure.group_of(back.processor, back.partition_key, back.event_id)
+            self.service.send([Message(back.encode(), text, group)], deadline=0.0)
+
     def sweep(self) -> None:
         for group in self.ledger._keys:
             self.service.send([streamkit.parking.sweep(*group)], deadline=0.0)
@@ -483,7 +503,7 @@ class Lot:
             raise Violation(f"{fact.text} goes to the dead letters because of {last.message}")
         if fact.is_poison:
             return
-        if self.tries[fact.text] < self.attempts or envelope.attempts != self.attempts:
+        if self.tries[fact.text] < self.attempts * (1 + envelope.redrives) or envelope.attempts != self.attempts:
             raise Violation(
                 f"{fact.text} is given up after {self.tries[fact.text]} tries, {envelope.attempts} in its letter"
             )
@@ -503,7 +523,7 @@ class Lot:
             raise Violation(f"keys stay parked for ever: {parked}")
         if len(self.service) or len(self.backstop):
             raise Violation("the queue is not empty")
-        given_up = self.dead_letters.taken if self.dead_letters is not None else set()
+        given_up = set() if self.dead_letters is None else {(one.data or b"").decode() for one in self.dead_letters}
         for fact in self.facts.values():
             if fact.is_poison and (fact.text not in given_up or any(fact.text in sink.texts for sink in self.sinks)):
                 raise Violation(f"{fact.text} is not in the dead letters, and nowhere else")
@@ -511,6 +531,7 @@ class Lot:
                 raise Violation(f"{fact.text} is lost")
         if self.had_zombies or self.moved or (self.progress is not None and self.progress.has_failed):
             return
+        given_up = set() if self.dead_letters is None else self.dead_letters.taken
         last = {fact.key: fact.text for fact in self.facts.values() if not fact.is_poison and fact.text not in given_up}
         for sink in self.sinks:
             for key, text in last.items():
@@ -596,6 +617,10 @@ class SimulatedDeadLetters(MemoryQueue):
         self.lot = lot
         #: The texts that it has taken, answered or not.
         self.taken: set[str] = set()
+
+    def hold(self, letter: Envelope) -> None:
+        """Have it, though nobody sends it."""
+        super().send([Message(letter.encode(), letter.event_id, "")], deadline=0.0)
 
     def send(self, messages: Sequence[Message], *, deadline: float) -> list[MessageRefusal]:
         lot = self.lot
