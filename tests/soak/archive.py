@@ -12,7 +12,8 @@ __all__ = ["Archive"]
 
 #: What can never succeed; all else is to be put back.
 _FOR_GOOD = ("Reject", "DecodeError")
-_HOLD = 30
+# Longer than taking all of a round takes; what is left is given back at the end.
+_HOLD = 3600
 
 
 class Archive:

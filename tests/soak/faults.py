@@ -23,6 +23,7 @@ from streamkit.ledgers.base import ParkedKey
 from streamkit.ledgers.memory import MemoryLedger
 
 from .ledger import SqliteLedger
+from .plan import Fate, fate_of
 
 __all__ = ["FAULTS", "Faults", "FaultyCheckpoints", "FaultyKinesis", "FaultyLedger", "FaultySqs", "Killed", "counted"]
 
@@ -217,6 +218,7 @@ class FaultySqs(_Faulty):
         super().__init__(client, faults)
         self._told = told
         self._drops_one = drops_one
+        self._dropped = ""
         self._leaks = leaks
         self._leaked: list[bytes] = []
 
@@ -233,11 +235,8 @@ class FaultySqs(_Faulty):
                 failed.append({"Id": entry["Id"], "Code": "Soaked", "Message": "no", "SenderFault": for_good})
             else:
                 entries.append(entry)
-        dropped = []
-        if self._drops_one and "divert-retries" in QueueUrl and entries:
-            # Planted: a message is confirmed, and nobody has it.
-            self._drops_one = False
-            dropped = [{"Id": entries.pop()["Id"]}]
+        dropped = [entry for entry in entries if self._drops_one and self._is_to_drop(entry)]
+        entries = [entry for entry in entries if entry not in dropped]
 
         def send() -> Any:
             answer = self._client.send_message_batch(QueueUrl=QueueUrl, Entries=entries) if entries else {}
@@ -248,9 +247,17 @@ class FaultySqs(_Faulty):
         lost = f"{whose}' answer is lost" if is_dead else f"{whose}'s answer is lost"
         answer = faults.around("sqs", f"{whose} can't be reached", lost, send)
         return {
-            "Successful": [*answer.get("Successful", []), *dropped],
+            "Successful": [*answer.get("Successful", []), *({"Id": entry["Id"]} for entry in dropped)],
             "Failed": [*answer.get("Failed", []), *failed],
         }
+
+    def _is_to_drop(self, entry: dict[str, Any]) -> bool:
+        """Planted: the messages of one record are confirmed, and nobody has them. It is one that can't succeed meanwhile."""
+        envelope = open_envelope(entry["MessageBody"])
+        if envelope is None or envelope.data is None or fate_of(envelope.data) is not Fate.BROKEN:
+            return False
+        self._dropped = self._dropped or envelope.event_id
+        return envelope.event_id == self._dropped
 
     def _tell(self, entries: list[dict[str, Any]], answer: Any) -> None:
         taken = {success["Id"] for success in answer.get("Successful", ())}

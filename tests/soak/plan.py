@@ -17,7 +17,7 @@ __all__ = ["SHARDS", "STAYING", "STREAMS", "Fate", "Plan", "Put", "fate_of", "nu
 #: A stream for each policy, and one whose records get too old.
 STREAMS = ("block", "divert", "park", "aged")
 SHARDS = 4
-_SHARES = {"block": 0.2, "divert": 0.59, "park": 0.2, "aged": 0.01}
+_SHARES = {"block": 0.25, "divert": 0.44, "park": 0.3, "aged": 0.01}
 _IN_AGGREGATE = {"block": 10, "divert": 50, "park": 20, "aged": 20}
 _PLAIN = 0.05
 _HOT_KEYS = 10
@@ -79,7 +79,7 @@ class Plan:
         self.rounds = rounds
         self.seed = seed
         self.rate = rate
-        self.keys = keys or max(20, records // 60)
+        self.keys = keys or max(5, records // 240)
 
     def round(self, number: int) -> Iterator[Put]:
         """The Kinesis records of a round, in the order to put them."""
