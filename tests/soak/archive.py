@@ -21,6 +21,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("CREATE TABLE letters (event_id TEXT, queue TEXT, error TEXT, message TEXT)")
 
     def take(self, sqs: Any, url: str) -> int:
