@@ -6,15 +6,13 @@ import argparse
 import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "localstack"))
 
 from .report import lines  # A folder of modules: the path comes first.
-from .soak import Options, soak
+from .soak import Options, new_folder, soak
 
-_MEMORY = Path("/dev/shm")  # A folder of its own is made there.
 _RECORDS_OF_A_ROUND = 250_000
 
 
@@ -33,9 +31,7 @@ def main() -> int:
         parser.error("--records is 1 or more, and --rate from 0 to 0.1")
     rounds = options.rounds or max(1, round(options.records / _RECORDS_OF_A_ROUND))
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    # In memory where there is a file system there: what is asked is what outlives a killed process, and not a power cut, and a
-    # checkpoint that waits for a disk a hundred thousand times is a soak of the disk.
-    folder = Path(tempfile.mkdtemp(prefix="soak-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    folder = new_folder()
     is_kept = options.keep
     try:
         report = soak(

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,13 +32,23 @@ from .plan import SHARDS, STREAMS, Plan
 from .producer import Producer
 from .worker import WORKERS, Config, client, stream_name
 
-__all__ = ["Options", "Report", "soak"]
+__all__ = ["Options", "Report", "new_folder", "soak"]
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds without anything happening after which what is not done counts as stuck.
 _STUCK_AFTER = 180.0
+_MEMORY = Path("/dev/shm")
 _DEAD = (*(f"{stream}-dead" for stream in STREAMS), "block-given-up-dead", "aged-given-up-dead")
 _MOST_REDRIVES = 6
+
+
+def new_folder() -> Path:
+    """A folder for a soak: in memory, where there is a file system there.
+
+    What is asked is what outlives a killed process, and not a power cut; and checkpoints that wait for a disk a hundred thousand
+    times are a soak of the disk.
+    """
+    return Path(tempfile.mkdtemp(prefix="soak-", dir=_MEMORY if _MEMORY.is_dir() else None))
 
 
 class Options(msgspec.Struct, frozen=True):

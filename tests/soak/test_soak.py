@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from .journal import Entry, Journal, Kind, entries
 from .ledger import SqliteLedger
 from .memory import growth
 from .plan import STREAMS, Fate, Plan, _data
-from .soak import Options, Report, soak
+from .soak import Options, Report, new_folder, soak
 from .sqs import Queue
 from .store import opened
 
@@ -39,13 +40,16 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def soaked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Report]:
+def soaked() -> Iterator[tuple[Report, Report]]:
     """One as it is, and one with all that is planted."""
     small = Options(records=1200, seed=3, rate=0.02, kills=1, visibility=2, slack=20.0, ledger_patience=8.0)
     broken = Options(records=1200, seed=3, kills=0, visibility=2, slack=20.0, ledger_patience=8.0, planted=PLANTED)
+    folders = [new_folder(), new_folder()]
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(soak, options, tmp_path_factory.mktemp("soak")) for options in (small, broken)]
-        return runs[0].result(), runs[1].result()
+        runs = [pool.submit(soak, options, folder) for options, folder in zip((small, broken), folders, strict=True)]
+        yield runs[0].result(), runs[1].result()
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 def test_what_went_in_is_what_came_out(soaked: tuple[Report, Report]) -> None:
