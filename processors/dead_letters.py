@@ -29,7 +29,7 @@ from streamkit.envelope import Envelope
 from streamkit.errors import BatchFailed, ConfigurationError, QueueError, StreamkitError
 from streamkit.event import Answer, is_warm_up
 from streamkit.failure import group_of
-from streamkit.letters import Message, deduplication_id
+from streamkit.letters import Message, deduplication_id, notified
 from streamkit.local.filters import Filters
 from streamkit.queues.base import Message as Outgoing
 from streamkit.queues.base import Queue
@@ -166,8 +166,7 @@ def _messages(event: Any) -> Iterator[Message]:
             if source == "aws:sqs":
                 yield _of_sqs(raw)
             elif source == "aws:sns":
-                notification = raw["Sns"]
-                yield Message(id=str(notification["MessageId"]), body=notification["Message"])
+                yield notified(raw["Sns"])
             elif source == "aws:s3":
                 import json
 
@@ -193,6 +192,7 @@ def _of_sqs(raw: Any) -> Message:
         },
         sent_at=int(sent) / 1000 if sent.isdecimal() else None,
         was_moved="DeadLetterQueueSourceArn" in attributes,
+        group=attributes.get("MessageGroupId") if str(raw.get("eventSourceARN", "")).endswith(".fifo") else None,
     )
 
 

@@ -18,7 +18,7 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
     redrives                         how often it was put back from the dead letters
     correlation                      ids to follow the event by: text to text
 
-An event id has 1 to 1,024 characters and no control characters, attempts and redrives are 0 or more, and not_before and
+An event id has 1 to 1,024 characters and no control characters, attempts and redrives are from 0 to 2^53, and not_before and
 parked_at lie before the year 10,000: any other envelope is at fault, and goes to the dead letters.
 
 A message without the mark is a record whose data is its body. A version that this streamkit does not know is left where
@@ -45,8 +45,9 @@ _MOST_FAILURES = 10
 
 # Whoever may send to a queue can write anything into it. An event id goes into logs and write ids: one line, and not a long one.
 _EventId = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,1024}\Z")]
-# A count from below zero, or a time that never comes, would go round in the retry queue for ever.
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+# A count from below zero, or a time that never comes, would go round in the retry queue for ever. One that no database takes
+# would stop whoever puts letters back.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _LATEST = 253_402_300_799  # The end of the year 9999, and of Python's own times.
 _Time = Annotated[float, msgspec.Meta(le=_LATEST)]
 

@@ -60,7 +60,9 @@ class Idempotency:
         self._lease = lease
 
     def key(self, record: Record) -> str:
-        """What the mark of a record is kept by, the same at every delivery, retry and redrive: ``["charged","<event_id>"]``."""
+        """What the mark of a record is kept by: ``["charged","<event_id>"]``, the same at every delivery, retry and redrive to a
+        queue. Put into a stream anew, the record is another one.
+        """
         return msgspec.json.encode([self._name, record.event_id]).decode()
 
     def run(self, record: Record, effect: Callable[..., Any], *arguments: Any, **named: Any) -> bool:

@@ -8,7 +8,7 @@
 | an event that Lambda gave up, as a function's dead-letter queue gets it (SNS, SQS or Kinesis) | an envelope for each record |
 | the JSON of an on-failure destination, with ``requestPayload`` | an envelope for each record of that event |
 | an S3 notification | ``Stored``: where the document is |
-| any other text that a queue's own redrive policy has moved | an envelope with the message as its data |
+| anything else that a queue's own redrive policy has moved | an envelope with the message as its data |
 
 Everything else raises ``Unreadable``, which says why: it stays where it is. Nothing here asks a service; ``recovery`` does.
 """
@@ -36,9 +36,11 @@ __all__ = [
     "Message",
     "Stored",
     "Unreadable",
+    "deduplication_id",
     "died_at",
     "function_name",
     "iso",
+    "notified",
     "open_event",
     "read",
 ]
@@ -60,7 +62,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     ``attributes`` are the texts of its message attributes, where Lambda writes why it gave up. ``sent_at`` is in seconds since
     the epoch. ``was_moved``: a queue's own redrive policy has put it here, so it is a message of that queue, whatever it
-    looks like.
+    looks like, but for what Lambda alone writes. ``group`` is that of a FIFO queue.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     attributes: Mapping[str, str] = {}
     sent_at: float | None = None
     was_moved: bool = False
+    group: str | None = None
 
 
 class Discarded(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,20 +148,61 @@ def _read(message: Message, processor: str, fetch: Fetch | None, depth: int) -> 
     if isinstance(document, dict):
         if isinstance(document.get("KinesisBatchInfo"), dict):
             return [_discarded(document)]
-        inner = document.get("Message")
-        if document.get("Type") == "Notification" and "TopicArn" in document and isinstance(inner, str):
-            if depth == 0:
-                raise Unreadable("notifications within notifications, more than AWS ever nests")
-            try:
-                return _read(msgspec.structs.replace(message, body=inner, was_moved=False), processor, fetch, depth - 1)
-            except Unreadable:
-                if not message.was_moved:
-                    raise
-        elif not message.was_moved:
-            return _of_lambda(document, message, processor, fetch)
+        try:
+            if _is_notification(document):
+                if depth == 0:
+                    raise Unreadable("notifications within notifications, more than AWS ever nests")
+                return _read(notified(document, message), processor, fetch, depth - 1)
+            if not message.was_moved or _is_lambdas_alone(document):
+                return _of_lambda(document, message, processor, fetch)
+        except Unreadable:
+            if not message.was_moved:
+                raise
     if message.was_moved:
         return [_message_as_record(message, processor)]
     raise Unreadable("it is neither an envelope nor a document of AWS's that streamkit knows")
+
+
+def _is_notification(document: dict[str, Any]) -> bool:
+    return (
+        document.get("Type") == "Notification" and "TopicArn" in document and isinstance(document.get("Message"), str)
+    )
+
+
+def notified(notification: Mapping[str, Any], outer: Message | None = None) -> Message:
+    """The message in an SNS notification, as a queue gets it or as ``Sns`` in Lambda's event has it: its attributes tell why
+    Lambda gave up, where a function's dead-letter queue is a topic. ``outer`` is what the notification came in.
+    """
+    attributes = dict(outer.attributes) if outer is not None else {}
+    named = notification.get("MessageAttributes")
+    for name, value in named.items() if isinstance(named, Mapping) else ():
+        text = value.get("Value") if isinstance(value, Mapping) else None
+        if isinstance(text, str):
+            attributes[str(name)] = text
+    sent_at = outer.sent_at if outer is not None else None
+    if sent_at is None:
+        sent_at = _seconds(str(notification.get("Timestamp") or ""))
+    name = str(notification["MessageId"]) if outer is None else outer.id
+    return Message(id=name, body=notification["Message"], attributes=attributes, sent_at=sent_at)
+
+
+def _is_lambdas_alone(document: dict[str, Any]) -> bool:
+    """Whether nobody but Lambda writes such a thing: it was on its way to ``processors/dead_letters.py``, and is no record."""
+    context = document.get("requestContext")
+    if "requestPayload" in document and isinstance(context, dict):
+        return "functionArn" in context and "condition" in context
+    records = document.get("Records")
+    return isinstance(records, list) and bool(records) and all(_is_of_lambdas_bucket(record) for record in records)
+
+
+def _is_of_lambdas_bucket(record: Any) -> bool:
+    """Whether it tells of an object with the key that Lambda gives to a document."""
+    if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
+        return False
+    try:
+        return _stored(record).key.startswith("aws/lambda/")
+    except Unreadable:
+        return False
 
 
 def _claimed(body: str, fetch: Fetch | None) -> str:
@@ -368,6 +412,7 @@ def _message_as_record(message: Message, processor: str) -> Envelope:
         source="sqs",
         processor=processor,
         data=message.body.encode("utf-8", "surrogatepass"),
+        partition_key=message.group,
         failures=(
             Failure(
                 attempt=None,
@@ -412,9 +457,11 @@ def iso(seconds: float | None) -> str:
 def _seconds(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        iso(seconds)
+    except (ValueError, OverflowError, OSError):
+        return None  # Also where it lies before the first or behind the last year in UTC, and could not be shown.
+    return seconds
 
 
 def _line(text: Any) -> str:

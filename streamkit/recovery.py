@@ -236,7 +236,8 @@ class Recovery:
             if len(raws) >= _MOST_RECORDS or size > _MOST_BYTES:
                 raise StreamkitError(
                     f"the range of {document.stream}/{document.shard_id} that it names holds more than {len(raws):,} records or "
-                    f"{_MOST_BYTES:,} bytes, and its batch had {document.batch_size:,}: raise the limits of this reader"
+                    f"{_MOST_BYTES:,} bytes, and its batch had {document.batch_size:,}: too much to be taken at once. While the "
+                    f"stream has them, read them by a program of your own, from {document.first} to {document.last}"
                 )
             raws.append(
                 kinesis_record(

@@ -236,14 +236,24 @@ class TestABodyThatCanNotBeFetchedNow:
         # The envelopes have some 1,700 bytes each, and the first is fetched whatever its size.
         assert lambda_handler(Noting(with_claims(store)))(event, None) == answered(1, 2, 3)
 
-    def test_is_one_for_which_there_is_no_time(self, store: MemoryClaims) -> None:
+    def test_is_one_for_which_there_is_no_time(self) -> None:
+        asked: list[str] = []
+
+        class Watched(MemoryClaims):
+            def _get(self, key: str, length: int, deadline: float) -> bytes | None:
+                asked.append(key)
+                return super()._get(key, length, deadline)
+
         class Context:
             def get_remaining_time_in_millis(self) -> int:
                 return 500  # Less than the margin.
 
+        store = Watched()
         event = sqs(*(claim_of(store, envelope(bytes([n]))) for n in range(3)))
 
         assert lambda_handler(Noting(with_claims(store)))(event, Context()) == answered(1, 2)
+
+        assert len(asked) == 1
 
 
 class TestABodyThatIsGone:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +214,8 @@ class TestOpening:
             {"not_before": "tomorrow"},
             {"attempts": math.pi},
             {"attempts": -1},
+            {"attempts": 2**53 + 1},
+            {"redrives": 2**63},
             {"not_before": 1e300},
             {"event_id": ""},
             {"event_id": "a\nERROR forged"},
@@ -259,3 +263,14 @@ class TestOpening:
         for delay in (-1, math.inf, math.nan):
             with pytest.raises(ValueError, match="seconds"):
                 Retry(delay)
+
+
+@pytest.mark.parametrize("page", ["semantics.md", "dead-letters.md"])
+def test_the_pages_that_say_what_an_envelope_is_name_each_of_its_fields(page: str) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / page).read_text()
+    (table,) = re.findall(r"## The envelope, version 1\n(.*?)(?=\n## )", text, re.DOTALL)
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(
+        Envelope.__struct_fields__
+    )

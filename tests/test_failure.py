@@ -118,6 +118,15 @@ class TestPoison:
     def test_is_nothing_else(self, error: Exception) -> None:
         assert not is_poison(error)
 
+    def test_of_the_stream_has_had_no_try_on_the_retry_path(self) -> None:
+        dead_letters = MemoryQueue()
+        letters = Letters(Divert(MemoryQueue(), dead_letters=dead_letters), {"a": Reject("no")})
+
+        run(letters, stream("a"))
+        lambda_handler(letters)(queue_event(("m-1", envelope_of("a"))), None)
+
+        assert [letter.attempts for letter in dead_letters] == [0, 1]
+
 
 QUEUE, DEAD = "the retry queue", "dead letters"
 

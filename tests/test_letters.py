@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, Failure
-from streamkit.errors import UnknownVersion
-from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, read
+from streamkit.errors import Unavailable, UnknownVersion
+from streamkit.letters import Discarded, Message, Stored, Unreadable, deduplication_id, died_at, notified, read
 from streamkit.testing import kinesis_event
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:orders:live"
@@ -92,6 +94,18 @@ class TestAFailureDocument:
         assert isinstance(found, Discarded)
         assert found.failure().message.endswith("they were older than the mapping allows")
 
+    def test_numbers_of_any_length_make_a_range(self) -> None:
+        (found,) = read(message(document(startSequenceNumber="9", endSequenceNumber="10")))
+
+        assert isinstance(found, Discarded)
+        assert (found.first, found.last) == ("9", "10")
+
+    def test_whose_time_is_none_is_of_its_last_record(self) -> None:
+        (found,) = read(message(document() | {"timestamp": "yesterday"}))
+
+        assert isinstance(found, Discarded)
+        assert found.failure().time == "2026-05-01T12:00:01.043Z"
+
     def test_from_s3_has_its_records(self) -> None:
         event = kinesis_event([{"id": 1}, {"id": 2}])
 
@@ -105,6 +119,7 @@ class TestAFailureDocument:
         [
             ({"streamArn": "arn:aws:dynamodb:us-east-1:1:table/orders"}, "streamArn"),
             ({"startSequenceNumber": "9" * 60}, "ends before it begins"),
+            ({"startSequenceNumber": "10", "endSequenceNumber": "9"}, "ends before it begins"),
             ({"startSequenceNumber": None}, "one end"),
             ({"startSequenceNumber": "12; DROP"}, "fault"),
             ({"startSequenceNumber": "9" * 5000}, "fault"),
@@ -137,6 +152,50 @@ class TestWhatLambdaGaveUp:
             ("Lambda200", "given up by Lambda: 'total'"),
         ]
         assert found.failures[-1].time == "2026-05-01T12:00:00.000Z"
+        assert found.attempts == ENVELOPE.attempts + 1
+
+    def test_the_latest_ten_failures_are_kept(self) -> None:
+        often = ENVELOPE.failures * 10
+
+        (found,) = read(message({"Records": [sns_record(msgspec.structs.replace(ENVELOPE, failures=often).encode())]}))
+
+        assert isinstance(found, Envelope)
+        assert [one.type for one in found.failures] == ["KeyError"] * 9 + ["Lambda"]
+
+    @pytest.mark.parametrize("count", [10**30, 1000, 0, -5, True, "3", None])
+    def test_a_count_that_is_none_is_one_invocation(self, count: Any) -> None:
+        context = {"condition": "RetriesExhausted", "approximateInvokeCount": count, "functionArn": FUNCTION}
+
+        (found,) = read(message({"requestContext": context, "requestPayload": {"Records": [sns_record("x")]}}))
+
+        assert isinstance(found, Envelope)
+        assert found.attempts == 1
+
+    def test_an_event_with_a_damaged_envelope_is_unreadable_and_no_record_of_its_own(self) -> None:
+        with pytest.raises(Unreadable, match="a message in its event: an envelope of version 1 with a fault"):
+            read(message({"Records": [sns_record('{"streamkit_envelope": 1, "event_id": 7}')]}))
+
+    def test_an_event_whose_claim_cannot_be_read_now_is_not_given_up(self) -> None:
+        claim = Claim(bucket="claims", key="k", event_id=ENVELOPE.event_id, bytes=1, sha256="0").encode()
+
+        def fetch(claim: Claim) -> str:
+            raise Unavailable("S3")
+
+        with pytest.raises(Unavailable, match="S3"):
+            read(message({"Records": [sns_record(claim)]}), fetch=fetch)
+
+    def test_through_a_topic_the_error_is_in_the_notification(self) -> None:
+        event = json.dumps({"Records": [sns_record(ENVELOPE.encode())]})
+        attributes = {"ErrorCode": {"Type": "String", "Value": "200"}, "ErrorMessage": {"Type": "String", "Value": "x"}}
+        facts = {"MessageAttributes": attributes, "Timestamp": "2026-05-01T12:30:00.000Z"}
+
+        (in_a_queue,) = read(message(json.loads(notification(event)) | facts))
+        (in_a_function,) = read(notified({"MessageId": "m-1", "Message": event} | facts))
+
+        for found in (in_a_queue, in_a_function):
+            assert isinstance(found, Envelope)
+            assert (found.failures[-1].type, found.failures[-1].message) == ("Lambda200", "given up by Lambda: x")
+            assert found.failures[-1].time == "2026-05-01T12:30:00.000Z"
 
     def test_a_notification_that_is_a_record_itself_keeps_its_id(self) -> None:
         (found,) = read(message({"Records": [sns_record("plain")]}), processor="audit")
@@ -214,6 +273,38 @@ class TestOthers:
         assert isinstance(found, Envelope)
         assert (found.event_id, found.source) == ("message-1", "sqs")
         assert found.data == body.encode()
+
+    def test_what_lambda_alone_writes_is_no_record_though_it_was_moved(self) -> None:
+        key = "aws/lambda/f5b1/shardId-000000000000/2026/05/01/2026-05-01T12.00.00-5a7f"
+        where = {"bucket": {"name": "discarded"}, "object": {"key": key}}
+        context = {"functionArn": FUNCTION, "condition": "RetriesExhausted"}
+        destination = {"requestContext": context, "requestPayload": {"Records": [sns_record(ENVELOPE.encode())]}}
+
+        stored = read(message({"Records": [{"eventSource": "aws:s3", "s3": where}]}, was_moved=True))
+
+        assert stored == [Stored("discarded", key)]
+        assert read(message(destination, was_moved=True)) == read(message(destination))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": "b"}, "object": {"key": "orders/7"}}}]},
+            {"Records": [{"eventSource": "aws:s3", "s3": 7}]},
+            {"requestContext": {}, "requestPayload": {"Records": [sns_record("x")]}},
+            {"requestContext": {"functionArn": FUNCTION, "condition": "c"}, "requestPayload": 7},
+        ],
+    )
+    def test_what_only_looks_like_that_is_a_record(self, body: dict[str, Any]) -> None:
+        (found,) = read(message(body, was_moved=True))
+
+        assert isinstance(found, Envelope)
+        assert found.data == json.dumps(body).encode()
+
+    def test_a_message_of_a_fifo_queue_that_was_moved_has_its_group_for_a_key(self) -> None:
+        (found,) = read(message("plain", was_moved=True, group="c-7"))
+
+        assert isinstance(found, Envelope)
+        assert found.partition_key == "c-7"
 
     @pytest.mark.parametrize(
         "body",
@@ -318,9 +409,42 @@ def test_a_letter_that_was_put_back_and_came_again_has_another_deduplication_id(
     assert len({deduplication_id(ENVELOPE), deduplication_id(once), deduplication_id(once.put_back())}) == 3
 
 
-def test_a_letter_that_is_put_back_has_its_attempts_before_it_and_its_failures_kept() -> None:
-    again = ENVELOPE.put_back()
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data": b"{}"},
+        {"processor": "invoices"},
+        {"event_id": "orders/shardId-000000000000:7:1"},
+        {"failures": (msgspec.structs.replace(ENVELOPE.failures[0], time="2026-05-01T12:00:01.000Z"),)},
+    ],
+)
+def test_letters_that_are_not_the_same_have_other_deduplication_ids(other: dict[str, Any]) -> None:
+    assert deduplication_id(msgspec.structs.replace(ENVELOPE, **other)) != deduplication_id(ENVELOPE)
 
-    assert (again.attempts, again.not_before, again.redrives) == (0, None, 1)
+
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+23:00", "soon", ""]
+)
+def test_a_time_that_cannot_be_shown_is_none(moment: str) -> None:
+    failure = msgspec.structs.replace(ENVELOPE.failures[0], time=moment)
+
+    assert died_at(msgspec.structs.replace(ENVELOPE, failures=(failure,))) is None
+
+
+def test_a_time_without_a_zone_is_utc_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = msgspec.structs.replace(ENVELOPE.failures[0], time="2026-05-01T12:00:00")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert died_at(msgspec.structs.replace(ENVELOPE, failures=(failure,))) == 1_777_636_800.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_letter_that_is_put_back_has_its_attempts_before_it_and_its_failures_kept() -> None:
+    again = msgspec.structs.replace(ENVELOPE, not_before=1e10, parked_at=1.0).put_back()
+
+    assert (again.attempts, again.not_before, again.parked_at, again.redrives) == (0, None, None, 1)
     assert (again.failures, again.data, again.event_id) == (ENVELOPE.failures, ENVELOPE.data, ENVELOPE.event_id)
     assert base64.b64decode(json.loads(again.encode())["data"]) == ENVELOPE.data

@@ -209,6 +209,32 @@ class TestTheStream:
 
         assert letters.ledger.calls == ["parked", "add", "sent with 2 pending", "sent with 2 pending"]
 
+    def test_the_streams_own_try_is_none_on_the_retry_path(self, letters: Letters) -> None:
+        letters.bad = {"a1": BAD}
+
+        letters.run("a1")
+
+        (envelope,) = letters.queue
+        assert (envelope.attempts, [failure.attempt for failure in envelope.failures]) == (0, [1])
+
+    def test_the_queue_is_given_no_more_time_than_until_a_send_is_late(
+        self, letters: Letters, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deadlines: list[float] = []
+        send = letters.queue.send
+
+        def sending(messages: Sequence[Message], *, deadline: float) -> list[MessageRefusal]:
+            deadlines.append(deadline)
+            return send(messages, deadline=deadline)
+
+        monkeypatch.setattr(letters.queue, "send", sending)
+        letters.bad = {"a1": BAD}
+
+        letters.run("a1", "a2")
+
+        assert len(deadlines) == 2
+        assert all(deadline <= time.monotonic() + 60.0 for deadline in deadlines)
+
     def test_keys_share_requests_and_records_of_one_key_do_not(self, letters: Letters) -> None:
         letters.bad = {f"{key}1": BAD for key in "abc"}
 
@@ -513,6 +539,14 @@ class TestTooManyOfOneKey:
         assert letters.pending("a") == set()
         assert letters.run(event=event_of("a2", start=2)) is None
         assert letters.started == ["a1", "a2"]
+
+    def test_not_where_one_of_them_is_not_stale(self, letters: Letters, clock: Clock) -> None:
+        letters.ledger.add("letters", group("a"), ["x"], clock.now, deadline=0.0)
+        clock.now += 121.0
+        letters.ledger.add("letters", group("a"), ["y"], clock.now, deadline=0.0)
+
+        assert letters.run("a1") == 0
+        assert letters.queue.requests == []
 
 
 class TestTheQueue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import threading
@@ -14,6 +15,7 @@ import pytest
 from botocore.config import Config
 
 from streamkit import kpl
+from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope
 from streamkit.errors import StreamkitError, Unavailable
 from streamkit.event import decode
@@ -23,7 +25,7 @@ from streamkit.local.documents import kinesis_record
 from streamkit.local.filters import Filters
 from streamkit.recovery import GONE, Recovery, Refused
 
-from .test_letters import document
+from .test_letters import ENVELOPE, document
 
 Clients = Callable[[str, str], Any]
 
@@ -215,6 +217,72 @@ class TestS3:
         with pytest.raises(Unreadable, match="there is no object s3://empty-bucket/k"):
             Recovery(clients).stored(Stored("empty-bucket", "k"))
 
+    def test_an_object_larger_than_any_document_is_unreadable(
+        self, clients: Clients, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("streamkit.recovery._LARGEST_OBJECT", 5)
+        clients("s3", "").create_bucket(Bucket="large-bucket")
+        clients("s3", "").put_object(Bucket="large-bucket", Key="k", Body=b"sixsix")
+
+        with pytest.raises(Unreadable, match="more than 5 bytes"):
+            Recovery(clients).stored(Stored("large-bucket", "k"))
+
+    @pytest.mark.parametrize(
+        ("facts", "why"),
+        [
+            ({"sha256": "0" * 64}, "not what was put there: s3://claimed-bucket/k"),
+            ({"bytes": 1}, "not what was put there: s3://claimed-bucket/k"),
+            ({"key": "other"}, "there is no object s3://claimed-bucket/other"),
+        ],
+    )
+    def test_a_body_that_is_not_the_one_that_was_claimed_is_unreadable(
+        self, clients: Clients, facts: dict[str, Any], why: str
+    ) -> None:
+        body = ENVELOPE.encode()
+        clients("s3", "").create_bucket(Bucket="claimed-bucket")
+        clients("s3", "").put_object(Bucket="claimed-bucket", Key="k", Body=body.encode())
+        sound = {"bytes": len(body), "sha256": hashlib.sha256(body.encode()).hexdigest(), "key": "k"}
+
+        def claim(**facts: Any) -> str:
+            return Claim(bucket="claimed-bucket", event_id=ENVELOPE.event_id, **{**sound, **facts}).encode()
+
+        assert Recovery(clients).letters(Message(id="m-1", body=claim())).envelopes == [ENVELOPE]
+        with pytest.raises(Unreadable, match=why):
+            Recovery(clients).letters(Message(id="m-1", body=claim(**facts)))
+        with pytest.raises(Unavailable, match="in another bucket than mine"):
+            Recovery(clients, claims_bucket="mine").letters(Message(id="m-1", body=claim()))
+
+
+def test_an_object_that_is_cut_off_on_its_way_is_asked_for_again() -> None:
+    content = json.dumps(document()).encode()
+    promised = [content[:100], content]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(promised.pop(0))
+            self.close_connection = True
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    client = connect("s3", f"http://127.0.0.1:{server.server_port}")
+    try:
+        text = Recovery(lambda service, region: client, sleep=lambda seconds: None).text(Stored("bucket", "key"))
+    finally:
+        client.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert text == content.decode()
+    assert promised == []
+
 
 class Refusing:
     """Kinesis's JSON protocol: each call is answered by the next of ``script``, a status and a body. A last error is repeated;
@@ -320,7 +388,7 @@ def test_an_iterator_that_has_expired_is_replaced_behind_what_was_read() -> None
 def test_a_number_that_the_shard_does_not_take_any_more_is_looked_for_from_its_oldest_record() -> None:
     invalid = (400, {"__type": "InvalidArgumentException", "message": "StartingSequenceNumber is invalid"})
 
-    letters, kinesis = recovered_from([invalid, ITERATOR, page(2, 3, 4)])
+    letters, kinesis = recovered_from([invalid, ITERATOR, page(0, behind=1), page(2, 3, 4)])
 
     assert [one.sequence_number for one in letters[:2]] == ["2", "3"]
     assert letters[-1].failures[-1].type == GONE
@@ -349,6 +417,14 @@ def test_a_first_record_that_is_not_there_is_gone_even_where_others_make_up_the_
     letters, _ = recovered_from([ITERATOR, page(2, 3)], size=2)
 
     assert "1 record of the batch's 2" in letters[-1].failures[-1].message
+
+
+@pytest.mark.parametrize("limit", ["_MOST_RECORDS", "_MOST_BYTES"])
+def test_a_range_of_more_than_there_is_memory_for_is_refused(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"streamkit.recovery.{limit}", 2)
+
+    with pytest.raises(StreamkitError, match=r"too much to be taken at once.*from 1 to 3"):
+        recovered_from([ITERATOR, page(1, 2, 3)])
 
 
 def test_all_of_it_can_be_gone() -> None:

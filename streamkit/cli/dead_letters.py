@@ -41,7 +41,9 @@ processors/dead_letters.py does when one arrives. A line that begins with `?` ca
 error_type, error, attempts, redrives, source, sequence_number, shard_id, stream_arn, bytes, receives; with --payload data, or
 data_base64 where it is not UTF-8, or undecoded. With --count: count, processor, error_type, error, first, last, example.
 
-exit code: 0, 1 when something could not be read or went wrong, 2 for what was typed wrong, 130 after Ctrl-C."""
+Of a FIFO queue SQS shows the first ten of each group only, until those are gone: how many more there are is said at the end.
+
+exit code: 0, 1 when something could not be read or seen or went wrong, 2 for what was typed wrong, 130 after Ctrl-C."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -62,11 +62,17 @@ def entry_of(envelope: Envelope) -> Entry:
 
 
 class Journal:
-    """The file at ``path``, for the letters of ``source``. One process at a time: StreamkitError where another has it."""
+    """The file at ``path``, for the letters of ``source``. One process at a time: StreamkitError where another has it.
 
-    def __init__(self, path: str, source: str) -> None:
+    ``is_read_only``: what is written goes nowhere, and the file need not be there.
+    """
+
+    def __init__(self, path: str, source: str, *, is_read_only: bool = False) -> None:
         self._source = source
         try:
+            if is_read_only:
+                self._file = _copied(path)
+                return
             if path != ":memory:":
                 # Event ids and no payload; but whose events they are is nobody else's business.
                 with contextlib.suppress(FileExistsError):
@@ -146,6 +152,20 @@ class Journal:
             self._file.execute("ROLLBACK")
             raise
         self._file.execute("COMMIT")
+
+
+def _copied(path: str) -> sqlite3.Connection:
+    """What the file holds, in a database without a name, which ends with the process."""
+    copy = sqlite3.connect("", isolation_level=None)
+    if Path(path).exists():
+        where = f"{Path(path).resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(where, uri=True, isolation_level=None, timeout=0.5)) as file:
+            # Another process may have it, and a backup would wait for that without end.
+            file.execute("BEGIN")
+            file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            file.backup(copy)
+    copy.execute(_TABLE)
+    return copy
 
 
 def _text(event_id: str) -> str:

@@ -24,8 +24,10 @@ from .usage import UsageError
 
 __all__ = ["show"]
 
-# Numbers and ids that make each message another, though the cause is one; but for where in a file it was raised.
-_VARIABLE = re.compile(r"(\.py:\d+)|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+# Numbers, ids and digests that make each message another, though the cause is one; but for where in a file it was raised.
+_VARIABLE = re.compile(
+    r"(\.py:\d+|s3://)|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\b[0-9a-fA-F]{16,}\b|\d+(?:\.\d+)?"
+)
 _NOT_READ = "unreadable"
 
 
@@ -35,7 +37,8 @@ def show(options: argparse.Namespace) -> int:
         recovery = open_recovery(options, stack)
         letters = open_letters(options, stack, recovery)
         rows = _rows(letters.take(), recovery, Filter(options), fetch=options.fetch)
-        return _shown(_limited(rows, options.limit), options, stack)
+        counts = _shown(_limited(rows, options.limit), options, stack)
+        return _summary(counts, options, 0 if options.limit else letters.hidden())
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +146,8 @@ def _limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
             return
 
 
-def _shown(rows: Iterator[Row], options: argparse.Namespace, stack: ExitStack) -> int:
+def _shown(rows: Iterator[Row], options: argparse.Namespace, stack: ExitStack) -> dict[str, int]:
+    """Write the rows out, and count them by kind."""
     causes: dict[tuple[str, str, str], _Cause] = {}
     out = None if options.export is None else _exported(options.export, stack)
     # One letter by its id is shown whole.
@@ -170,10 +174,10 @@ def _shown(rows: Iterator[Row], options: argparse.Namespace, stack: ExitStack) -
     ticker.clear()
     if options.count:
         _write_counts(causes, as_json=options.json)
-    return _summary(counts, options)
+    return counts
 
 
-def _summary(counts: dict[str, int], options: argparse.Namespace) -> int:
+def _summary(counts: dict[str, int], options: argparse.Namespace, hidden: int) -> int:
     """What was found, and the exit code."""
     parts = [counted(counts["letter"], "letter")]
     if counts["document"]:
@@ -182,7 +186,11 @@ def _summary(counts: dict[str, int], options: argparse.Namespace) -> int:
         parts.append(f"{counts[_NOT_READ]:,} that can't be read")
     where = f" written to {options.export}" if options.export not in (None, "-") else ""
     say(f"{', '.join(parts)}{where}")
-    return 1 if counts[_NOT_READ] else 0
+    if hidden:
+        say(
+            f"streamkit: about {hidden:,} more were not seen: SQS shows the first of a FIFO group only, until those are gone"
+        )
+    return 1 if counts[_NOT_READ] or hidden else 0
 
 
 def _exported(name: str, stack: ExitStack) -> TextIO | None:

@@ -73,6 +73,10 @@ class Letters:
         """The ids of those that may still be there."""
         return list(ids)
 
+    def hidden(self) -> int:
+        """About how many can't be seen as long as what is held is there."""
+        return 0
+
     def give_back(self) -> None:
         """What was taken and not deleted can be had by others again, at once."""
 
@@ -159,6 +163,11 @@ class QueueLetters(Letters):
         mine: int = self._held.execute("SELECT count(*) FROM held WHERE until > ?", (time.time(),)).fetchone()[0]
         name = "ApproximateNumberOfMessagesNotVisible"
         return max(0, int(self._facts(name).get(name, 0)) - mine)
+
+    def hidden(self) -> int:
+        # Where nothing is held, the number is one that SQS has not brought up to date.
+        (held,) = self._held.execute("SELECT count(*) FROM held").fetchone()
+        return int(self._facts(_VISIBLE).get(_VISIBLE, 0)) if self.fifo and held else 0
 
     def take(self, most: int | None = None) -> Iterator[Held]:
         empty = again = taken = 0
@@ -288,6 +297,8 @@ def _held(raw: Any) -> Held:
         attributes=attributes,
         sent_at=int(sent) / 1000 if sent.isdecimal() else None,
         was_moved="DeadLetterQueueSourceArn" in facts,
+        # A standard queue can have a group too, for its fairness; it promises no order, and has no sequence number.
+        group=facts.get("MessageGroupId") if "SequenceNumber" in facts else None,
     )
     return Held(message, f"message {raw['MessageId']}", int(facts.get("ApproximateReceiveCount", 0)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import StreamkitError
+from ..errors import ConfigurationError, StreamkitError
 from ..failure import group_of_key
 from ..ledgers.base import ParkedKey
 from ..ledgers.dynamodb import DynamoDbLedger
@@ -87,7 +87,14 @@ def command(options: argparse.Namespace) -> int:
     if not options.repair and (options.queue or options.dry_run):
         raise UsageError("--queue and --dry-run go with --repair")
     with connected(options, options.table, "dynamodb", noun="table") as client:
-        keys = DynamoDbLedger(options.table, client=client).parked(options.name, deadline=time.monotonic() + 60.0)
+        try:
+            keys = DynamoDbLedger(options.table, client=client).parked(options.name, deadline=time.monotonic() + 60.0)
+        except ConfigurationError as error:
+            # Whoever types a name wrong has no need of a new table.
+            raise StreamkitError(
+                f"table {options.table}: there is no such table here: check the name, --region, --profile and --endpoint-url; "
+                "`aws dynamodb list-tables` names those there are"
+            ) from error
     now = time.time()
     if options.key is not None:
         group = group_of_key(options.name, options.key)

@@ -41,7 +41,7 @@ def redrive(options: argparse.Namespace, *, asks: bool) -> int:
         letters = open_letters(options, stack, recovery)
         if isinstance(letters, QueueLetters) and letters.url == target.place:
             raise UsageError("SOURCE and --to-queue are the same queue: what is put back would be a dead letter again")
-        journal = Journal(":memory:" if options.dry_run else options.state, letters.name)
+        journal = Journal(options.state, letters.name, is_read_only=options.dry_run)
         stack.callback(journal.close)
         run = Redrive(options, letters, recovery, target, journal)
         try:
@@ -117,6 +117,7 @@ class Redrive:
                 self._wait_for_others()
             while not self._signal and self._round(ask):
                 ask = None
+            self.counts["hidden"] = self._letters.hidden()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -348,6 +349,11 @@ class Redrive:
             say(
                 f"{counts['not deleted']:,} put back, and not deleted: the next run with {self._options.state} deletes them"
             )
+        if counts["hidden"]:
+            say(
+                f"about {counts['hidden']:,} more were not seen: they stand behind others of their FIFO group, and SQS shows "
+                "them when those are gone"
+            )
         if self._options.dry_run:
             for cause, count in self._causes.most_common(_SHOWN):
                 say(f"{count:>7,}  {printable(cause)}")
@@ -367,7 +373,16 @@ class Redrive:
         return "are deleted only" if self._letters.can_delete else "are passed over"
 
     def _summary(self) -> dict[str, Any]:
-        names = ("to put back", "put back", "put back before", "copies", "left", "not asked for", "not deleted")
+        names = (
+            "to put back",
+            "put back",
+            "put back before",
+            "copies",
+            "left",
+            "not asked for",
+            "not deleted",
+            "hidden",
+        )
         fields: dict[str, Any] = {name.replace(" ", "_"): self.counts[name] for name in names}
         fields["dry_run"] = self._options.dry_run
         fields["reasons"] = {kind: {"count": self.counts[kind], "examples": shown} for kind, shown in self.left.items()}
@@ -376,7 +391,8 @@ class Redrive:
     def exit_code(self) -> int:
         if self._signal:
             return 128 + self._signal
-        return 1 if self.counts["left"] or self.counts["not deleted"] or self.counts["declined"] else 0
+        is_short = self.counts["hidden"] and not self._options.dry_run
+        return 1 if is_short or self.counts["left"] or self.counts["not deleted"] or self.counts["declined"] else 0
 
 
 def _name_of_target(options: argparse.Namespace) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ..envelope import Envelope
 from ..failure import group_of
 from ..letters import deduplication_id
-from ..queues.base import Message, Queue
+from ..queues.base import Message, Queue, TooLarge
 from ..reason import reason
 from .connection import error_code, is_passing
 
@@ -69,7 +69,13 @@ class QueueTarget(Target):
             }
         except Exception as error:  # noqa: BLE001  # No answer is no confirmation, whatever the reason.
             return dict.fromkeys(range(len(letters)), reason(error))
-        return {n: reason(refusals[id(one)]) for n, one in enumerate(messages) if id(one) in refusals}
+        return {n: _why(refusals[id(one)], one) for n, one in enumerate(messages) if id(one) in refusals}
+
+
+def _why(error: Exception, message: Message) -> str:
+    if isinstance(error, TooLarge):
+        return f"its envelope has {len(message.body):,} bytes, more than the target takes: --claims-bucket names a bucket for it"
+    return reason(error)
 
 
 class StreamTarget(Target):

@@ -16,7 +16,7 @@ import msgspec
 from ..aws import Clients, may_pass
 from ..claims.base import ClaimStore
 from ..errors import ConfigurationError, QueueError
-from .base import Message, MessageRefusal, Queue
+from .base import Message, MessageRefusal, Queue, TooLarge
 
 __all__ = ["AwsQueue"]
 
@@ -126,7 +126,7 @@ class AwsQueue(Queue):
             if size <= self._message_bytes:
                 continue
             if self.claims is None:
-                errors[id(message)] = QueueError(
+                errors[id(message)] = TooLarge(
                     f"the envelope has {size:,} bytes; the queue takes {self._message_bytes:,}: "
                     "give it claims=S3Claims(bucket)"
                 )

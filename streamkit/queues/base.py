@@ -9,8 +9,13 @@ from typing import ClassVar
 import msgspec
 
 from ..claims.base import ClaimStore
+from ..errors import QueueError
 
-__all__ = ["Message", "MessageRefusal", "Queue"]
+__all__ = ["Message", "MessageRefusal", "Queue", "TooLarge"]
+
+
+class TooLarge(QueueError):
+    """The queue never takes a message of that size, and has no claims."""
 
 
 class Message(msgspec.Struct, frozen=True, eq=False):

@@ -125,6 +125,17 @@ def test_counts_by_cause_put_the_most_frequent_first_and_numbers_aside(queue: Le
     assert "4 letters, 1 that can't be read" in said.err
 
 
+def test_a_count_puts_digests_and_addresses_in_memory_aside_and_leaves_words_whole(
+    queue: LetterQueue, run: Any
+) -> None:
+    for n, digest in enumerate(("7fa907a0c8b5abf40522a1b3781901da", "abcdefabcdefabcd0123456789012345")):
+        queue.put(letter(n, error=f"DecodeError: there is no object s3://claims/{digest}.json, deadbeef at 0x7f{n}"))
+
+    (row,) = run(queue.name, "--count", "--json").rows
+
+    assert (row["count"], row["error"]) == (2, "DecodeError: there is no object s3://claims/#.json, deadbeef at #")
+
+
 class TestPayloads:
     def test_are_shown_only_where_they_are_asked_for(self, queue: LetterQueue, run: Any) -> None:
         queue.put(letter(1, data=b'{"secret": 1}'))
@@ -298,6 +309,17 @@ def test_a_fifo_queue_is_looked_at_too(sqs: Any, run: Any) -> None:
 
     assert [row["sequence_number"] for row in run(queue.name, "--json").rows] == ["1", "2"]
     assert queue.counts() == (2, 0)
+
+
+def test_what_a_fifo_queue_does_not_show_is_told_of(sqs: Any, run: Any) -> None:
+    queue = LetterQueue(sqs, fifo=True)
+    queue.put(*(letter(n) for n in range(25)))
+
+    for form in ("--count", "--json"):
+        said = run(queue.name, form)
+        assert said.code == 1
+        assert "about 15 more were not seen" in said.err
+    assert run(queue.name, "--limit", "3").code == 0
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def age(ledger: DynamoDbLedger, group: str, record_id: str, seconds: float) -> N
         (["--name", "orders", "--repair", "--queue", "http://x/standard"], "streamkit: --repair needs --queue"),
         (["--name", "orders", "--dry-run"], "streamkit: --queue and --dry-run go with --repair"),
         (["--name", "orders", "--max-age", "soon"], "streamkit parked: error: argument --max-age"),
-        (["--name", "orders"], "streamkit: there is no DynamoDB table no-table"),
+        (["--name", "orders"], "streamkit: table no-table: there is no such table here: check the name, --region"),
     ],
 )
 def test_what_is_typed_wrong_ends_with_2(arguments: list[str], error: str, tmp_path: Path, moto_endpoint: str) -> None:

@@ -7,21 +7,25 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import time
 import uuid
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from streamkit import cli
 from streamkit.cli.journal import Journal, entry_of
+from streamkit.cli.letters import QueueLetters, _held
 from streamkit.cli.spool import Spool
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import StreamkitError
 from streamkit.failure import group_of
+from streamkit.letters import read
 
 from ..test_letters import document
 from .dead_letters import LetterQueue, letter
@@ -168,15 +172,22 @@ class TestToARetryQueue:
         assert "the same queue" in said.err
         assert dead.counts() == (1, 0)
 
-    def test_the_rate_is_kept_by_small_requests(self, dead: LetterQueue, retries: LetterQueue, run: Any) -> None:
+    def test_the_rate_is_kept_by_waiting_between_requests(
+        self, dead: LetterQueue, retries: LetterQueue, run: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         dead.put(*(letter(n, key=f"c-{n}") for n in range(6)))
+        slept: list[float] = []
 
-        began = time.monotonic()
-        said = run(dead, "--to-queue", retries.name, "--rate", "4")
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        clock = SimpleNamespace(time=time.time, sleep=sleep, monotonic=lambda: sum(slept))
+        monkeypatch.setattr("streamkit.cli.redriving.time", clock)
+
+        said = run(dead, "--to-queue", retries.name, "--rate", "2")
 
         assert said.code == 0
-        # A lower bound, which no load of the machine can break: requests of 4 and 2, the second a second after the first.
-        assert time.monotonic() - began >= 1.0
+        assert sum(slept) == pytest.approx(2.0)  # Two at once, two after a second, two after another.
         assert retries.counts() == (6, 0)
 
 
@@ -200,6 +211,20 @@ class TestWhatStays:
         }
         assert "orders/shardId-000000000000:2:0" in said.err
         assert "message " in said.err
+
+    def test_one_made_to_do_harm_stays_alone(self, retries: LetterQueue, run: Any) -> None:
+        hostile = [
+            letter(1).encode().replace('"redrives":0', f'"redrives":{2**63}'),
+            letter(2, time="9999-12-31T23:59:59-23:00").encode(),
+            letter(3, sub_sequence_number=-(2**80), sequence_number="9" * 5000).encode(),
+        ]
+        (Path.cwd() / "letters.jsonl").write_text("\n".join([*hostile, letter(4).encode()]))
+
+        said = run("letters.jsonl", "--to-queue", retries.name)
+
+        assert said.code == 1
+        assert "1 can't be read: letters.jsonl:1: an envelope of version 1 with a fault" in said.err
+        assert sorted(one.event_id.split(":")[1] for one in retries.envelopes()) == ["2", "3", "4"]
 
     def test_one_that_is_refused_stays_with_all_of_its_key_behind_it_and_other_keys_go_on(
         self, dead: LetterQueue, sqs: Any, run: Any
@@ -226,10 +251,13 @@ class TestWhatStays:
         s3.create_bucket(Bucket="redrive-claims")
         (Path.cwd() / "letters.jsonl").write_text(letter(1, data=b"x" * 900_000).encode())
 
+        refused = run("letters.jsonl", "--to-queue", retries.name)
         said = run("letters.jsonl", "--to-queue", retries.name, "--claims-bucket", "redrive-claims")
         (back,) = run_rows(retries)
         s3.close()
 
+        assert refused.code == 1
+        assert "more than the target takes: --claims-bucket names a bucket for it" in refused.err
         assert said.code == 0
         assert json.loads(back)["bucket"] == "redrive-claims"
 
@@ -372,6 +400,23 @@ class TestOnce:
         assert retries.counts() == (1, 1)
         assert dead.counts() == (0, 0)
 
+    def test_a_dry_run_knows_what_was_put_back_before_and_writes_nothing_down(
+        self, retries: LetterQueue, run: Any
+    ) -> None:
+        (Path.cwd() / "letters.jsonl").write_text(f"{letter(1).encode()}\n{letter(2).encode()}\n")
+        options = ("letters.jsonl", "--to-queue", retries.name)
+
+        untouched = run(*options, "--dry-run", yes=False)
+        assert not (Path.cwd() / "streamkit-redrive.sqlite").exists()
+        run(*options, "--id", letter(1).event_id)
+        before = (Path.cwd() / "streamkit-redrive.sqlite").read_bytes()
+        planned = run(*options, "--dry-run", yes=False)
+
+        assert "would put back 2 letters" in untouched.err
+        assert "1 were put back before, and would not be again" in planned.err
+        assert "would put back 1 letter of 1 key" in planned.err
+        assert (Path.cwd() / "streamkit-redrive.sqlite").read_bytes() == before
+
     def test_a_file_is_not_put_back_a_second_time(self, retries: LetterQueue, run: Any) -> None:
         (Path.cwd() / "letters.jsonl").write_text("\n".join(letter(n).encode() for n in (1, 2)))
 
@@ -386,19 +431,23 @@ class TestOnce:
         held = Journal("streamkit-redrive.sqlite", "other")
 
         said = run(dead, "--to-queue", retries.name)
+        planned = run(dead, "--to-queue", retries.name, "--dry-run", yes=False)
         held.close()
 
-        assert said.code == 1
-        assert "another redrive uses streamkit-redrive.sqlite" in said.err
+        for one in (said, planned):
+            assert one.code == 1
+            assert "another redrive uses streamkit-redrive.sqlite" in one.err
         assert dead.counts() == (1, 0)
 
     def test_letters_that_somebody_else_holds_are_waited_for(
         self, dead: LetterQueue, sqs: Any, retries: LetterQueue, run: Any
     ) -> None:
         dead.put(letter(1), letter(2))
-        sqs.receive_message(QueueUrl=dead.url, MaxNumberOfMessages=1, VisibilityTimeout=3)
+        answer = sqs.receive_message(QueueUrl=dead.url, MaxNumberOfMessages=1, VisibilityTimeout=600)
 
         given_up = run(dead, "--to-queue", retries.name, "--wait", "0")
+        receipt = answer["Messages"][0]["ReceiptHandle"]
+        sqs.change_message_visibility(QueueUrl=dead.url, ReceiptHandle=receipt, VisibilityTimeout=3)
         waited = run(dead, "--to-queue", retries.name)
 
         assert given_up.code == 1
@@ -527,6 +576,24 @@ class TestAFifoDeadLetterQueue:
         assert numbers(retries.envelopes()) == list(range(25))
         assert dead.counts() == (0, 0)
 
+    def test_what_stands_behind_letters_that_stay_is_told_of_and_nothing_else_can_be_said(
+        self, sqs: Any, retries: LetterQueue, run: Any
+    ) -> None:
+        dead = LetterQueue(sqs, fifo=True)
+        dead.put(*(letter(n, error="Reject: early" if n < 12 else "Reject: late") for n in range(15)))
+
+        planned = run(dead, "--to-queue", retries.name, "--error", "late", "--dry-run", yes=False)
+        nothing = run(dead, "--to-queue", retries.name, "--error", "late", "--json")
+        first = run(dead, "--to-queue", retries.name, "--error", "early")
+        second = run(dead, "--to-queue", retries.name, "--error", "late")
+
+        assert "about 5 more were not seen" in planned.err
+        assert (nothing.code, json.loads(nothing.out)["hidden"], json.loads(nothing.out)["put_back"]) == (1, 5, 0)
+        assert "about 5 more were not seen" in nothing.err
+        assert "put back 12 letters" in first.err
+        assert (second.code, "more were not seen" in second.err) == (0, False)
+        assert numbers(retries.envelopes()) == list(range(15))
+
 
 def test_more_letters_than_are_held_at_once_go_in_rounds(dead: LetterQueue, retries: LetterQueue, run: Any) -> None:
     dead.put(*(letter(n, key=f"c-{n}") for n in range(25)))
@@ -548,6 +615,20 @@ def test_a_hold_is_renewed_while_it_waits_for_its_turn(
     assert said.code == 0
     assert numbers(retries.envelopes()) == list(range(8))
     assert dead.counts() == (0, 0)
+
+
+def test_letters_that_are_lost_while_they_are_held_are_not_put_back(
+    dead: LetterQueue, retries: LetterQueue, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has them may put back an earlier one of the key; so all is taken anew, a few times."""
+    dead.put(letter(1), letter(2))
+    monkeypatch.setattr(QueueLetters, "renew", lambda letters: False)
+
+    said = run(dead, "--to-queue", retries.name)
+
+    assert said.code == 1
+    assert "letters are lost while they are held: is somebody else reading this queue?" in said.err
+    assert (dead.counts(), retries.counts()) == ((2, 0), (0, 0))
 
 
 def test_a_run_that_is_told_to_stop_gives_back_what_it_has_not_put_back(
@@ -617,6 +698,51 @@ def test_in_a_terminal_it_asks_first(
     assert dead.counts() == (0 if is_put_back else 2, 0)
 
 
+@pytest.mark.parametrize(("facts", "key"), [({"SequenceNumber": "18850"}, "c-7"), ({}, None)])
+def test_what_a_queues_redrive_policy_has_moved_keeps_the_order_of_its_group_where_the_queue_has_one(
+    facts: dict[str, str], key: str | None
+) -> None:
+    # moto does not tell where a message was moved from.
+    moved = {"DeadLetterQueueSourceArn": "arn:aws:sqs:us-east-1:123456789012:retries", "MessageGroupId": "c-7"}
+
+    held = _held({"MessageId": "m-1", "Body": "plain", "Attributes": moved | facts})
+
+    (found,) = read(held.message)
+    assert isinstance(found, Envelope)
+    assert found.partition_key == key
+
+
+class TestJournal:
+    def test_knows_a_later_life_of_an_event_by_either_its_redrives_or_its_time(self) -> None:
+        journal = Journal(":memory:", "source")
+        first = letter(1, redrives=1, time="2026-05-01T12:00:01.000Z")
+        journal.confirm([entry_of(first)], 0.0)
+
+        def was_sent(**fields: Any) -> bool:
+            same: dict[str, Any] = {"redrives": 1, "time": "2026-05-01T12:00:01.000Z"}
+            return journal.sent(entry_of(letter(1, **same | fields)))
+
+        assert was_sent()
+        assert was_sent(redrives=0)
+        assert was_sent(time="2026-05-01T12:00:00.000Z")
+        assert not was_sent(redrives=2)
+        assert not was_sent(time="2026-05-01T12:00:02.000Z")
+        assert not was_sent(processor="invoices")
+        assert not was_sent(data=b"{}")
+        assert not was_sent(event_id="orders/shardId-000000000000:1:1")
+        journal.close()
+
+    def test_knows_what_lay_elsewhere_by_itself_and_is_its_owners_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "state.sqlite"
+        for source, was_sent in (("here", False), ("here", True), ("there", False)):
+            journal = Journal(str(path), source)
+            assert journal.sent(entry_of(letter(1))) is was_sent
+            journal.confirm([entry_of(letter(1))], 0.0)
+            journal.close()
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 class TestSpool:
     def test_no_two_letters_of_a_key_are_in_one_request(self) -> None:
         spool = Spool()
@@ -632,6 +758,19 @@ class TestSpool:
         spool.close()
 
         assert turns == [[0, 1], [2, 3], [4, 5]]
+
+    def test_one_that_died_after_what_was_put_back_more_often_is_no_copy_of_it(self) -> None:
+        spool = Spool()
+        for name, one in (
+            ("m-1", letter(1, redrives=1)),
+            ("copy", letter(1, redrives=0)),
+            ("m-2", letter(1, redrives=0, time="2026-05-01T12:05:00.000Z")),
+        ):
+            spool.add(name, one, entry_of(one), None, was_sent=False)
+        spool.arrange()
+
+        assert (spool.count("ready"), spool.count("copy")) == (2, 1)
+        spool.close()
 
     def test_a_message_is_settled_when_nothing_of_it_stays(self) -> None:
         spool = Spool()
@@ -654,8 +793,9 @@ class TestSpool:
 def test_a_journal_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x" * 5000)
 
-    with pytest.raises(StreamkitError, match="--state names another"):
-        Journal(str(tmp_path / "notes.txt"), "source")
+    for is_read_only in (False, True):
+        with pytest.raises(StreamkitError, match="--state names another"):
+            Journal(str(tmp_path / "notes.txt"), "source", is_read_only=is_read_only)
 
 
 def test_what_redrive_sends_opens_as_an_envelope() -> None:

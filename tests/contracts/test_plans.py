@@ -3,6 +3,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,19 @@ class TestDynamoDbPlans(PlanContract):
         finally:
             store._given_client.close()
             store._given_client = client
+
+    def test_a_read_is_strongly_consistent(self, store: DynamoDbPlans) -> None:
+        # An older plan would be taken for the last. moto reads consistently either way.
+        asked: list[dict[str, Any]] = []
+
+        def note(params: dict[str, Any], **_: Any) -> None:
+            asked.append(params)
+
+        store._given_client.meta.events.register("provide-client-params.dynamodb.GetItem", note)
+
+        store.read("orders", "table", "stream/x", deadline=float("inf"))
+
+        assert [one["ConsistentRead"] for one in asked] == [True]
 
     def test_a_table_that_is_not_there_is_named_with_the_way_to_make_it(self, store: DynamoDbPlans) -> None:
         missing = DynamoDbPlans("missing", client=store._given_client)

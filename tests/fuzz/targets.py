@@ -28,12 +28,18 @@ from streamkit import (
     lambda_handler,
     positions,
 )
+from streamkit.claims.base import Claim
+from streamkit.cli.journal import Journal, entry_of
+from streamkit.cli.letter_list import _json_line, _letter, _line, _whole
+from streamkit.cli.letters import Held
 from streamkit.cli.put import Place, _entries, _field_of, _Line
+from streamkit.cli.spool import Spool
 from streamkit.cli.usage import moment, seconds
 from streamkit.envelope import MARK, Envelope, UnknownVersion, open_envelope
-from streamkit.errors import ConfigurationError
+from streamkit.errors import ConfigurationError, Unavailable
 from streamkit.event import decode
 from streamkit.kpl import MAGIC, aggregate, deaggregate
+from streamkit.letters import Discarded, Message, Unreadable, deduplication_id, died_at, read
 from streamkit.local.answer import read_answer
 from streamkit.local.documents import EventRecords, event_of, failure_document, item_of, kinesis_record, read_back
 from streamkit.local.filters import Filters
@@ -41,6 +47,7 @@ from streamkit.local.lane import Discard
 from streamkit.pattern import Pattern
 from streamkit.positions import MOST_BYTES, decode_entry, encode_entry
 from streamkit.progress.memory import MemoryProgress
+from streamkit.recovery import Recovery
 from streamkit.testing import MemoryQueue, kinesis_event
 
 __all__ = ["TARGETS"]
@@ -197,6 +204,71 @@ def fuzz_envelope(content: bytes) -> None:
         lambda_handler(_diverting())(sns, None)
 
 
+def fuzz_letters(content: bytes) -> None:
+    """A message of a dead-letter queue and, behind a NUL, the body that it may claim; then all that is done with a letter."""
+    body, _, claimed = content.decode("utf-8", "surrogateescape").partition("\x00")
+    attributes = {"ErrorCode": "200", "ErrorMessage": body[:50]}
+
+    def fetch(claim: Claim) -> str:
+        if not claimed:
+            raise DecodeError(f"its body is gone: there is no object {claim.place}", claim.event_id)
+        return claimed
+
+    for was_moved in (False, True):
+        message = Message(id="m-1", body=body, attributes=attributes, sent_at=1.5, was_moved=was_moved)
+        envelopes: list[Envelope] = []
+        try:
+            for given in read(message, fetch=fetch):
+                if isinstance(given, Envelope):
+                    envelopes.append(given)
+                elif isinstance(given, Discarded) and given.records is not None:
+                    envelopes += _nowhere.discarded(given).envelopes
+        except (Unreadable, UnknownVersion, Unavailable) as error:
+            _assert_short(error)
+        _use(envelopes, message)
+
+
+def _no_client(service: str, region: str) -> Any:
+    raise AssertionError(f"{service} in {region} was asked for a document that has its records")
+
+
+_nowhere = Recovery(_no_client)
+
+
+def _use(envelopes: list[Envelope], message: Message) -> None:
+    """What ``streamkit dead-letters`` and ``redrive`` do with letters."""
+    spool, journal = Spool(), Journal(":memory:", "fuzz")
+    try:
+        for envelope in envelopes:
+            assert open_envelope(envelope.encode()) == envelope
+            assert all(len(failure.message) <= 500 for failure in envelope.failures[-1:])
+            row = _letter(envelope, Held(message, "message m-1"))
+            for shown in (
+                _line(row, payload=True),
+                *_whole(row, payload=True).splitlines(),
+                _json_line(row, payload=True),
+            ):
+                assert shown.rstrip("\n").isprintable()
+            died_at(envelope)
+            again = envelope.put_back()
+            assert deduplication_id(again) != deduplication_id(envelope)
+            entry = entry_of(envelope)
+            journal.confirm([entry], 2.0)
+            assert journal.sent(entry)
+            assert not journal.sent(entry_of(again))
+            spool.add("m-1", envelope, entry, message.sent_at, was_sent=False)
+        spool.arrange()
+        count = 0
+        while batch := spool.next(10):
+            count += len(batch)
+            spool.done([letter.number for letter in batch])
+        assert count + spool.count("copy") <= len(envelopes)
+        assert spool.settled() == (["m-1"] if envelopes else [])
+    finally:
+        spool.close()
+        journal.close()
+
+
 def fuzz_pattern(content: bytes) -> None:
     """A pattern and, behind a NUL, an event; also as the filter of a mapping, and the event as data."""
     pattern, _, data = content.partition(b"\x00")
@@ -276,9 +348,9 @@ def fuzz_put(content: bytes) -> None:
 def fuzz_options(content: bytes) -> None:
     """Texts of the command line: times and spans of time."""
     text = content.decode("utf-8", "surrogateescape")
-    for read in (moment, seconds):
+    for convert in (moment, seconds):
         with suppress(argparse.ArgumentTypeError):
-            assert read(text) is not None
+            assert convert(text) is not None
 
 
 def fuzz_documents(content: bytes) -> None:

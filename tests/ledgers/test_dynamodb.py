@@ -131,6 +131,18 @@ def test_a_look_up_reads_every_page(dynamodb: Any, table: str) -> None:
     assert all(query["ConsistentRead"] for query in queries)
 
 
+def test_one_key_is_read_consistently_for_a_message_without_an_id_counts_as_done(dynamodb: Any, table: str) -> None:
+    ledger = DynamoDbLedger(table, client=dynamodb)
+    reads: list[dict[str, Any]] = []
+    dynamodb.meta.events.register("provide-client-params.dynamodb.GetItem", lambda params, **_: reads.append(params))
+    ledger.add("orders", "g", ["x"], 1.0, deadline=soon())
+
+    ledger.key("orders", "g", deadline=soon())
+    ledger.remove("orders", "g", {"x": 1.0}, 0.0, deadline=soon())
+
+    assert [read["ConsistentRead"] for read in reads] == [True, True]
+
+
 class TestARemovalDuringWhich:
     """Somebody writes between its read and its write."""
 

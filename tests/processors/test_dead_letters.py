@@ -11,12 +11,14 @@ import pytest
 
 from processors.dead_letters import DeadLetters
 from streamkit import Block, RecordProcessor, lambda_handler
+from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import BatchFailed, StreamkitError
-from streamkit.letters import read
+from streamkit.letters import Message, read
 from streamkit.local.destinations import destination
 from streamkit.local.documents import kinesis_record
 from streamkit.queues.sqs import SqsQueue
+from streamkit.recovery import Recovered, Recovery
 from streamkit.testing import MemoryQueue
 
 from ..test_letters import ENVELOPE, message
@@ -169,6 +171,43 @@ def test_a_notification_of_sns_that_fails_raises_so_that_lambda_brings_it_again(
         DeadLetters(queue, clients)(event)
 
 
+def test_what_an_error_topic_brings_has_its_error_and_its_time(clients: Clients, queue: SqsQueue) -> None:
+    given_up = {"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": "m-1", "Message": ENVELOPE.encode()}}]}
+    notification = {
+        "MessageId": "n-1",
+        "Message": json.dumps(given_up),
+        "Timestamp": "2026-05-01T12:30:00.000Z",
+        "MessageAttributes": {"ErrorMessage": {"Type": "String", "Value": "'total'"}},
+    }
+
+    DeadLetters(queue, clients)({"Records": [{"EventSource": "aws:sns", "Sns": notification}]})
+
+    (letter,) = held(clients, queue)
+    assert letter.failures[-1].message == "given up by Lambda: 'total'"
+    assert letter.failures[-1].time == "2026-05-01T12:30:00.000Z"
+
+
+def test_what_a_functions_dead_letter_queue_brings_has_its_error(clients: Clients, queue: SqsQueue) -> None:
+    event = sqs_event({"Records": [{"EventSource": "aws:sns", "Sns": {"MessageId": "m-1", "Message": "x"}}]})
+    event["Records"][0]["messageAttributes"] = {"ErrorMessage": {"stringValue": "'total'", "dataType": "String"}}
+
+    DeadLetters(queue, clients)(event)
+
+    (letter,) = held(clients, queue)
+    assert letter.failures[-1].message == "given up by Lambda: 'total'"
+
+
+def test_a_message_that_was_moved_is_of_its_fifo_group(clients: Clients, queue: SqsQueue) -> None:
+    event = sqs_event("plain", "plain")
+    for raw, arn in zip(event["Records"], ("retries", "retries.fifo"), strict=True):
+        raw["attributes"] = {"DeadLetterQueueSourceArn": "arn", "MessageGroupId": "c-7"}
+        raw["eventSourceARN"] = f"arn:aws:sqs:us-east-1:123456789012:{arn}"
+
+    DeadLetters(queue, clients)(event)
+
+    assert [letter.partition_key for letter in held(clients, queue)] == [None, "c-7"]
+
+
 def test_when_time_is_short_the_rest_stays(clients: Clients, queue: SqsQueue, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = DeadLetters(queue, clients)(sqs_event(*[ENVELOPE.encode()] * 3), Seconds(1.5))
@@ -176,6 +215,25 @@ def test_when_time_is_short_the_rest_stays(clients: Clients, queue: SqsQueue, ca
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-1"}, {"itemIdentifier": "m-2"}]}
     assert len(held(clients, queue)) == 1
     assert "out of time; 2 messages" in caplog.text
+
+
+def test_a_throttled_stream_is_waited_for_no_longer_than_there_is_time_to_answer(
+    clients: Clients, queue: SqsQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience: list[float] = []
+
+    def letters(recovery: Recovery, message: Message) -> Recovered:
+        patience.append(recovery.patience)
+        return Recovered([])
+
+    monkeypatch.setattr(Recovery, "letters", letters)
+
+    for seconds in (300.0, 10.0, 1.0):
+        DeadLetters(queue, clients)(sqs_event("x"), Seconds(seconds))
+
+    assert patience[0] == 20.0
+    assert 0.0 < patience[1] < 10.0
+    assert patience[2] == 0.0
 
 
 def test_a_document_that_comes_twice_gives_a_fifo_queue_each_letter_once(stream: Stream, clients: Clients) -> None:
@@ -214,6 +272,18 @@ def test_it_is_set_up_by_the_environment(
     letters = held(clients, queue)
     assert {(letter.data, letter.processor) for letter in letters} == {(b'{"kind": "buy"}', "invoices")}
     assert len(letters) == 2
+
+
+def test_where_there_is_a_bucket_of_claims_no_message_names_another(
+    clients: Clients, queue: SqsQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CLAIMS_BUCKET", "claims")
+    claim = Claim(bucket="somebody-elses", key="k", event_id=ENVELOPE.event_id, bytes=1, sha256="0").encode()
+
+    answer = DeadLetters(queue, clients)(sqs_event(claim))
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
+    assert "in another bucket than claims: s3://somebody-elses/k" in caplog.text
 
 
 def test_an_event_of_something_else_is_refused_and_a_warmer_is_not(clients: Clients, queue: SqsQueue) -> None:

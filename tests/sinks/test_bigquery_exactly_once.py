@@ -530,6 +530,28 @@ def test_a_column_that_the_table_got_meanwhile_is_found(plans: MemoryPlans, monk
     assert ids(streams) == ["1", "2"]
 
 
+def test_a_column_that_the_table_has_lost_has_the_schema_read_anew(
+    api: WriteApi, write_client: Any, plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = table_of()
+    read = client.get_table
+    reads: list[Any] = []
+
+    def reading(*name: Any, **options: Any) -> Any:
+        reads.append(name)
+        return read(*name, **options)
+
+    monkeypatch.setattr(client, "get_table", reading)
+    handler = a_container(plans, write_client, client=client)
+    api.script("AppendRows", Abort(grpc.StatusCode.INVALID_ARGUMENT, storage_code=7))
+
+    assert failed_at(handler(batch(1))) == 0
+    assert failed_at(handler(batch(1))) is None
+
+    assert len(reads) == 2
+    assert ids(api) == ["1"]
+
+
 def test_all_rows_of_a_request_are_read_by_the_format_that_they_were_written_by(
     plans: MemoryPlans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -741,6 +763,33 @@ def test_rows_of_a_stream_that_is_gone_are_looked_for_by_their_ids(
         ]
     expected = ["1", "2", "3"] if are_in else again
     assert found == [(n, f"{SHARD}:{FIRST + int(n) - 1}:0/orders/0") for n in expected]
+
+
+def test_a_plan_of_which_the_table_has_a_part_is_somebody_elses_doing_and_nothing_is_guessed(
+    bigquery_server: BigQueryServer, plans: MemoryPlans, caplog: pytest.LogCaptureFixture
+) -> None:
+    schema = [bigquery.SchemaField("id", "STRING"), bigquery.SchemaField("write_id", "STRING")]
+    with client_of(bigquery_server) as client, write_client_of(bigquery_server.grpc_endpoint) as write_client:
+        table = new_table(client, schema)
+
+        def container() -> Handler:
+            sink = BigQueryExactlyOnceSink(table, plans, id_column="write_id", client=client, write_client=write_client)
+            return handler_of(sink)
+
+        rows = batch({"id": "1"}, {"id": "2"}, {"id": "3"})
+        assert failed_at(container()(rows)) is None
+        client.query_and_wait(f"DELETE FROM {table} WHERE id = '2'")
+        name = "projects/local/datasets/{}/tables/{}".format(*table.split("."))
+        entry = plans.read("orders", name, SHARD, deadline=0)
+        assert entry is not None
+        plan = msgspec.structs.replace(decode_plan(entry.data), stream=f"{name}/streams/expired")
+        plans.save("orders", name, SHARD, Entry(2, encode_plan(plan)), deadline=0)
+
+        assert failed_at(container()(rows)) == 0
+
+        found = [row.id for row in client.query_and_wait(f"SELECT id FROM {table} ORDER BY id")]
+    assert "the table has 2 of 3 rows of a plan: somebody else has changed it" in caplog.text
+    assert found == ["1", "3"]
 
 
 def test_a_table_that_is_not_there_is_told(
