@@ -1,4 +1,6 @@
-"""A Kinesis endpoint that costs the reader nothing: answers made in a process of its own, to the four calls of a reader.
+"""A Kinesis endpoint that costs its client nothing: answers from a process of its own, to the calls of a reader and PutRecords.
+
+What is put is kept as it came, and looked at when ``taken`` asks for it.
 
 Run as ``python -m bench.endpoint RECORDS SHARDS``, it says its port and serves until its standard input ends.
 """
@@ -9,17 +11,23 @@ import subprocess
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import msgspec
 import pybase64
 
-__all__ = ["endpoint", "payload_of"]
+from streamkit.kpl import deaggregate
+from streamkit.producer.shards import hash_of
+
+__all__ = ["Taken", "endpoint", "payload_of", "taken"]
 
 _PAGE = 10_000
 _FIRST_NUMBER = 49590338271490256608559692538361571095921575989136588898
@@ -41,6 +49,21 @@ def endpoint(records: int, shards: int) -> Iterator[str]:
         process.stdout.close()
 
 
+class Taken(msgspec.Struct):
+    """What was put since the last time it was asked for. ``digest`` is of the user records, by key, and each key's in order."""
+
+    requests: int
+    records: int
+    user_records: int
+    bytes: int
+    digest: str
+
+
+def taken(url: str) -> Taken:
+    with urlopen(url) as answer:
+        return msgspec.json.decode(answer.read(), type=Taken)
+
+
 def payload_of(number: int) -> bytes:
     """A measurement of 200 bytes of JSON."""
     text = b'{"id":%d,"sensor":"sensor-%03d","site":"Gij\xc3\xb3n","values":[%d.5,%d,null,true],"note":"' % (
@@ -50,6 +73,15 @@ def payload_of(number: int) -> bytes:
         number % 89,
     )
     return text + b"." * (200 - len(text) - 2) + b'"}'
+
+
+class _PutRecord(msgspec.Struct):
+    PartitionKey: str
+    ExplicitHashKey: str | None = None
+
+
+class _PutRecords(msgspec.Struct):
+    Records: list[_PutRecord]
 
 
 class _Stream:
@@ -62,6 +94,38 @@ class _Stream:
         self._began_at = int(time.time()) - 600
         # As many pages as a hundred thousand records have; of more, each is made anew.
         self._get_records = lru_cache(maxsize=16)(self._page)
+        self._ends = [2**128 * (shard + 1) // shards for shard in range(shards)]
+        self._put: list[bytes] = []
+        self._number = _FIRST_NUMBER
+
+    def put(self, body: bytes) -> bytes:
+        """PutRecords: every record is taken."""
+        self._put.append(body)
+        results = []
+        for record in msgspec.json.decode(body, type=_PutRecords).Records:
+            hash_key = hash_of(record.PartitionKey, record.ExplicitHashKey)
+            self._number += 1
+            shard = bisect_right(self._ends, hash_key)
+            results.append({"SequenceNumber": str(self._number), "ShardId": f"shardId-{shard:012}"})
+        return msgspec.json.encode({"FailedRecordCount": 0, "Records": results})
+
+    def taken(self) -> Taken:
+        put, self._put = self._put, []
+        by_key: dict[str | None, list[bytes]] = {}
+        records = size = 0
+        for body in put:
+            for record in msgspec.json.decode(body)["Records"]:
+                data = pybase64.b64decode(record["Data"])
+                records, size = records + 1, size + len(data)
+                users = deaggregate(data)
+                for key, content in (
+                    [(record["PartitionKey"], data)] if users is None else [(u.partition_key, u.data) for u in users]
+                ):
+                    by_key.setdefault(key, []).append(content)
+        digest = md5(
+            msgspec.json.encode(sorted((key, [md5(one).hexdigest() for one in data]) for key, data in by_key.items()))
+        )
+        return Taken(len(put), records, sum(map(len, by_key.values())), size, digest.hexdigest())
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> bytes:
         if operation == "GetRecords":
@@ -85,7 +149,10 @@ class _Stream:
     def _shard(self, shard: int) -> dict[str, Any]:
         return {
             "ShardId": f"shardId-{shard:012}",
-            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": str(2**128 - 1)},
+            "HashKeyRange": {
+                "StartingHashKey": str(self._ends[shard - 1] if shard else 0),
+                "EndingHashKey": str(self._ends[shard] - 1),
+            },
             "SequenceNumberRange": {"StartingSequenceNumber": str(_FIRST_NUMBER)},
         }
 
@@ -125,8 +192,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         operation = self.headers["X-Amz-Target"].partition(".")[2]
-        arguments = msgspec.json.decode(self.rfile.read(int(self.headers["Content-Length"])))
-        body = self.stream.answer(operation, arguments)
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if operation == "PutRecords":
+            self._answer(self.stream.put(content))
+        else:
+            self._answer(self.stream.answer(operation, msgspec.json.decode(content)))
+
+    def do_GET(self) -> None:
+        self._answer(msgspec.json.encode(self.stream.taken()))
+
+    def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
         self.send_header("Content-Length", str(len(body)))

@@ -5,6 +5,9 @@ StreamkitError
 ├── DecodeError                              a record's data is not what it should be
 ├── SinkError                                a sink could not take a write
 ├── QueueError                               a retry queue or dead-letter target could not take a record
+├── DeliveryError                            a producer could not put a record into its stream
+├── BacklogFull                              a producer has as much waiting as it may hold
+├── ProducerClosed                           a producer was closed, or is another process's
 ├── LeaseLost                                another runner has the shard now: stop at once, and write nothing
 ├── UnknownVersion                           a newer streamkit has made it, and only that one can read it
 ├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
@@ -17,11 +20,14 @@ StreamkitError
 from __future__ import annotations
 
 __all__ = [
+    "BacklogFull",
     "BatchFailed",
     "ConfigurationError",
     "DecodeError",
+    "DeliveryError",
     "EndlessChain",
     "LeaseLost",
+    "ProducerClosed",
     "QueueError",
     "Reject",
     "Retry",
@@ -57,6 +63,31 @@ class SinkError(StreamkitError):
 
 class QueueError(StreamkitError):
     """Why a retry queue or a dead-letter target did not take a record."""
+
+
+class DeliveryError(StreamkitError):
+    """Why a producer did not put a record into its stream.
+
+    ``perhaps`` says that it may be there nevertheless: a request with it was sent, and its answer never came.
+    """
+
+    def __init__(self, message: str, *, perhaps: bool = False) -> None:
+        super().__init__(message)
+        self.perhaps = perhaps
+
+    def again(self) -> DeliveryError:
+        """The same error, for another record."""
+        error = DeliveryError(str(self), perhaps=self.perhaps)
+        error.__cause__ = self.__cause__
+        return error
+
+
+class BacklogFull(StreamkitError):
+    """A producer has as much waiting as it may hold, and was told to raise, or not to wait longer; the record is not accepted."""
+
+
+class ProducerClosed(StreamkitError):
+    """A producer was closed, or made in another process than this one, so that it accepts no record."""
 
 
 class LeaseLost(StreamkitError):

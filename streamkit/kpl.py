@@ -21,12 +21,13 @@ That takes the range, which a Lambda event does not carry, so it is not done her
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
 from streamkit.errors import DecodeError
 
-__all__ = ["BASE64_PREFIX", "MAGIC", "UserRecord", "aggregate", "deaggregate"]
+__all__ = ["BASE64_PREFIX", "MAGIC", "Aggregation", "UserRecord", "aggregate", "deaggregate"]
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 """The four bytes that every aggregate starts with."""
@@ -59,6 +60,7 @@ _TAG_VALUE = 2 << 3 | _SIZED
 
 # No uint64 and no place in a list: looking up an index that was not given fails as looking up a bad one does.
 _ABSENT = 1 << 64
+_NO_LIMIT = 1 << 64
 
 
 class UserRecord(msgspec.Struct, frozen=True):
@@ -100,25 +102,160 @@ def aggregate(records: Iterable[UserRecord]) -> bytes:
     stream is configured so (PutRecords); KPL stops at 50 KiB (its ``AggregationMaxSize``). A user record of less than
     16 KiB costs at most 13 bytes beside its data while a table has less than 16,384 keys, and its keys where new.
     """
-    partition_keys: dict[str, int] = {}
-    hash_keys: dict[str, int] = {}
-    indexes: dict[tuple[str | None, str | None], bytes] = {}
-    parts: list[bytes] = []
+    aggregation = Aggregation()
+    records = [*records]
+    if not any([record.tags or record.error for record in records]):  # noqa: C419  # Twice as fast as a generator.
+        aggregation.fill(records)
+        return aggregation.data()
     for record in records:
-        data = record.data
-        keys = (record.partition_key, record.explicit_hash_key)
-        before = indexes.get(keys)
-        if before is None or record.error is not None:
-            before = indexes[keys] = _index_fields(record, partition_keys, hash_keys)
-        before += b"\x1a" + _varint_bytes(len(data))
-        after = b"".join(map(_tag_field, record.tags)) if record.tags else b""
-        parts += (b"\x1a", _varint_bytes(len(before) + len(data) + len(after)), before, data, after)
-    if not parts:
-        raise ValueError("an aggregate holds at least one user record")
-    tables = [_sized_field(_PARTITION_KEY_TABLE, key.encode()) for key in partition_keys]
-    tables += [_sized_field(_HASH_KEY_TABLE, key.encode()) for key in hash_keys]
-    message = b"".join(tables + parts)
-    return b"".join((MAGIC, message, _digest(message)))
+        if record.error is not None:
+            raise ValueError("a damaged user record can't be aggregated again: its keys or data are not what was put")
+        aggregation.add(record.data, record.partition_key, record.explicit_hash_key, record.tags)
+    return aggregation.data()
+
+
+class _Keyed(Protocol):
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def partition_key(self) -> str | None: ...
+    @property
+    def explicit_hash_key(self) -> str | None: ...
+
+
+class Aggregation:
+    """An aggregate in the making: user records are added, and its size is known to the byte.
+
+    ``size`` is what ``data()`` has in bytes, 20 while it is empty. ``len()`` counts its user records.
+    """
+
+    __slots__ = (
+        "_count",
+        "_hash_key_table",
+        "_hash_keys",
+        "_indexes",
+        "_partition_key_table",
+        "_partition_keys",
+        "_parts",
+        "size",
+    )
+
+    def __init__(self) -> None:
+        # The index field of records without an explicit hash key.
+        self._indexes: dict[str | None, bytes] = {}
+        self._partition_keys: dict[str, int] = {}
+        self._hash_keys: dict[str, int] = {}
+        self._partition_key_table: list[bytes] = []
+        self._hash_key_table: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._count = 0
+        self.size = len(MAGIC) + _DIGEST_SIZE
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(
+        self,
+        data: bytes,
+        partition_key: str | None,
+        explicit_hash_key: str | None = None,
+        tags: tuple[tuple[str, str | None], ...] = (),
+        most: int = _NO_LIMIT,
+    ) -> bool:
+        """Add a user record behind the others. False, and nothing is added, where ``size`` would be over ``most`` bytes.
+
+        Raises ``ValueError`` for keys that Kinesis does not take, as ``aggregate`` says.
+        """
+        entry, indexes, index = self._entry(partition_key)
+        hash_key = explicit_hash_key
+        hash_key_entry, hash_key_index = b"", 0
+        if hash_key is not None:
+            if not _is_hash_key(hash_key):
+                raise ValueError("an explicit hash key is a decimal number from 0 to 2^128 - 1, without leading zeros")
+            hash_key_index = self._hash_keys.get(hash_key, len(self._hash_keys))
+            if hash_key not in self._hash_keys:
+                hash_key_entry = _sized_field(_HASH_KEY_TABLE, hash_key.encode())
+            indexes += b"\x10" + _varint_bytes(hash_key_index)
+        after = b"".join(map(_tag_field, tags))
+        second = b"\x1a" + _varint_bytes(len(data))
+        first = b"\x1a" + _varint_bytes(len(indexes) + len(second) + len(data) + len(after))
+        parts = (first, indexes, second, data, after)
+        size = self.size + len(entry) + len(hash_key_entry) + sum(map(len, parts))
+        if size > most:
+            return False
+        if entry:
+            assert partition_key is not None
+            self._partition_keys[partition_key] = index
+            self._partition_key_table.append(entry)
+        if hash_key_entry:
+            assert hash_key is not None
+            self._hash_keys[hash_key] = hash_key_index
+            self._hash_key_table.append(hash_key_entry)
+        self._parts += parts
+        self._count += 1
+        self.size = size
+        return True
+
+    def fill(self, records: Iterable[_Keyed], most: int = _NO_LIMIT) -> int:
+        """Add the first of ``records``, as many as ``size`` has room for; how many.
+
+        As ``add`` of each, but without tags and several times faster. They have ``data``, ``partition_key`` and
+        ``explicit_hash_key``.
+        """
+        known, append, around_of = self._indexes.get, self._parts.extend, _AROUND.get
+        size, count = self.size, 0
+        for record in records:
+            key, data = record.partition_key, record.data
+            if record.explicit_hash_key is not None:
+                self.size = size
+                if not self.add(data, key, record.explicit_hash_key, (), most):
+                    break
+                size, count = self.size, count + 1
+                self._count -= 1
+                continue
+            length = len(data)
+            indexes = known(key)
+            if indexes is not None:
+                place = length << 4 | len(indexes)
+                first, second, more = around_of(place) or _around(place)
+                after = size + more + length
+                if after > most:
+                    break
+            else:
+                entry, indexes, index = self._entry(key)
+                place = length << 4 | len(indexes)
+                first, second, more = around_of(place) or _around(place)
+                after = size + more + length + len(entry)
+                if after > most:
+                    break
+                self._indexes[key] = indexes
+                if entry:
+                    self._partition_keys[key] = index  # type: ignore[index]  # None has no entry.
+                    self._partition_key_table.append(entry)
+            append((first, indexes, second, data))
+            size, count = after, count + 1
+        self.size = size
+        self._count += count
+        return count
+
+    def data(self) -> bytes:
+        """The aggregate. ``ValueError`` where nothing was added: KCL would hand it to its user as data."""
+        if not self._parts:
+            raise ValueError("an aggregate holds at least one user record")
+        message = b"".join((MAGIC, *self._partition_key_table, *self._hash_key_table, *self._parts))
+        return message + _digest(memoryview(message)[len(MAGIC) :])
+
+    def _entry(self, partition_key: str | None) -> tuple[bytes, bytes, int]:
+        """The key's entry in the table (nothing where it has one), its index field, and its index."""
+        if partition_key is None or not 1 <= len(partition_key) <= _MAX_PARTITION_KEY:
+            raise ValueError(f"a partition key has 1 to {_MAX_PARTITION_KEY} characters")
+        index = self._partition_keys.get(partition_key)
+        if index is not None:
+            return b"", b"\x08" + _varint_bytes(index), index
+        index = len(self._partition_keys)
+        key = partition_key.encode()
+        head = _KEY_HEADS[len(key)] if len(key) < 128 else b"\n" + _varint_bytes(len(key))
+        return head + key, _INDEX_FIELDS[index] if index < 128 else b"\x08" + _varint_bytes(index), index
 
 
 def deaggregate(data: bytes, *, lenient: bool = False) -> list[UserRecord] | None:
@@ -428,19 +565,18 @@ def _malformed(what: str, position: int) -> DecodeError:
     return DecodeError(f"damaged KPL aggregate: its message is not protobuf: {what}, at byte {position}")
 
 
-def _index_fields(record: UserRecord, partition_keys: dict[str, int], hash_keys: dict[str, int]) -> bytes:
-    """The record's two index fields; its keys join the tables where they are new."""
-    if record.error is not None:
-        raise ValueError("a damaged user record can't be aggregated again: its keys or data are not what was put")
-    partition_key, hash_key = record.partition_key, record.explicit_hash_key
-    if partition_key is None or not 1 <= len(partition_key) <= _MAX_PARTITION_KEY:
-        raise ValueError(f"a partition key has 1 to {_MAX_PARTITION_KEY} characters")
-    fields = b"\x08" + _varint_bytes(partition_keys.setdefault(partition_key, len(partition_keys)))
-    if hash_key is not None:
-        if not _is_hash_key(hash_key):
-            raise ValueError("an explicit hash key is a decimal number from 0 to 2^128 - 1, without leading zeros")
-        fields += b"\x10" + _varint_bytes(hash_keys.setdefault(hash_key, len(hash_keys)))
-    return fields
+def _around(place: int) -> tuple[bytes, bytes, int]:
+    """What stands before the index fields of a record and before its data, and the bytes of all but the data.
+
+    ``place`` is the length of the data, and in its last four bits that of the index fields.
+    """
+    if len(_AROUND) >= _MOST_AROUND:
+        _AROUND.clear()
+    length, of_indexes = place >> 4, place & 15
+    second = b"\x1a" + _varint_bytes(length)
+    first = b"\x1a" + _varint_bytes(of_indexes + len(second) + length)
+    around = _AROUND[place] = (first, second, len(first) + of_indexes + len(second))
+    return around
 
 
 def _is_hash_key(text: str) -> bool:
@@ -469,6 +605,11 @@ def _varint_bytes(value: int) -> bytes:
 
 
 _ONE_BYTE = [bytes((value,)) for value in range(128)]
+_KEY_HEADS = [b"\n" + one for one in _ONE_BYTE]
+_INDEX_FIELDS = [b"\x08" + one for one in _ONE_BYTE]
+# Records of the same length have the same around them: by that length and the one of their index fields (at most 4 + 6 bytes).
+_AROUND: dict[int, tuple[bytes, bytes, int]] = {}
+_MOST_AROUND = 4096
 
 
 def _digest(message: bytes | memoryview) -> bytes:

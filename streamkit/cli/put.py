@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import queue
-import random
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..errors import StreamkitError
+from ..errors import BacklogFull, DeliveryError, StreamkitError
 from ..plural import counted
-from .connection import add_connection, connected, error_code, is_passing, is_unreachable
+from ..producer import Producer, Receipt
+from .connection import add_connection, connected, error_code
 from .terminal import duration, say
 from .usage import UsageError, named, seconds
 
-__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "Entry", "GaveUp", "Sender", "add_options", "command"]
+__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "GaveUp", "Sender", "add_options", "command"]
 
 NAME = "put"
 SUMMARY = "put lines of a file or a pipe into a stream"
@@ -40,30 +44,30 @@ examples:
   streamkit put orders orders.jsonl --key all --aggregate
       many lines a record, as the Kinesis Producer Library packs them; streamkit, KCL and `streamkit tail` open them
 
---aggregate packs lines of one key only, so that every record lies where its key belongs, however the stream is resharded: it
-helps where keys are few or random (then each aggregate has one of its own), and little where each line has its own key.
+--aggregate packs lines of all keys of a shard, and puts again what a shard has taken that was split meanwhile and does not have
+their keys any more.
 
 Without --aggregate a request takes one line of each key, since Kinesis promises no order within a request. Where all lines share
 one key, that is a request for each line.
+
+A shard gets no more than its write limits allow: 1 MiB and 1,000 Kinesis records a second.
 
 A request whose answer is lost is sent again, and its lines may then be in the stream twice.
 
 exit code: 0 when all was put, 1 when something was not (it says how many, and which lines), 2 for what was typed wrong."""
 
-# PutRecords takes 500 records, and 10 MiB on AWS; 5 MiB, its limit until 2025, is what every stand-in takes too.
-_REQUEST_RECORDS = 500
-_REQUEST_BYTES = 5 * 1024 * 1024
 _RECORD_BYTES = 10 * 1024 * 1024
 _LONGEST_LINE = _RECORD_BYTES + len(b"\r\n")
 _LONGEST_KEY = 256
-# How much is held to choose a request from: with few keys, a request takes few of them.
-_WINDOW_RECORDS = 4 * _REQUEST_RECORDS
-_WINDOW_BYTES = 2 * _REQUEST_BYTES
+# Lines that are read ahead, by their number and by their bytes.
+_WINDOW_RECORDS = 2000
+_WINDOW_BYTES = 10 * 1024 * 1024
 # The KPL's AggregationMaxSize.
 _AGGREGATE_BYTES = 51_200
 # A line that has waited so long for others is sent without them.
 _IDLE_SECONDS = 0.3
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
+# How long the command waits for something, before it looks at its patience and shows how far it is.
+_LOOK_SECONDS = 0.25
 _SHOWN_LINES = 10
 
 
@@ -74,7 +78,7 @@ def add_options(put: argparse.ArgumentParser) -> None:
     key = put.add_mutually_exclusive_group()
     key.add_argument("--key", metavar="TEXT", help="the partition key of all records; without it each has a random one")
     key.add_argument("--json-key", metavar="FIELD", help="the field of each line that is its partition key")
-    put.add_argument("--aggregate", action="store_true", help="pack lines of one key into aggregates of the KPL")
+    put.add_argument("--aggregate", action="store_true", help="pack the lines of a shard into aggregates of the KPL")
     put.add_argument(
         "--patience",
         type=seconds,
@@ -86,29 +90,41 @@ def add_options(put: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    with connected(options, options.stream) as client:
-        sender = Sender(client, options.stream, options.patience)
+    with connected(options, options.stream) as client, _quiet(logging.getLogger("streamkit.producer.producer")):
+        sender = Sender(client, options.stream, options.patience, aggregate=options.aggregate)
         lines = _Lines(options, sender)
         progress = _Progress(sender)
+        # What is wrong with the connection, the credentials or the stream's name is said here.
+        client.list_shards(StreamName=options.stream)
         began = time.monotonic()
         interrupted: BaseException | None = None
         try:
-            entries = _entries(_arriving(lines), aggregate=options.aggregate)
-            for entry in entries:
-                if entry is not None:
-                    sender.add(entry)
-                while sender.waiting and (entry is None or sender.is_full()):
-                    sender.send()
-                    progress.show()
-            while sender.waiting:
-                sender.send()
+            keys = _Keys(is_packing=options.aggregate)
+            for line in _arriving(lines):
+                if line is not None:
+                    sender.put(line.place, line.data, line.key or keys.next(len(line.data)))
+                sender.look()
+                progress.show()
+            while not sender.is_done():
                 progress.show()
         except (Exception, KeyboardInterrupt) as error:
             if not sender.lines and not isinstance(error, GaveUp):
                 raise
             interrupted = error
+        finally:
+            sender.close()
         progress.clear()
         return _report(options.stream, sender, lines, time.monotonic() - began, interrupted)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """What was not put is said at the end, by its lines."""
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -118,42 +134,33 @@ class Place(msgspec.Struct, frozen=True):
     number: int
 
 
-class Entry(msgspec.Struct):
-    """One record to put, and the lines in it."""
-
-    key: str
-    data: bytes
-    places: list[Place]
-
-    @property
-    def size(self) -> int:
-        return len(self.data) + len(self.key.encode())
-
-
 class GaveUp(StreamkitError):
     """The stream has taken nothing for too long; the message is its last reason."""
 
 
 class Sender:
-    """Puts entries, one request at a time: what was refused goes before anything newer of its key.
+    """Puts lines by a ``Producer``, and knows which of them are in the stream.
 
-    A request holds one entry of each key, since Kinesis may take a later record of a request and refuse an earlier one.
-    ``patience`` is in seconds; GaveUp when nothing was taken for longer. Errors that no waiting mends are raised as they are,
-    and so is one that says that there is no server, until there was one.
+    ``GaveUp`` where the stream takes nothing for ``patience`` seconds. What fails for another reason than the line itself is
+    raised by the next call.
     """
 
-    def __init__(
-        self, client: Any, stream: str, patience: float, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
-        self._client = client
-        self._stream = stream
+    def __init__(self, client: Any, stream: str, patience: float, *, aggregate: bool = False) -> None:
+        self._producer = Producer(
+            stream,
+            client=client,
+            aggregate=aggregate,
+            aggregate_bytes=_AGGREGATE_BYTES,
+            linger=_IDLE_SECONDS,
+            record_ttl=None,
+            max_record_bytes=_RECORD_BYTES,
+            put_timeout=_LOOK_SECONDS,
+        )
         self._patience = patience
-        self._sleep = sleep
-        self._held_bytes = 0
-        self._failures = 0
+        self._lock = threading.Lock()
+        self._waiting = 0
         self._taken_at = time.monotonic()
-        #: What is to be put yet, in order.
-        self.waiting: list[Entry] = []
+        self._error: BaseException | None = None
         #: Lines and records that the stream has taken.
         self.lines = self.records = 0
         #: Lines that can't be put.
@@ -161,92 +168,85 @@ class Sender:
         #: Lines that were read, and may be put yet.
         self.unconfirmed: dict[Place, None] = {}
 
-    def add(self, entry: Entry) -> None:
-        if entry.size > _RECORD_BYTES:
-            self._give_up(entry, f"{entry.size:,} bytes are more than Kinesis takes in a record (10 MiB)")
-            return
-        if not self.waiting:
-            self._taken_at = time.monotonic()
-        self.waiting.append(entry)
-        self._held_bytes += entry.size
+    def put(self, place: Place, data: bytes, key: str) -> None:
+        future = None
+        while future is None:
+            try:
+                future = self._producer.put(data, key)
+            except BacklogFull:
+                self.look()
+            except ValueError:
+                size = len(data) + len(key.encode())
+                self.refuse(place, f"{size:,} bytes are more than Kinesis takes in a record (10 MiB)")
+                return
+        with self._lock:
+            if not self._waiting:
+                self._taken_at = time.monotonic()
+            self._waiting += 1
+        future.add_done_callback(partial(self._settled, place))
 
-    def is_full(self) -> bool:
-        """Whether enough is waiting to choose a request from."""
-        return len(self.waiting) >= _WINDOW_RECORDS or self._held_bytes >= _WINDOW_BYTES
+    def look(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+        if self._waiting and time.monotonic() - self._taken_at >= self._patience and self._producer.last_refusal:
+            raise GaveUp(self._producer.last_refusal)
+
+    def is_done(self) -> bool:
+        """Whether all is settled, after a moment."""
+        try:
+            self._producer.flush(_LOOK_SECONDS)
+        except DeliveryError:
+            self.look()
+            return False
+        self.look()
+        return True
+
+    def close(self) -> None:
+        with suppress(DeliveryError):  # Its lines are unconfirmed.
+            self._producer.close(0.0)
 
     def refuse(self, place: Place, reason: str) -> None:
         """A line that can't be put."""
-        self.refused.append(place)
-        self.unconfirmed.pop(place, None)
-        if len(self.refused) <= _SHOWN_LINES:
+        with self._lock:
+            self.refused.append(place)
+            self.unconfirmed.pop(place, None)
+            is_shown = len(self.refused) <= _SHOWN_LINES
+        if is_shown:
             say(f"{place.file}:{place.number}: {reason}")
 
-    def send(self) -> None:
-        """One request of what is waiting, and a pause where the stream wants one."""
-        chosen, left = self._chosen()
-        refused, reason = self._put(chosen)
-        self.waiting = refused + left
-        self._held_bytes = sum(entry.size for entry in self.waiting)
-        now = time.monotonic()
-        if len(refused) < len(chosen):
-            self._taken_at, self._failures = now, 0
-        if not refused:
-            return
-        if now - self._taken_at >= self._patience:
-            raise GaveUp(reason)
-        longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures, 20))
-        self._failures += 1
-        self._sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311  # It spreads out retries and keeps no secret.
+    def _settled(self, place: Place, future: Future[Receipt]) -> None:
+        error = future.exception()
+        with self._lock:
+            self._waiting -= 1
+        if error is None:
+            with self._lock:
+                self.lines += 1
+                # The first of an aggregate stands for it.
+                self.records += not future.result().sub_sequence_number
+                self.unconfirmed.pop(place, None)
+                self._taken_at = time.monotonic()
+        elif error.__cause__ is None:
+            pass  # Given up: it stays unconfirmed.
+        elif error_code(error.__cause__) in ("ValidationException", "InvalidArgumentException"):
+            self.refuse(place, str(error))
+        else:
+            self._error = error.__cause__
 
-    def _chosen(self) -> tuple[list[Entry], list[Entry]]:
-        """The next request, and what is left: the first entry of each key, as many as a request takes."""
-        chosen: list[Entry] = []
-        left: list[Entry] = []
-        keys: set[str] = set()
-        size = 0
-        for entry in self.waiting:
-            is_first = entry.key not in keys
-            keys.add(entry.key)
-            if is_first and len(chosen) < _REQUEST_RECORDS and (not chosen or size + entry.size <= _REQUEST_BYTES):
-                chosen.append(entry)
-                size += entry.size
-            else:
-                left.append(entry)
-        return chosen, left
 
-    def _put(self, entries: list[Entry]) -> tuple[list[Entry], str]:
-        """Those that are to be sent again, in their order, and why."""
-        records = [{"Data": entry.data, "PartitionKey": entry.key} for entry in entries]
-        try:
-            answer = self._client.put_records(StreamName=self._stream, Records=records)
-        except Exception as error:
-            if is_passing(error) and (self.lines or not is_unreachable(error)):
-                return entries, str(error)
-            if error_code(error) not in ("ValidationException", "InvalidArgumentException"):
-                raise
-            if len(entries) == 1:
-                self._give_up(entries[0], str(error))
-                return [], ""
-            # One bad record has failed them all: a stream may take less than 10 MiB in one.
-            middle = len(entries) // 2
-            refused, reason = self._put(entries[:middle])
-            more, other = self._put(entries[middle:])
-            return refused + more, reason or other
-        refused, reason = [], ""
-        for entry, result in zip(entries, answer["Records"], strict=True):
-            if result.get("ErrorCode"):
-                refused.append(entry)
-                reason = reason or f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}".rstrip(": ")
-            else:
-                self.records += 1
-                self.lines += len(entry.places)
-                for place in entry.places:
-                    self.unconfirmed.pop(place, None)
-        return refused, reason
+class _Keys:
+    """Random keys: one for each line, or for about as many as fit into an aggregate."""
 
-    def _give_up(self, entry: Entry, reason: str) -> None:
-        for place in entry.places:
-            self.refuse(place, reason)
+    def __init__(self, *, is_packing: bool) -> None:
+        self._most = _AGGREGATE_BYTES if is_packing else 0
+        self._left = 0
+        self._key = ""
+
+    def next(self, size: int) -> str:
+        self._left -= size
+        if self._left < 0:
+            self._key, self._left = secrets.token_hex(16), self._most
+        return self._key
 
 
 class _Line(msgspec.Struct):
@@ -389,56 +389,6 @@ def _arriving(lines: Iterable[_Line]) -> Iterator[_Line | None]:
         if isinstance(line, BaseException):
             raise line
         yield line
-
-
-def _entries(lines: Iterable[_Line | None], *, aggregate: bool) -> Iterator[Entry | None]:
-    """The records that lines become; None where nothing has come for a moment."""
-    if not aggregate:
-        for line in lines:
-            yield None if line is None else Entry(line.key or secrets.token_hex(16), line.data, [line.place])
-        return
-    packs: dict[str | None, _Pack] = {}
-    held = 0
-    for line in lines:
-        if line is not None:
-            pack = packs.get(line.key)
-            if pack is not None and pack.size + len(line.data) > _AGGREGATE_BYTES:
-                held -= pack.size
-                yield packs.pop(line.key).entry()
-            pack = packs.setdefault(line.key, _Pack(line.key or secrets.token_hex(16)))
-            before = pack.size
-            pack.add(line)
-            held += pack.size - before
-        if line is None or held > _REQUEST_BYTES:
-            yield from (pack.entry() for pack in packs.values())
-            packs, held = {}, 0
-            if line is None:
-                yield None
-    yield from (pack.entry() for pack in packs.values())
-
-
-class _Pack:
-    """An aggregate on its way: lines of one key. One alone stays a plain record."""
-
-    # What the format adds to a record of less than 16 KiB, and a little for the whole.
-    _AROUND = 13
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._lines: list[_Line] = []
-        self.size = len(key.encode()) + 40
-
-    def add(self, line: _Line) -> None:
-        self._lines.append(line)
-        self.size += len(line.data) + self._AROUND
-
-    def entry(self) -> Entry:
-        from ..kpl import UserRecord, aggregate
-
-        places = [line.place for line in self._lines]
-        if len(self._lines) == 1:
-            return Entry(self._key, self._lines[0].data, places)
-        return Entry(self._key, aggregate(UserRecord(line.data, self._key) for line in self._lines), places)
 
 
 class _Progress:

@@ -7,6 +7,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from streamkit import cli
 from streamkit.cli import put as command_module
-from streamkit.cli.put import Entry, GaveUp, Place, Sender
+from streamkit.cli.put import GaveUp, Place, Sender
 from streamkit.kpl import deaggregate
+from streamkit.producer.shards import ShardMap, hash_of
 
 from .process import ENVIRONMENT, command, ended, error_of
 
@@ -123,10 +125,10 @@ def test_texts_of_the_command_line_are_put_under_one_key(
     ]
 
 
-def test_aggregates_hold_lines_of_one_key_in_their_order(
+def test_aggregates_hold_lines_of_one_shard_and_those_of_a_key_in_their_order(
     kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
 ) -> None:
-    rows = [{"id": f"key {n % 3}", "n": n, "text": "x" * 200} for n in range(1500)]
+    rows = [{"id": f"key {n % 30}", "n": n, "text": "x" * 200} for n in range(1500)]
     text = "\n".join(map(json.dumps, rows))
 
     arguments = ["--json-key", "id", "--aggregate", "--endpoint-url", moto_endpoint]
@@ -135,20 +137,24 @@ def test_aggregates_hold_lines_of_one_key_in_their_order(
     assert one.returncode == 0, one.stderr
     by_key: dict[str, list[int]] = defaultdict(list)
     records = stored(kinesis, stream)
+    shards = ShardMap.of_answer(kinesis.list_shards(StreamName=stream)["Shards"])
     for record in records:
         users = deaggregate(record["Data"])
         assert users is not None
-        assert {user.partition_key for user in users} == {record["PartitionKey"]}
+        assert len({shards.index_of(hash_of(user.partition_key or "")) for user in users}) == 1
         assert len(record["Data"]) <= 51_200
-        by_key[record["PartitionKey"]] += [json.loads(user.data)["n"] for user in users]
-    assert by_key == {f"key {k}": list(range(k, 1500, 3)) for k in range(3)}
+        for user in users:
+            by_key[user.partition_key or ""].append(json.loads(user.data)["n"])
+    assert by_key == {f"key {k}": list(range(k, 1500, 30)) for k in range(30)}
     assert len(records) < 20
 
 
 def test_aggregates_without_a_key_have_a_random_one_each(
     kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str
 ) -> None:
-    one = ended(tmp_path, "put", stream, "--aggregate", "--endpoint-url", moto_endpoint, stdin="line\n" * 5000)
+    one = ended(
+        tmp_path, "put", stream, "--aggregate", "--endpoint-url", moto_endpoint, stdin="a longer line of text\n" * 5000
+    )
 
     assert one.returncode == 0
     assert f"put 5,000 records as {len(stored(kinesis, stream))} Kinesis records" in one.stderr
@@ -209,11 +215,17 @@ class Refusing:
     def __init__(self, kinesis: Any, refuses: Callable[[int, int, dict[str, Any]], str | Exception | None]) -> None:
         self._kinesis = kinesis
         self._refuses = refuses
+        self._lock = threading.Lock()
         self.requests: list[list[bytes]] = []
 
+    def list_shards(self, **arguments: Any) -> Any:
+        return self._kinesis.list_shards(**arguments)
+
     def put_records(self, *, StreamName: str, Records: list[dict[str, Any]]) -> Any:  # noqa: N803  # boto3's own names.
-        self.requests.append([record["Data"] for record in Records])
-        refusals = [self._refuses(len(self.requests), n, record) for n, record in enumerate(Records)]
+        with self._lock:
+            self.requests.append([record["Data"] for record in Records])
+            number = len(self.requests)
+        refusals = [self._refuses(number, n, record) for n, record in enumerate(Records)]
         for refusal in refusals:
             if isinstance(refusal, Exception):
                 raise refusal
@@ -225,29 +237,28 @@ class Refusing:
 THROTTLED = "ProvisionedThroughputExceededException"
 
 
-def sender_of(client: Any, stream: str, patience: float = 60.0) -> Sender:
-    return Sender(client, stream, patience, sleep=lambda seconds: None)
-
-
 def send(sender: Sender, *entries: tuple[str, bytes]) -> None:
-    for n, (key, content) in enumerate(entries, 1):
-        sender.add(Entry(key, content, [Place("-", n)]))
-    while sender.waiting:
-        sender.send()
+    try:
+        for n, (key, content) in enumerate(entries, 1):
+            sender.put(Place("-", n), content, key)
+        while not sender.is_done():
+            pass
+    finally:
+        sender.close()
 
 
 def test_only_what_was_refused_is_sent_again_and_each_key_stays_in_order(kinesis: Any, stream: str) -> None:
-    client = Refusing(kinesis, lambda request, n, record: THROTTLED if (request * 7 + n) % 3 == 0 else None)
-    entries = [(f"key {n % 40}", b"%d" % n) for n in range(1000)]
+    client = Refusing(kinesis, lambda request, n, record: THROTTLED if (request * 7 + n) % 11 == 0 else None)
+    entries = [(f"key {n % 40}", b"%d" % n) for n in range(400)]
 
-    sender = sender_of(client, stream)
+    sender = Sender(client, stream, 60.0)
     send(sender, *entries)
 
     by_key: dict[str, list[int]] = defaultdict(list)
     for record in stored(kinesis, stream):
         by_key[record["PartitionKey"]].append(int(record["Data"]))
-    assert by_key == {f"key {k}": list(range(k, 1000, 40)) for k in range(40)}
-    assert sender.lines == 1000
+    assert by_key == {f"key {k}": list(range(k, 400, 40)) for k in range(40)}
+    assert (sender.lines, sender.records) == (400, 400)
     assert all(len(request) <= 40 for request in client.requests)
 
 
@@ -255,37 +266,25 @@ def test_a_request_whose_answer_is_lost_is_sent_again(kinesis: Any, stream: str)
     lost = ReadTimeoutError(endpoint_url="http://127.0.0.1")
     client = Refusing(kinesis, lambda request, n, record: lost if request == 1 else None)
 
-    send(sender_of(client, stream), ("a", b"1"), ("b", b"2"))
+    send(Sender(client, stream, 60.0), ("a", b"1"))
 
-    assert client.requests == [[b"1", b"2"], [b"1", b"2"]]
-
-
-def test_a_request_is_within_the_limits_of_records_and_bytes(kinesis: Any, stream: str) -> None:
-    client = Refusing(kinesis, lambda request, n, record: None)
-
-    send(
-        sender_of(client, stream),
-        *((f"{n}", b"x") for n in range(1200)),
-        *((f"b{n}", b"x" * 900_000) for n in range(8)),
-    )
-
-    assert [len(request) for request in client.requests] == [500, 500, 205, 3]
+    assert client.requests == [[b"1"], [b"1"]]
 
 
 def test_a_stream_that_takes_nothing_is_given_up_after_the_patience(kinesis: Any, stream: str) -> None:
     client = Refusing(kinesis, lambda request, n, record: THROTTLED if record["Data"] != b"1" else None)
-    sender = sender_of(client, stream, patience=0.0)
+    sender = Sender(client, stream, patience=1.0)
 
     with pytest.raises(GaveUp, match=THROTTLED):
         send(sender, ("a", b"1"), ("b", b"2"), ("b", b"3"))
 
-    assert (sender.lines, [entry.data for entry in sender.waiting]) == (1, [b"2", b"3"])
+    assert sender.lines == 1
 
 
 def test_one_record_that_fails_a_whole_request_is_found_and_the_others_are_put(kinesis: Any, stream: str) -> None:
     bad = ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "PutRecords")
     client = Refusing(kinesis, lambda request, n, record: bad if record["Data"] == b"5" else None)
-    sender = sender_of(client, stream)
+    sender = Sender(client, stream, 60.0)
 
     send(sender, *((f"{n}", b"%d" % n) for n in range(1, 10)))
 
@@ -364,7 +363,7 @@ def test_a_key_that_is_not_utf_8_is_typed_wrong(tmp_path: Path) -> None:
 
 def test_what_no_stream_takes_is_refused_unsent(kinesis: Any, stream: str) -> None:
     client = Refusing(kinesis, lambda request, n, record: None)
-    sender = sender_of(client, stream)
+    sender = Sender(client, stream, 60.0)
 
     send(sender, ("a", b"x" * (10 * 1024 * 1024)))
 
@@ -382,7 +381,7 @@ def test_giving_up_names_every_line_that_was_not_put(
     monkeypatch.setattr(command_module, "connected", lambda options, stream: nullcontext(client))
     (tmp_path / "numbers").write_text("".join(f"{n}\n" for n in range(1, 6)))
 
-    code = cli.main(["put", stream, str(tmp_path / "numbers"), "--patience", "0"])
+    code = cli.main(["put", stream, str(tmp_path / "numbers"), "--patience", "1"])
 
     assert code == 1
     assert data(kinesis, stream) == ["1", "3", "5"]

@@ -10,8 +10,9 @@ import argparse
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import msgspec
@@ -33,14 +34,14 @@ from streamkit.claims.base import Claim
 from streamkit.cli.journal import Journal, entry_of
 from streamkit.cli.letter_list import _json_line, _letter, _line, _whole
 from streamkit.cli.letters import Held
-from streamkit.cli.put import Place, _entries, _field_of, _Line
+from streamkit.cli.put import Place, _field_of, _Line
 from streamkit.cli.spool import Spool
 from streamkit.cli.usage import moment, seconds
 from streamkit.correlation.payload import attached
 from streamkit.envelope import MARK, Envelope, UnknownVersion, open_envelope
 from streamkit.errors import ConfigurationError, Unavailable
 from streamkit.event import decode
-from streamkit.kpl import MAGIC, aggregate, deaggregate
+from streamkit.kpl import MAGIC, UserRecord, aggregate, deaggregate
 from streamkit.letters import Discarded, Message, Unreadable, deduplication_id, died_at, read
 from streamkit.local.answer import read_answer
 from streamkit.local.documents import EventRecords, event_of, failure_document, item_of, kinesis_record, read_back
@@ -48,6 +49,10 @@ from streamkit.local.filters import Filters
 from streamkit.local.lane import Discard
 from streamkit.pattern import Pattern
 from streamkit.positions import MOST_BYTES, decode_entry, encode_entry
+from streamkit.producer.future import Entry, PutFuture
+from streamkit.producer.outbox import Outbox, Settings
+from streamkit.producer.queues import Parcel
+from streamkit.producer.shards import HASH_KEYS, Shard, ShardMap
 from streamkit.progress.memory import MemoryProgress
 from streamkit.recovery import Recovery
 from streamkit.testing import MemoryQueue, kinesis_event
@@ -57,6 +62,7 @@ __all__ = ["TARGETS"]
 
 ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/orders"
 SHARD = "shardId-000000000000"
+NO_KEY = "\x00 no key"
 
 
 def _assert_short(error: Exception, event_id: str | None = None) -> None:
@@ -339,13 +345,22 @@ def fuzz_put(content: bytes) -> None:
         by_key.setdefault(line.key, []).append(line.data)
     for packed in (False, True):
         put: dict[str | None, list[bytes]] = {}
-        for entry in _entries(lines, aggregate=packed):
-            assert entry is not None
-            key = entry.key if entry.key in by_key else None
-            is_aggregate = packed and len(entry.places) > 1
-            users = deaggregate(entry.data) if is_aggregate else None
-            put.setdefault(key, []).extend([entry.data] if users is None else [user.data for user in users])
+        for record in _packed([Entry(line.data, line.key or NO_KEY, None, PutFuture(), 0.0) for line in lines], packed):
+            data, key, _ = record.content()
+            users = None if record.aggregation is None else deaggregate(data)
+            for user in [UserRecord(data, key)] if users is None else users:
+                put.setdefault(None if user.partition_key == NO_KEY else user.partition_key, []).append(user.data)
         assert put == by_key
+
+
+def _packed(entries: list[Entry], is_aggregating: bool) -> Iterator[Parcel]:
+    """As a producer sends them to one shard."""
+    outbox = Outbox(Settings(is_aggregating=is_aggregating, linger=0.0, bytes_per_second=inf, records_per_second=inf))
+    outbox.take_map(ShardMap([Shard(SHARD, 0, HASH_KEYS - 1)]), 0.0)
+    outbox.add(entries)
+    while request := outbox.take(0.0):
+        yield from request.parcels
+        outbox.answered(request, [{"ShardId": SHARD, "SequenceNumber": "1"}] * len(request.parcels), 0.0)
 
 
 def fuzz_options(content: bytes) -> None:

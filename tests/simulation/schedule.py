@@ -1,7 +1,8 @@
-"""A schedule by its number: by fours, a function and its mapping, two runners on a stream, ``Park`` with its queue, a fan-out."""
+"""A schedule by its number: a function and its mapping, two runners on a stream, ``Park``, a fan-out, a producer, a fifth each."""
 
 from __future__ import annotations
 
+from .dispatch import Dispatch
 from .fan import Fan
 from .fleet import Fleet
 from .lot import Lot
@@ -10,6 +11,6 @@ from .world import World
 __all__ = ["schedule"]
 
 
-def schedule(seed: int) -> World | Fleet | Lot | Fan:
+def schedule(seed: int) -> World | Fleet | Lot | Fan | Dispatch:
     """What this number stands for, ready to ``run``. The same number is the same schedule, in every character."""
-    return (World, Fleet, Lot, Fan)[seed % 4](seed)
+    return (World, Fleet, Lot, Fan, Dispatch)[seed % 5](seed)
