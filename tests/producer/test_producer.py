@@ -353,7 +353,7 @@ def test_a_callback_that_puts_into_a_full_backlog_gets_an_error_and_not_a_wait_f
 ) -> None:
     told: Future[Exception] = Future()
     gate = threading.Event()
-    client = Scripted(kinesis, lambda number, records: None if gate.wait(60) else None)
+    client = Scripted(kinesis, lambda number, records: gate.wait(60) and None)
     sizes: Any = {"max_backlog": 10_000, "max_record_bytes": 5000, "aggregate_bytes": 5000}
     with Producer(stream, client=client, linger=0, **sizes) as producer:
 
@@ -373,7 +373,7 @@ def test_a_callback_that_puts_into_a_full_backlog_gets_an_error_and_not_a_wait_f
 def test_flush_and_close_in_a_callback_are_refused(kinesis: Any, stream: str) -> None:
     told: Future[list[str]] = Future()
     gate = threading.Event()
-    client = Scripted(kinesis, lambda number, records: None if gate.wait(60) else None)
+    client = Scripted(kinesis, lambda number, records: gate.wait(60) and None)
     with Producer(stream, client=client, linger=0) as producer:
 
         def wait_for_itself(_: Any) -> None:

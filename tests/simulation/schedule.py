@@ -1,4 +1,4 @@
-"""A schedule by its number: a function and its mapping, two runners on a stream, ``Park``, a fan-out, a producer, a fifth each."""
+"""A schedule by its number, a fifth each: a function and its mapping, two runners, ``Park``, a fan-out, a producer."""
 
 from __future__ import annotations
 
