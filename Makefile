@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate exactly-once fuzz mutants lint types check bench clean
+.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,12 +37,22 @@ simulate: setup  ## seeded schedules of failures: N=100000 of them (going on whe
 exactly-once: setup  ## 1,000 crashes and 30 killed processes before local-bigquery: no row missing, none twice
 	$(BIN)/python -m tests.exactly_once
 
+soak: setup  ## 1,000,000 records with 1 % faults of every kind, there and back, balanced to the record: N=50000 SEED=7 for others
+	@$(BIN)/python -m tests.soak --records $(or $(N),1000000) --seed $(or $(SEED),1)
+
 $(VENV)/.fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group fuzz || { echo "make fuzz needs atheris, which has wheels for CPython on Linux only; make test replays the corpus without it"; exit 1; }
 	@touch $@
 
 fuzz: setup $(VENV)/.fuzz  ## coverage-guided fuzzing of all decoders: SECONDS=30 for each, or TARGET=aggregate alone
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(TARGET),--target $(TARGET))
+
+$(VENV)/.demo-fanout: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group demo-fanout
+	@touch $@
+
+demo-fanout: setup $(VENV)/.demo-fanout  ## 1 to 20 subscribers of a stream with its limits, three ways; draws docs/fanout.svg, eight minutes
+	$(BIN)/python -m demo.fanout --out docs
 
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants

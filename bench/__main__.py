@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, main_path, parking, producing, reading
+from . import aggregates, batches, cold_start, correlation, fanning, main_path, parking, producing, reading
 from .harness import Difference, print_rows, print_table, progress
 
 _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
@@ -20,6 +20,10 @@ def main() -> int:
         rows += size_rows
         rows += parking.run(10)
         asked = parking.requests()
+        fan_rows, fans = fanning.run(30)
+        rows += fan_rows
+        followed, following = correlation.run(15)
+        rows += followed
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
@@ -33,8 +37,12 @@ def main() -> int:
     print_rows(rows)
     print("\nBy the size of the batch, per record:\n")
     print_table(["records in a batch", "ours", "floor", "ratio"], sizes)
+    print("\nBy the number of branches of a FanOut, for a record and a branch:\n")
+    print_table(["branches", "FanOut", "functions", "ratio"], fans)
     print("\nWhat Park asks of DynamoDB:\n")
     print_table(["batch", "requests"], asked)
+    print("\nWhat following an event adds to a record, by the fastest rounds and in pairs:\n")
+    print_table(["what is done", "more", "in pairs"], following)
     print("\nWhat the endpoint got from each producer:\n")
     print_table(["producer", "requests", "Kinesis records", "records", "bytes"], put)
     print("\nWhere the time of a record goes:\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .errors import ConfigurationError
 
-__all__ = ["Clients", "may_pass"]
+__all__ = ["Clients", "code_of", "may_pass", "repeat_until"]
 
 # Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
 _TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
+# Throttles and time-outs that are answered with the status of a request at fault.
+_PASSING_CODES = ("ProvisionedThroughputExceededException", "RequestTimeout", "LimitExceededException")
 
 
 class Clients:
@@ -26,8 +29,11 @@ class Clients:
         self.given = given
         self._made: dict[float, Any] = {}
 
-    def until(self, deadline: float) -> Any:
-        """A client that gives up within what is left until ``deadline``, a time on ``time.monotonic()``'s clock."""
+    def until(self, deadline: float, region: str | None = None) -> Any:
+        """A client that gives up within what is left until ``deadline``, a time on ``time.monotonic()``'s clock.
+
+        ``region``: the one for all of these clients; None is boto3's default.
+        """
         if self.given is not None:
             return self.given
         seconds = deadline - time.monotonic()
@@ -39,7 +45,7 @@ class Clients:
             except ImportError as error:
                 raise ConfigurationError(f"{self._owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
             config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
-            self._made[timeout] = boto3.client(self._service, config=config)
+            self._made[timeout] = boto3.client(self._service, region_name=region, config=config)
         return self._made[timeout]
 
     def close(self) -> None:
@@ -49,10 +55,31 @@ class Clients:
             client.close()
 
 
+def code_of(error: Exception) -> str:
+    """AWS's code for why it refused a request; empty where AWS did not answer."""
+    answer = getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+
+
 def may_pass(error: Exception) -> bool:
     """Whether the same request may be taken later: not where AWS answered that it is wrong, or that its target is not there."""
     answer = getattr(error, "response", None)
     if not isinstance(answer, dict):
         return True
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    return status >= 500 or status == 429 or "Throttl" in answer.get("Error", {}).get("Code", "")
+    status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500), code_of(error)
+    return status >= 500 or status == 429 or "Throttl" in code or code in _PASSING_CODES
+
+
+def repeat_until(deadline: float, call: Callable[[], bool]) -> None:
+    """Call until it says that nothing is left to do, or the next call would begin past the deadline; once in any case.
+
+    The waits between grow to 2 s, with full jitter.
+    """
+    from tenacity import Retrying, retry_if_result, wait_random_exponential
+
+    Retrying(
+        retry=retry_if_result(lambda is_over: not is_over),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
+        retry_error_callback=lambda state: None,
+    )(call)

@@ -15,14 +15,14 @@ _MOST_BYTES = 64 * 1_048_576
 
 
 class ClaimCheck:
-    """Opens the claims of one invocation: with the store of the queue that ``policy`` sends to, or of its dead letters.
+    """Opens the claims of one invocation: with the stores of the queues that ``policies`` send to, and of their dead letters.
 
     What it can't open now is Unavailable, and comes again: a store that is away is not asked a second time, and the first body
     is fetched whatever it takes, further ones while there is time and memory.
     """
 
-    def __init__(self, policy: Policy, deadline: Deadline) -> None:
-        queues = (policy.queue, policy.dead_letters)
+    def __init__(self, deadline: Deadline, *policies: Policy) -> None:
+        queues = [queue for policy in policies for queue in (policy.queue, policy.dead_letters)]
         self._stores = [queue.claims for queue in queues if queue is not None and queue.claims is not None]
         self._deadline = deadline
         self._fetched = 0

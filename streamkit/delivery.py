@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .correlation.context import check, use
 from .deadline import Deadline
-from .errors import Reject, SinkError
+from .errors import EndlessChain, Reject, SinkError
 from .outcome import Failed, Outcome, Unavailable
 from .record import Record
 from .sinks.base import Refusal, ShardSink, Sink, Write
@@ -75,9 +76,37 @@ class Delivery:
             return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
 
     def _write(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
+        endless = _endless(writes) if sink.is_onward else []
+        if endless:
+            refused = {id(refusal.write) for refusal in endless}
+            rest = [write for write in writes if id(write) not in refused]
+            return [*endless, *(self._write_followed(sink, rest, deadline) or () if rest else ())]
+        return self._write_followed(sink, writes, deadline)
+
+    def _write_followed(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
+        first = writes[0]._record
+        if first is not None and first is writes[-1]._record:
+            # They stand in the order of their records, so all of them are of this one: the request is its own.
+            with use(first):
+                # A sink may be a generator, which has to end in this context.
+                return list(self._call(sink, writes, deadline) or ())
+        return self._call(sink, writes, deadline)
+
+    def _call(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
         if isinstance(sink, ShardSink) and self._first is not None:
             return sink.write_from(self._first, writes, deadline=deadline)
         return sink.write(writes, deadline=deadline)
+
+
+def _endless(writes: list[Write]) -> list[Refusal]:
+    """The writes of records that have gone through too many functions to be sent on."""
+    refusals: list[Refusal] = []
+    for write in writes:
+        try:
+            check(write)
+        except EndlessChain as error:
+            refusals.append(Refusal(write, error, "invalid"))
+    return refusals
 
 
 class _Request:

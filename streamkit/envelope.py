@@ -33,6 +33,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from .correlation.context import of
 from .errors import DecodeError, Retry, UnknownVersion
 from .reason import reason
 from .record import Record, Source
@@ -109,6 +110,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             shard_id=record.shard_id,
             stream_arn=record.stream_arn,
             approximate_arrival_timestamp=None if arrival is None else arrival.timestamp(),
+            correlation=_correlation_of(record),
         )
 
     def failed(self, record: Record, error: Exception, *, counts: bool) -> Envelope:
@@ -123,6 +125,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             self,
             attempts=self.attempts + counts,
             failures=(*self.failures, failure)[-_MOST_FAILURES:],
+            correlation=self.correlation | _correlation_of(record),
         )
 
     def delayed(self, seconds: float, longest: float) -> tuple[Envelope, float]:
@@ -149,6 +152,13 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             readable = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
             body = json.dumps(json.loads(readable), ensure_ascii=True, separators=(",", ":"))
         return body
+
+
+def _correlation_of(record: Record) -> dict[str, str]:
+    """What a record is followed by, as far as it could not be told from the envelope again."""
+    from .correlation.capture import captured  # Only where a record failed.
+
+    return captured(of(record))
 
 
 _read_mark = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

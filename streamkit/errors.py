@@ -12,6 +12,7 @@ StreamkitError
 ├── UnknownVersion                           a newer streamkit has made it, and only that one can read it
 ├── BatchFailed                              the answer can only be an exception (SNS, the end of a tumbling window)
 ├── Reject                                   raised by users: this record can never succeed
+│   └── EndlessChain                         the event has gone through too many functions to be sent on once more
 ├── Retry(delay)                             raised by users: this record may succeed later
 └── Unavailable                              raised by users: a dependency is down; the record is not at fault
 """
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigurationError",
     "DecodeError",
     "DeliveryError",
+    "EndlessChain",
     "LeaseLost",
     "ProducerClosed",
     "QueueError",
@@ -107,6 +109,13 @@ class Reject(StreamkitError):
     """Raise it in ``process`` for a record that can never succeed: ``raise Reject("negative total")``.
 
     The record goes to the policy's dead letters at once, without retries. Without dead letters it is an ordinary failure.
+    """
+
+
+class EndlessChain(Reject):
+    """An event that has gone through too many functions, one after another, is not sent on: they would be a loop.
+
+    In ``process`` it is a ``Reject`` of the record.
     """
 
 

@@ -18,6 +18,7 @@ import msgspec
 import pybase64
 
 from . import errors, kpl
+from .b64 import decode as b64decode
 from .claims.base import MARK as CLAIM_MARK
 from .claims.base import Claim, open_claim
 from .envelope import MARK as ENVELOPE_MARK
@@ -25,13 +26,18 @@ from .envelope import Early, Envelope, open_envelope
 from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
+from .wrapper import MARK as WRAPPER_MARK
+from .wrapper import unwrap
 
-__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "is_warm_up", "response"]
+__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "decode_data", "is_warm_up", "response", "view"]
 
 #: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
 Answer = dict[str, Any]
 #: What fetches the body that a claim stands for.
 Fetch = Callable[[Claim], str]
+
+# The name of X-Ray's header among what travelled beside a message.
+_XRAY = "x-amzn-trace-id"
 
 # What warmers send, by the field or the source that they send it with.
 _WARM_UP_FIELDS = ("warmer", "warmup", "warm_up", "warm-up", "warm", "ping")
@@ -115,6 +121,8 @@ class QueuedRecord(Record):
     # What stood in the message in place of the body.
     _claim: Claim | None = None
     _sent_at: float | None = None
+    # The message as Lambda's event has it.
+    _raw: Any = None
 
     @property
     def envelope(self) -> Envelope | None:
@@ -188,6 +196,9 @@ class QueuedRecord(Record):
     def undecoded(self) -> str | None:
         return self._envelope.undecoded if self._envelope else self._body
 
+    def _carried(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return self._envelope.correlation if self._envelope else {}, _attached(self._raw)
+
 
 class _Notification(msgspec.Struct):
     """What SNS delivers to a queue, without raw delivery."""
@@ -195,6 +206,7 @@ class _Notification(msgspec.Struct):
     Type: str
     TopicArn: str
     Message: str
+    MessageAttributes: Any = None
 
 
 _read_notification = msgspec.json.Decoder(_Notification).decode
@@ -282,7 +294,7 @@ def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
                         damaged.append(len(records))
                     append(record)
             else:
-                append(make(data, _UNPARSED, raw))
+                append(make(data, _UNPARSED, None, raw))
         except (KeyError, TypeError, AttributeError):
             damaged.append(len(records))
             append(_malformed(raw, len(records)))
@@ -298,16 +310,19 @@ def _opened(raw: Any, data: str, lenient: bool) -> Iterator[StreamRecord]:
         content = pybase64.b64decode(data, validate=True)
         users = kpl.deaggregate(content, lenient=lenient)
     except DecodeError as error:
-        yield StreamRecord(error, _UNPARSED, raw)
+        yield StreamRecord(error, _UNPARSED, None, raw)
         return
     except ValueError:
-        yield StreamRecord(DecodeError("the data is not valid base64"), _UNPARSED, raw)
+        yield StreamRecord(DecodeError("the data is not valid base64"), _UNPARSED, None, raw)
         return
     if users is None:
-        yield StreamRecord(content, _UNPARSED, raw)
+        yield StreamRecord(content, _UNPARSED, None, raw)
         return
     for user in users:
-        yield StreamRecord(user.error or user.data, _UNPARSED, raw, user)
+        if user.data.startswith(WRAPPER_MARK) and user.error is None and (wrapped := unwrap(user.data)) is not None:
+            yield StreamRecord(wrapped[1], _UNPARSED, wrapped[0], raw, user)
+        else:
+            yield StreamRecord(user.error or user.data, _UNPARSED, None, raw, user)
 
 
 def _malformed(raw: Any, index: int) -> StreamRecord:
@@ -320,7 +335,7 @@ def _malformed(raw: Any, index: int) -> StreamRecord:
             f"record {index} of the event has no sequence number or event id, so no answer can name it: "
             "this is not an event of Lambda's"
         ) from None
-    return StreamRecord(DecodeError("the record has no data"), _UNPARSED, raw)
+    return StreamRecord(DecodeError("the record has no data"), _UNPARSED, None, raw)
 
 
 def _decode_messages(
@@ -366,12 +381,36 @@ def _sqs_record(raw: Any) -> QueuedRecord:
         _group=None if group is None else _text(group),
         _body=body,
         _sent_at=_milliseconds(attributes.get("SentTimestamp")) if is_fifo else None,
+        _raw=raw,
     )
 
 
 def _sns_record(raw: Any) -> QueuedRecord:
     body: str = raw["Sns"]["Message"]
-    return QueuedRecord(_bytes(body), _source="sns", _message_id=_text(raw["Sns"]["MessageId"]), _body=body)
+    return QueuedRecord(_bytes(body), _source="sns", _message_id=_text(raw["Sns"]["MessageId"]), _body=body, _raw=raw)
+
+
+def _attached(raw: Any) -> dict[str, Any]:
+    """What a sender has attached to a message: its text attributes by name, and X-Ray's header."""
+    attributes: Any = None
+    system: Any = None
+    if isinstance(raw, Mapping) and isinstance(notification := raw.get("Sns"), Mapping):
+        attributes = notification.get("MessageAttributes")
+    elif isinstance(raw, Mapping):
+        attributes, system, body = raw.get("messageAttributes"), raw.get("attributes"), raw.get("body")
+        if not attributes and isinstance(body, str) and '"Notification"' in body:
+            # What a topic has put around the message, where its delivery to the queue is not raw.
+            try:
+                attributes = _read_notification(body).MessageAttributes
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                attributes = None
+    found: dict[str, Any] = {}
+    for name, one in attributes.items() if isinstance(attributes, Mapping) else ():
+        if isinstance(one, Mapping) and isinstance(value := one.get("stringValue", one.get("Value")), str):
+            found[name] = value
+    if isinstance(system, Mapping) and "AWSTraceHeader" in system:
+        found[_XRAY] = system["AWSTraceHeader"]
+    return found
 
 
 def _fetched(record: QueuedRecord, fetch: Fetch) -> QueuedRecord:
@@ -411,6 +450,25 @@ def _enveloped(record: QueuedRecord) -> QueuedRecord:
         return record
     data = DecodeError("the data could not be decoded") if envelope.data is None else envelope.data
     return msgspec.structs.replace(record, _data=data, _envelope=envelope)
+
+
+def decode_data(batch: Batch) -> None:
+    """Decode the data of a stream's records here and now, for several to read. What can't be is left to who asks for it."""
+    for record in batch.records:
+        data = record._data
+        if type(data) is str:
+            try:
+                content = b64decode(data)
+            except ValueError:
+                continue
+            record._data = record._unwrapped(content) if content.startswith(WRAPPER_MARK) else content
+
+
+def view(record: Record) -> Record:
+    """The same record for another reader: what one makes of it, the other does not see. The bytes are shared."""
+    if type(record) is StreamRecord:
+        return StreamRecord(record._data, _UNPARSED, record._correlation, record._raw, record._user)
+    return msgspec.structs.replace(record, _json=_UNPARSED)
 
 
 def response(batch: Batch) -> Answer:

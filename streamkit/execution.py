@@ -10,6 +10,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .correlation.context import reset_working, set_working, use
 from .deadline import Deadline
 from .delivery import Delivery, Failure, gravity
 from .envelope import Early
@@ -25,7 +26,7 @@ from .sinks.base import Write, making
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Execution", "attempt"]
+__all__ = ["Execution", "Process", "attempt"]
 
 log = logging.getLogger("streamkit")
 
@@ -240,7 +241,8 @@ class Execution:
         if isinstance(outcome, Failed) and self._follows_what_stops_it(index):
             return
         where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
-        self._log(index, outcome, where)
+        with use(self._batch.records[index]):
+            self._log(index, outcome, where)
         if where is not None:
             if self._processor.on_failure.ledger is not None:
                 self._await(index)
@@ -328,6 +330,7 @@ def attempt(process: Process, record: Record, made: list[Write], name: str = "pr
     """
     if made:
         made.clear()
+    token = set_working(record)
     try:
         result = process(record)
         if result is None and not made:
@@ -338,6 +341,7 @@ def attempt(process: Process, record: Record, made: list[Write], name: str = "pr
     except Exception as error:  # noqa: BLE001  # Whatever a record's work raises is that record's failure, and no more.
         return Failed(error)
     finally:
+        reset_working(token)
         # Thousands of parsed payloads alive at once would cost the collector more than the parsing did.
         record._json = _UNPARSED
 

@@ -1,16 +1,17 @@
-"""The function that Lambda calls. ``answer`` is the path of a batch, from top to bottom."""
+"""The function that Lambda calls. ``answer`` and ``run`` are the path of a batch, from top to bottom."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from . import event as events
 from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .delivery import Delivery
-from .execution import Execution
+from .execution import Execution, Process
 from .failure import Settlement, held_within, hold_followers
 from .ledgers.base import Ledger
 from .parking import parking_of
@@ -21,7 +22,7 @@ from .reason import reason
 from .redelivery import Redelivery
 from .sinks.base import Sink
 
-__all__ = ["Handler", "answer", "lambda_handler"]
+__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "run"]
 
 log = logging.getLogger("streamkit")
 
@@ -29,21 +30,70 @@ log = logging.getLogger("streamkit")
 Observer = Callable[[events.Batch], None]
 
 
-def answer(processor: RecordProcessor, event: Any, context: Any, observer: Observer | None = None) -> events.Answer:
-    """What is not done yet in order, then the rest of the writes, then what failed goes aside; the answer comes last.
+class TracedInvocation(Protocol):
+    """An invocation that has a span."""
+
+    def around(self, process: Process, batch: events.Batch) -> Process:
+        """``process`` with a span for each record, now that the records are known."""
+
+
+class Tracing(Protocol):
+    """What makes spans."""
+
+    def invocation(self, processor: str) -> AbstractContextManager[TracedInvocation]:
+        """The span of one invocation, which ends with the context."""
+
+
+def answer(
+    processor: RecordProcessor,
+    event: Any,
+    context: Any,
+    observer: Observer | None = None,
+    tracing: TracedInvocation | None = None,
+) -> events.Answer:
+    """Decode the event, ``run`` what is not done yet, save what is done; the answer comes last.
 
     A crash between any two steps only repeats work: nothing is answered for before somebody has confirmed it.
     """
-    policy = processor.on_failure
     deadline = Deadline(context, processor.deadline_margin)
-    claims = ClaimCheck(policy, deadline)
+    claims = ClaimCheck(deadline, processor.on_failure)
     batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
     redelivery = Redelivery(processor, batch, deadline)
+    window = None if processor._window_run is None else processor._window_run(processor, event, batch)
+
+    process = window.process if window else processor.process
+    if tracing is not None:
+        process = tracing.around(process, batch)
+    delivery = run(processor, batch, redelivery, deadline, process)
+    if window is not None:
+        window.finish(delivery, deadline)
+    redelivery.save()
+    if observer is not None:
+        look_on(observer, batch, processor)
+    response = events.response(batch)
+    if window is not None:
+        response["state"] = window.state()
+    elif "window" in event:
+        response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+    return response
+
+
+def run(
+    processor: RecordProcessor,
+    batch: events.Batch,
+    redelivery: Redelivery,
+    deadline: Deadline,
+    process: Process | None = None,
+) -> Delivery:
+    """What is not done yet in order, then the rest of the writes, then what failed goes aside: the outcomes are the batch's.
+
+    ``process`` runs in place of the processor's own. The delivery is for writes that are of no record.
+    """
+    policy = processor.on_failure
     settlement = Settlement(policy, processor.name, batch, deadline, held_within(processor))
     parking = parking_of(processor, batch, deadline)
     delivery = Delivery(processor.name, deadline, batch.records[0] if batch.records else None)
-    window = None if processor._window_run is None else processor._window_run(processor, event, batch)
-    execution = Execution(processor, batch, delivery, settlement, deadline, window.process if window else None)
+    execution = Execution(processor, batch, delivery, settlement, deadline, process)
 
     redelivery.leave_out_what_is_done()
     if parking is not None:
@@ -57,20 +107,11 @@ def answer(processor: RecordProcessor, event: Any, context: Any, observer: Obser
         parking.settle()
     if not batch.is_done():
         _log_endless_aggregate(processor, batch)
-    if window is not None:
-        window.finish(delivery, deadline)
-    redelivery.save()
-    if observer is not None:
-        _show(batch, observer, processor)
-    response = events.response(batch)
-    if window is not None:
-        response["state"] = window.state()
-    elif "window" in event:
-        response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
-    return response
+    return delivery
 
 
-def _show(batch: events.Batch, observer: Observer, processor: RecordProcessor) -> None:
+def look_on(observer: Observer, batch: events.Batch, processor: RecordProcessor) -> None:
+    """Show the observer a batch whose outcomes are final."""
     try:
         observer(batch)
     except Exception as error:  # noqa: BLE001  # Who looks on must not change the answer.
@@ -102,6 +143,8 @@ class Handler:
         #: Called with each batch once its outcomes are final, before the answer is given. It has to leave the batch as it is;
         #: an error of its own is logged, and changes nothing.
         self.observer: Observer | None = None
+        #: What makes a span of each invocation (``correlation.opentelemetry.traced``).
+        self.tracing: Tracing | None = None
 
     @property
     def processor(self) -> RecordProcessor:
@@ -116,28 +159,45 @@ class Handler:
 
     def __call__(self, event: Any, context: Any = None) -> events.Answer:
         processor = self.processor
-        if events.is_warm_up(event):
+        if processor._fan_out is None and events.is_warm_up(event):
             return {"batchItemFailures": []}
-        return answer(processor, event, context, self.observer)
+        if self.tracing is None:
+            return self._answer(processor, event, context, None)
+        with self.tracing.invocation(processor.name) as invocation:
+            return self._answer(processor, event, context, invocation)
+
+    def _answer(
+        self, processor: RecordProcessor, event: Any, context: Any, tracing: TracedInvocation | None
+    ) -> events.Answer:
+        if processor._fan_out is not None:
+            return processor._fan_out(event, context, self.observer, tracing)  # type: ignore[no-any-return]  # FanOut's own method.
+        return answer(processor, event, context, self.observer, tracing)
 
     def close(self) -> None:
         """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
-        if processor is None:
-            return
+        if processor is not None:
+            close([processor])
+
+
+def close(processors: Iterable[RecordProcessor]) -> None:
+    """Close processors, and what they hold; what several of them hold is closed once."""
+    parts: dict[int, Sink | Queue | ProgressStore | Ledger] = {}
+    for processor in processors:
         processor.close()
         policy = processor.on_failure
-        held = [*attributes_of(processor), policy.queue, policy.ledger, policy.dead_letters]
-        for part in {
-            id(part): part for part in held if isinstance(part, Sink | Queue | ProgressStore | Ledger)
-        }.values():
-            part.close()
+        for part in (*attributes_of(processor), policy.queue, policy.ledger, policy.dead_letters):
+            if isinstance(part, Sink | Queue | ProgressStore | Ledger):
+                parts[id(part)] = part
+    for part in parts.values():
+        part.close()
 
 
 def lambda_handler(source: type[RecordProcessor] | RecordProcessor | Callable[[], RecordProcessor]) -> Handler:
     """The handler to deploy: ``handler = lambda_handler(Orders)``.
 
-    ``source`` is a processor's class, an instance, or a factory without arguments. It accepts Kinesis, SQS and SNS events and
-    warm-up pings; StreamkitError for any other event. The mapping needs ``ReportBatchItemFailures``.
+    ``source`` is a processor's class, an instance, or a factory without arguments; or a ``FanOut`` of several. It accepts
+    Kinesis, SQS and SNS events and warm-up pings; StreamkitError for any other event. The mapping needs
+    ``ReportBatchItemFailures``.
     """
     return Handler(source)

@@ -76,7 +76,7 @@ from .queues.base import Message, Queue
 from .reason import reason
 from .record import Record
 
-__all__ = ["RetryParking", "StreamParking", "id_of", "is_stale", "parking_of", "sweep"]
+__all__ = ["RetryParking", "StreamParking", "id_of", "is_stale", "parking_of", "sweep", "swept"]
 
 log = logging.getLogger("streamkit")
 
@@ -392,13 +392,13 @@ class RetryParking:
 
     def _look_up(self, index: int, record: QueuedRecord, group: str) -> None:
         outcomes, envelope = self._batch.outcomes, record.envelope
-        swept = _swept(record)
-        if swept is not None:
+        owner = swept(record)
+        if owner is not None:
             outcomes[index] = Settled("no record")
             # Of another processor it has come to the wrong queue: what it would clear away may have messages in its own.
-            if swept == self._processor:
+            if owner == self._processor:
                 self._sweeps.add(index)
-                self._key(swept, group).indexes.append(index)
+                self._key(owner, group).indexes.append(index)
             return
         if envelope is None:
             return
@@ -526,7 +526,7 @@ def _was_put_back(envelope: Envelope, sent_at: float | None) -> bool:
     return envelope.parked_at is None or sent_at is None or is_stale(envelope.parked_at, sent_at)
 
 
-def _swept(record: QueuedRecord) -> str | None:
+def swept(record: QueuedRecord) -> str | None:
     """The processor that a sweep is of; None for a message that is none."""
     if record.envelope is not None or _SWEEP not in record.body[:100]:
         return None

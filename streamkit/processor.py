@@ -51,6 +51,8 @@ class RecordProcessor:
     _name_was_given: ClassVar[bool] = False
     # What runs a call for a tumbling window: WindowProcessor's own, so that no other function pays for its import.
     _window_run: ClassVar[Any] = None
+    # What answers for several processors: FanOut's own, likewise.
+    _fan_out: ClassVar[Any] = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

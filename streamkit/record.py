@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -10,6 +10,8 @@ import msgspec
 
 from .b64 import decode as b64decode
 from .errors import DecodeError, StreamkitError
+from .wrapper import MARK as WRAPPER_MARK
+from .wrapper import unwrap
 
 __all__ = ["Record", "Source"]
 
@@ -32,6 +34,8 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
     # Bytes; or base64 text, decoded when asked for; or why there are none.
     _data: bytes | str | DecodeError
     _json: Any = _UNPARSED
+    # What it is followed by, once somebody has asked; before that, the context of the binary envelope that its data came in.
+    _correlation: Any = None
 
     @property
     def data(self) -> bytes:
@@ -46,12 +50,26 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         data = self._data
         if type(data) is str:
             try:
-                return b64decode(data)
+                content = b64decode(data)
+                return self._unwrapped(content) if content.startswith(WRAPPER_MARK) else content
             except ValueError:  # Its message can quote the data.
                 data = self._data = DecodeError("the data is not valid base64")
         if isinstance(data, DecodeError):
             raise DecodeError(str(data), self.event_id)
         return data  # type: ignore[return-value]  # Text and errors are dealt with above, by type(), which mypy does not follow.
+
+    def _unwrapped(self, content: bytes) -> bytes:
+        """The data without the binary envelope, whose context is kept."""
+        found = unwrap(content)
+        if found is None:
+            return content
+        if self._correlation is None:
+            self._correlation = found[0]
+        return found[1]
+
+    def _carried(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What travelled beside the data, by name: what streamkit has captured before, and what a sender has attached."""
+        return {}, {}
 
     @property
     def damage(self) -> DecodeError | None:

@@ -194,7 +194,9 @@ class Recovery:
         failure = document.failure(note)
         envelopes = [
             msgspec.structs.replace(
-                envelope, failures=(failure,), correlation={"lambda_request_id": document.request_id}
+                envelope,
+                failures=(failure,),
+                correlation={**envelope.correlation, "lambda_request_id": document.request_id},
             )
             for envelope in (open_event({"Records": raws}, processor, None) if raws else ())
         ]

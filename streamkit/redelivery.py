@@ -61,18 +61,21 @@ class Redelivery:
                 reason(error),
             )
 
-    def save(self) -> None:
+    def save(self, *, comes_again: bool = False) -> None:
         """Keep what is done, where a part of the batch will be delivered again and something is new.
 
         What was known of later batches is kept too. A batch that could not look up is saved even where all of it went well,
         and its entry ends what older ones say: it may have run a record again behind which others count as done.
+
+        ``comes_again``: so will a part of this batch, though all of it is settled here, for somebody else has not settled it.
+        It can be called more than once.
         """
-        if self._store is None or (self._batch.is_done() and not self._could_not_look_up):
+        if self._store is None or (self._batch.is_done() and not (self._could_not_look_up or comes_again)):
             return
         try:
             settled = self._settled()
-            is_all = len(settled) == len(self._batch.records)
-            if self._could_not_look_up or not (is_all or settled <= self._known):
+            is_over = len(settled) == len(self._batch.records) and not comes_again
+            if self._could_not_look_up or not (is_over or settled <= self._known):
                 self._save(self._store, settled)
         except Exception as error:  # noqa: BLE001  # Not saved, so what is done will be done again.
             log.error(
@@ -107,10 +110,12 @@ class Redelivery:
     def _save(self, store: ProgressStore, settled: frozenset[Position]) -> None:
         from .positions import encode_entry
 
-        entry = encode_entry(settled | self._known, alone=self._could_not_look_up or self._stands_alone)
+        known = settled | self._known
+        entry = encode_entry(known, alone=self._could_not_look_up or self._stands_alone)
         self._deadline.request(
             store, lambda deadline: store.save(self._processor, self._shard(), self._first(), entry, deadline=deadline)
         )
+        self._known = known
 
     def _settled(self) -> frozenset[Position]:
         outcomes = zip(self._batch.records, self._batch.outcomes, strict=True)

@@ -51,6 +51,19 @@ def test_the_processor_that_the_page_of_park_shows_is_a_handler() -> None:
     assert names["handler"]({"Records": []}, None) == {"batchItemFailures": []}
 
 
+def test_the_fan_outs_that_their_page_shows_are_handlers() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "fanout.md").read_text()
+    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        names: dict[str, Any] = {"__name__": "orders"}
+        exec("from streamkit import RecordProcessor", names)
+        for branch in ("Search", "Audit", "Ledger"):
+            exec(f"class {branch}(RecordProcessor):\n    name = {branch.lower()!r}", names)
+
+        exec(program, names)
+
+        assert names["handler"]({"Records": []}, None) == {"batchItemFailures": []}
+
+
 def test_every_page_it_names_is_there() -> None:
     root = Path(__file__).resolve().parent.parent
     links = re.findall(r"\]\(([\w./-]+)\)", README)

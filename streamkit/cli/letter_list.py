@@ -60,6 +60,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stream_arn: str | None = None
     bytes: int | None = None
     receives: int | None = None
+    correlation: dict[str, str] = {}
     envelope: Envelope | None = None
 
 
@@ -114,6 +115,7 @@ def _letter(envelope: Envelope, held: Held) -> Row:
         stream_arn=envelope.stream_arn,
         bytes=None if envelope.data is None else len(envelope.data),
         receives=held.receives,
+        correlation=envelope.correlation,
         envelope=envelope,
     )
 

@@ -38,4 +38,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         "--since", type=moment, metavar="TIME", help="it failed last at that time or later: 2026-05-01T12:00Z"
     )
     group.add_argument("--until", type=moment, metavar="TIME", help="it failed last before that time")
+    group.add_argument(
+        "--correlation", metavar="ID", help="one of the ids that it is followed by, such as its x-correlation-id"
+    )
     group.add_argument("--id", action="append", metavar="ID", help="its event id; can be given several times")

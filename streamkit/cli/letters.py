@@ -364,6 +364,7 @@ class Filter:
         self._since: float | None = options.since.timestamp() if options.since else None
         self._until: float | None = options.until.timestamp() if options.until else None
         self._ids: frozenset[str] = frozenset(options.id or ())
+        self._correlation: str | None = options.correlation
 
     def wants(self, envelope: Envelope) -> bool:
         """Whether the letter is one of those that were asked for. One that does not tell a time is never within one."""
@@ -374,6 +375,12 @@ class Filter:
         if self._processor is not None and envelope.processor != self._processor:
             return False
         if self._error is not None and not self._has_error(envelope):
+            return False
+        # One that brought no id is followed by its event id.
+        if self._correlation is not None and self._correlation not in (
+            envelope.event_id,
+            *envelope.correlation.values(),
+        ):
             return False
         if self._since is None and self._until is None:
             return True

@@ -50,8 +50,9 @@ class Page(msgspec.Struct, frozen=True):
 class Feed(ABC):
     """The records of one shard, for one reader on one thread."""
 
-    #: Seconds between two reads, and after one that found nothing new: GetRecords is allowed 5 times a second a shard, over all
-    #: consumers together, and Lambda polls an idle shard about once a second.
+    #: Seconds between two reads while it is behind, and after one that brought all there was. GetRecords is allowed 5 times a
+    #: second a shard, over all consumers together: one that always polled so often would leave the others nothing. Lambda polls
+    #: about once a second.
     between_reads: float = 0.2
     between_idle_reads: float = 1.0
 

@@ -134,7 +134,7 @@ class QueueRunner:
         context = _Context(self._timeout)
         try:
             response = self._function(event, context)
-        except Exception as error:  # noqa: BLE001  # Whatever a function raises, Lambda delivers its batch again.
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # Whatever a function raises, Lambda delivers its batch again.
             log.error("the function raised %s; %s", type(error).__name__, _stay(messages))
             return None
         if context.get_remaining_time_in_millis() <= 0:

@@ -225,7 +225,7 @@ class ShardReader:
         if page.has_ended:
             self._feed_has_ended = True
             self._mapping.end()
-        elif not page.records and not page.behind:
+        elif not page.behind:
             self._next_read = self._clock.monotonic() + self._feed.between_idle_reads
         if page.behind == 0:
             self._mapping.caught_up(asked_at if page.as_of is None else page.as_of)

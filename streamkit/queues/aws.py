@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from ..aws import Clients, may_pass
+from ..aws import Clients, may_pass, repeat_until
 from ..claims.base import ClaimStore
 from ..errors import ConfigurationError, QueueError
 from .base import Message, MessageRefusal, Queue, TooLarge
@@ -143,8 +143,6 @@ class AwsQueue(Queue):
 
     def _send(self, request: list[Message], deadline: float) -> dict[int, Exception]:
         """Send one request's messages until each is held or refused for good, or the time is up: why not, by message."""
-        from tenacity import Retrying, retry_if_result, wait_random_exponential
-
         # The deduplication ids are made here: this request's own retries keep them, and no other send has them.
         entries = [self._entry(str(n), message) for n, message in enumerate(request)]
         errors: dict[str, Exception] = {}
@@ -156,15 +154,10 @@ class AwsQueue(Queue):
             for name in set(errors) - set(answer):
                 if not isinstance(errors[name], _RefusedForGood):
                     del errors[name]
-            return bool(entries)
+            return not entries
 
         if entries:
-            Retrying(
-                retry=retry_if_result(bool),
-                wait=wait_random_exponential(multiplier=0.05, max=2),
-                stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
-                retry_error_callback=lambda state: None,
-            )(send_the_rest)
+            repeat_until(deadline, send_the_rest)
         return {id(request[int(name)]): error for name, error in errors.items()}
 
     def _try(self, entries: list[dict[str, Any]], deadline: float) -> dict[str, Exception]:

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import StreamkitError
 from ..record import Record
 
-__all__ = ["Refusal", "ShardSink", "Sink", "Write", "making"]
+__all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making"]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
@@ -110,6 +110,9 @@ class Sink(ABC):
     request_writes: ClassVar[int] = 500
     #: How many bytes of ``Write.size`` fill one request; None where the service has no such limit.
     request_bytes: ClassVar[int | None] = None
+    #: Whether what it writes sets other functions off, as an event in a stream or a message in a queue does. Then a record
+    #: whose chain of functions is too long is refused before ``write``: one written into its own stream would go round for ever.
+    is_onward: ClassVar[bool] = False
     #: ``Orders.search``: the class and attribute that hold this sink, for errors to say who wants something.
     owner: str = ""
 
@@ -129,6 +132,16 @@ class Sink(ABC):
     def close(self) -> None:
         """Release connections. The sink is not used afterwards."""
         return
+
+
+class OnwardSink(Sink):
+    """A sink that can take a record as it came, and pass it on."""
+
+    is_onward = True
+
+    @abstractmethod
+    def onward(self, record: Record) -> Write:
+        """The write that hands the record on. Reject where its data is nothing that this destination takes."""
 
 
 class ShardSink(Sink):

@@ -175,6 +175,21 @@ def test_one_letter_is_shown_whole_with_all_its_failures(queue: LetterQueue, run
     assert '  "id": 7,\n' in with_payload.out
 
 
+def test_the_letters_of_an_event_are_found_by_what_it_is_followed_by(queue: LetterQueue, run: Any) -> None:
+    queue.put(
+        letter(7, correlation={"x-correlation-id": "r-1"}),
+        letter(8, correlation={"x-correlation-id": "r-2"}),
+        letter(9),
+    )
+
+    followed = run(queue.name, "--correlation", "r-1", "--json").rows
+    without = run(queue.name, "--correlation", letter(9).event_id, "--json").rows
+
+    assert [row["sequence_number"] for row in followed] == ["7"]
+    assert followed[0]["correlation"] == {"x-correlation-id": "r-1"}
+    assert [row["sequence_number"] for row in without] == ["9"]
+
+
 class TestExport:
     def test_is_lines_of_whole_envelopes_that_can_be_read_again(
         self, queue: LetterQueue, run: Any, tmp_path: Path

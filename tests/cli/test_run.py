@@ -76,6 +76,33 @@ def test_a_run_processes_a_stream_until_it_is_told_to_stop(
     positions.close()
 
 
+def test_a_run_of_a_fan_out_has_its_branches_in_one_process_and_checkpoints_of_its_own_name(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str
+) -> None:
+    (folder / "both.py").write_text(
+        "from orders import Orders\n"
+        "from streamkit import lambda_handler\n"
+        "from streamkit.fanout import FanOut\n"
+        "from streamkit.progress.memory import MemoryProgress\n"
+        "class Audit(Orders):\n"
+        "    name = 'audit'\n"
+        "handler = lambda_handler(FanOut(Orders, Audit, progress=MemoryProgress()))\n"
+    )
+    put(kinesis, stream, *map(str, range(10)))
+    arguments = ["both:handler", "--stream", stream, "--endpoint-url", moto_endpoint]
+
+    with running(folder, *arguments, "--checkpoints", "positions.sqlite") as process:
+        lines = done(folder, 20)
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+
+    assert process.returncode == 0, log
+    assert lines == sorted([f"1 {n}" for n in range(10)] * 2)
+    positions = SqliteCheckpoints(folder / "positions.sqlite")
+    assert len(positions.leases("orders+audit", stream)) == 2
+    positions.close()
+
+
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint(
     kinesis: Any, stream: str, folder: Path, moto_endpoint: str
 ) -> None:

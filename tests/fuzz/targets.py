@@ -26,6 +26,7 @@ from streamkit import (
     RecordProcessor,
     StreamkitError,
     b64,
+    correlation,
     lambda_handler,
     positions,
 )
@@ -36,6 +37,7 @@ from streamkit.cli.letters import Held
 from streamkit.cli.put import Place, _field_of, _Line
 from streamkit.cli.spool import Spool
 from streamkit.cli.usage import moment, seconds
+from streamkit.correlation.payload import attached
 from streamkit.envelope import MARK, Envelope, UnknownVersion, open_envelope
 from streamkit.errors import ConfigurationError, Unavailable
 from streamkit.event import decode
@@ -54,6 +56,7 @@ from streamkit.producer.shards import HASH_KEYS, Shard, ShardMap
 from streamkit.progress.memory import MemoryProgress
 from streamkit.recovery import Recovery
 from streamkit.testing import MemoryQueue, kinesis_event
+from streamkit.wrapper import MOST_CONTEXT, wrap
 
 __all__ = ["TARGETS"]
 
@@ -399,6 +402,34 @@ def fuzz_documents(content: bytes) -> None:
         assert read_back(document) == document
         for event in _message_events(json.dumps(document)):
             assert decode(event).records[0].json() == document
+
+
+def fuzz_followed(content: bytes) -> None:
+    """The data of a record, the context of its envelope, or the attributes of a message: what an event is followed by."""
+    fields = {"x-correlation-id": "r-1", "call-chain-length": "2"}
+    for data in (content, wrap(content, b"") if len(content) <= MOST_CONTEXT else content):
+        _check_followed(correlation.of(decode(kinesis_event([data])).records[0]))
+    text = content.decode("utf-8", "replace")
+    attributes = {text[:64]: {"stringValue": text}} | {name: {"stringValue": text} for name in (*fields, "traceparent")}
+    message = _message_events("{}")[0]
+    message["Records"][0] |= {"messageAttributes": attributes, "attributes": {"AWSTraceHeader": text}}
+    _check_followed(correlation.of(decode(message).records[0]))
+    made = attached(content, fields, room=1_000)
+    if made is not None:
+        # Still JSON, or still in its envelope, and what was put in comes out.
+        assert len(made) <= len(content) + 1_000
+        found = correlation.of(decode(kinesis_event([made])).records[0])
+        assert found.id
+        assert found.call_chain_length >= 3
+
+
+def _check_followed(found: correlation.Correlation) -> None:
+    assert 1 <= len(found.ids) <= 12
+    for name, value in found.log_fields().items():
+        assert name.isascii()
+        assert value.isascii()
+        assert value.isprintable()
+        assert len(value) <= 512
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -138,6 +138,23 @@ KINESIS: dict[str, Hostile] = {
     "nothing but NUL": Hostile(lambda: b"\x00" * LARGE_RECORD, NOT_JSON),
     # A gigabyte in a megabyte: nothing is inflated.
     "a compressed bomb": Hostile(lambda: gzip.compress(bytes(1 << 26)) * 16, NOT_JSON),
+    "what it is followed by, of the whole record": Hostile(
+        lambda: b'{"__context__":{"x-correlation-id":"' + b"x" * (LARGE_RECORD - 100) + b'"}}', "no id"
+    ),
+    "what it is followed by, lists in lists": Hostile(
+        lambda: b'{"__context__":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}", NOT_JSON
+    ),
+    "ids to follow it by, a hundred thousand": Hostile(
+        lambda: b"{" + b",".join(b'"x-correlation-%d":"%d"' % (n, n) for n in range(100_000)) + b"}", "no id"
+    ),
+    "a mark of what it is followed by in a text": Hostile(
+        lambda: b'["' + b"__context__" * (LARGE_RECORD // 11 - 10) + b'"]', "no object"
+    ),
+    "a binary envelope that says it is longer": Hostile(lambda: b"\xf5skc\x01\xff\xff\xff\xff{}" * 50_000, NOT_JSON),
+    "binary envelopes in each other": Hostile(lambda: b"\xf5skc\x01\x00\x00\x00\x02{}" * 500_000, NOT_JSON),
+    "a binary envelope of no JSON": Hostile(
+        lambda: b"\xf5skc\x01\x00\x00\x00\x02{{" + b'{"id":3}', letters=0, orders=1
+    ),
     "base64 with line breaks": Hostile(lambda: "eyJp\nZCI6MX0=", "not valid base64"),
     "base64 without its padding": Hostile(lambda: "eyJpZCI6MX0", "not valid base64"),
     "base64 of an aggregate without its padding": Hostile(lambda: "84mawg", "not valid base64"),
@@ -178,7 +195,7 @@ BODIES: dict[str, Hostile] = {
     "an event id of a megabyte": Hostile(lambda: _envelope(event_id="x" * (MESSAGE - 1000)), "`$.event_id`"),
     "an event id that is not text": Hostile(lambda: _envelope(event_id=[1]), "`$.event_id`"),
     "attempts below zero": Hostile(lambda: _envelope(attempts=-(10**9)), "`$.attempts`"),
-    "attempts of a thousand digits": Hostile(lambda: _opened(f'"attempts":{"9" * 1000}'), letters=0, orders=1),
+    "attempts of a thousand digits": Hostile(lambda: _opened(f'"attempts":{"9" * 1000}'), "`$.attempts`"),
     "attempts of a million digits": Hostile(lambda: _opened('"attempts":' + "9" * 1_000_000), "out of range"),
     "a time that never comes": Hostile(lambda: _envelope(not_before=1e300), "`$.not_before`"),
     "a time that is none": Hostile(lambda: _opened('"not_before":NaN'), NOT_JSON),
@@ -190,6 +207,13 @@ BODIES: dict[str, Hostile] = {
     "failures by the thousand": Hostile(
         lambda: _envelope(data="", failures=[{"attempt": 1, "type": "T", "message": "m", "time": "t"}] * 10_000),
         NOT_JSON,
+    ),
+    "what it is followed by, a megabyte of it": Hostile(
+        lambda: _envelope(data="", correlation={"x-correlation-id": "x\n" * 400_000, "call-chain-length": "9" * 4000}),
+        NOT_JSON,
+    ),
+    "ids to follow it by, ten thousand": Hostile(
+        lambda: _envelope(data="", correlation={f"x-correlation-{n}": "x" for n in range(10_000)}), NOT_JSON
     ),
     "lists in lists": Hostile(lambda: "[" * MESSAGE, NOT_JSON),
     "a lone surrogate": Hostile(lambda: "\ud800", NOT_JSON),

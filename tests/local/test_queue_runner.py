@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -131,6 +132,26 @@ def test_a_batch_has_at_most_ten_messages(client: Any, queue: str) -> None:
     assert sorted((body for batch in seen.bodies for body in batch), key=int) == [str(n) for n in range(12)]
     assert max(map(len, seen.bodies)) == 10
     assert held(client, queue) == (0, 0)
+
+
+def test_a_function_that_ends_its_process_ends_no_runner_and_its_messages_come_again(client: Any) -> None:
+    queue = create(client, visibility=0)
+    send(client, queue, "a")
+    bodies: list[str] = []
+
+    def function(event: Any, context: Any) -> None:
+        bodies.append(event["Records"][0]["body"])
+        if len(bodies) == 1:
+            sys.exit(3)
+
+    runs = runner(function, queue, client)
+
+    runs.poll()
+    runs.poll()
+
+    assert bodies == ["a", "a"]
+    assert held(client, queue) == (0, 0)
+    assert (runs.counts.failures, runs.counts.returned, runs.counts.deleted) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": []}, {"batchItemFailures": None}, ""])

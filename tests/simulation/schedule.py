@@ -1,8 +1,9 @@
-"""A schedule by its number: by fours, a function and its mapping, two runners on a stream, ``Park`` and its queue, a producer."""
+"""A schedule by its number, a fifth each: a function and its mapping, two runners, ``Park``, a fan-out, a producer."""
 
 from __future__ import annotations
 
 from .dispatch import Dispatch
+from .fan import Fan
 from .fleet import Fleet
 from .lot import Lot
 from .world import World
@@ -10,6 +11,6 @@ from .world import World
 __all__ = ["schedule"]
 
 
-def schedule(seed: int) -> World | Fleet | Lot | Dispatch:
+def schedule(seed: int) -> World | Fleet | Lot | Fan | Dispatch:
     """What this number stands for, ready to ``run``. The same number is the same schedule, in every character."""
-    return (World, Fleet, Lot, Dispatch)[seed % 4](seed)
+    return (World, Fleet, Lot, Fan, Dispatch)[seed % 5](seed)

@@ -1,0 +1,1 @@
+"""Following an event: what is captured, logged and sent on."""
