@@ -8,6 +8,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -329,11 +330,11 @@ class TestStepFunctions:
 
 
 class TestLambda:
-    """moto answers what it has no function for with an error, after the request has been seen."""
+    """What moto answers does not matter here, and depends on its settings: the request has been seen."""
 
     def invoke(self, account: Account, **arguments: Any) -> Any:
         client = account.client("lambda")
-        with pytest.raises(client.exceptions.ResourceNotFoundException):
+        with suppress(client.exceptions.ResourceNotFoundException):
             client.invoke(FunctionName="f", **arguments)
         return account.sent[-1]
 
