@@ -25,18 +25,17 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from cloudsearch_query import Search, number, required, texts
 from cloudsearch_rules import BATCH_BYTES, Refused, check, is_field, operations
+from loopback import Server
 from opensearchpy import OpenSearch, RequestError
 from osmem_server import resolve_binary
 
@@ -117,7 +116,7 @@ class CloudSearchServer:
             self._engine = starting.enter_context(_engine())
             self._create_index()
             self._stopping.clear()
-            server = _Server((LOOPBACK, self.port), _handler(self))
+            server = Server((LOOPBACK, self.port), _handler(self))
             self.port = server.server_address[1]
             starting.callback(server.server_close)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -259,39 +258,18 @@ class CloudSearchServer:
 # HTTP
 
 
-class _Server(ThreadingHTTPServer):
-    # Threads are waited for at the end, so their connections, which clients keep open, have to be closed then.
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.connections: set[socket.socket] = set()
-        super().__init__(address, handler)
-
-    def server_close(self) -> None:
-        for connection in list(self.connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        super().server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away is no error of this server's.
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 def _handler(domain: CloudSearchServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # One packet for an answer's head and body: apart, the second waits 40 ms for an acknowledgement.
-        server: _Server
+        server: Server
 
         def setup(self) -> None:
             super().setup()
-            self.server.connections.add(self.connection)
+            self.server.sockets.add(self.connection)
 
         def finish(self) -> None:
-            self.server.connections.discard(self.connection)
+            self.server.sockets.discard(self.connection)
             super().finish()
 
         def do_GET(self) -> None:

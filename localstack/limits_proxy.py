@@ -25,13 +25,12 @@ import re
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -40,6 +39,7 @@ from limits_buckets import ITERATORS_PER_SECOND, CallLimit, ReadLimit, WriteLimi
 from limits_counts import Latencies, ShardCounts, ShardHistory
 from limits_faults import Faults, Injector
 from limits_wire import CBOR, JSON, Unreadable, decode, encode, size_of
+from loopback import Server
 
 __all__ = ["Faults", "LimitsProxy", "ShardCounts"]
 
@@ -176,7 +176,7 @@ class LimitsProxy:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as starting:
             self._stopping.clear()
-            server = _Server((LOOPBACK, self.port), _handler(self))
+            server = Server((LOOPBACK, self.port), _handler(self))
             self.port = server.server_address[1]
             starting.callback(server.server_close)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -521,33 +521,12 @@ def _said(request: _Request, value: Mapping[str, Any], status: int = 200) -> _An
 # HTTP
 
 
-class _Server(ThreadingHTTPServer):
-    # Threads are waited for at the end, so their connections, which clients keep open, have to be closed then.
-    daemon_threads = False
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.sockets: set[socket.socket] = set()
-        super().__init__(address, handler)
-
-    def server_close(self) -> None:
-        for one in list(self.sockets):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        super().server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away is no error of this server's.
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 def _handler(proxy: LimitsProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # One packet for an answer's head and body.
         disable_nagle_algorithm = True
-        server: _Server
+        server: Server
         upstream: http.client.HTTPConnection | None = None
         upstream_socket: socket.socket | None = None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from .errors import ConfigurationError
 
-__all__ = ["Clients", "code_of", "may_pass", "repeat_until"]
+__all__ = ["Clients", "code_of", "from_environment", "may_pass", "repeat_until"]
 
 # Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
 _TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
@@ -53,6 +54,14 @@ class Clients:
         made, self._made = self._made, {}
         for client in made.values():
             client.close()
+
+
+def from_environment(variable: str, owner: str, wanted: str) -> str:
+    """What the variable holds; ConfigurationError, which says who wants what in it, where it is empty or not set."""
+    value = os.environ.get(variable)
+    if not value:
+        raise ConfigurationError(f"the environment variable {variable} is not set; {owner} needs {wanted} in it")
+    return value
 
 
 def code_of(error: Exception) -> str:

@@ -7,13 +7,12 @@ on the objects; one that is triggered by the queue ``s3:GetObject``, and ``s3:Li
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..aws import Clients, may_pass
-from ..errors import ConfigurationError, Unavailable
+from ..aws import Clients, from_environment, may_pass
+from ..errors import Unavailable
 from .base import ClaimStore
 
 __all__ = ["S3Claims"]
@@ -48,12 +47,7 @@ class S3Claims(ClaimStore):
     def bucket(self) -> str:
         """The bucket's name; ConfigurationError where the environment variable that should hold it is not set."""
         if self._bucket is None:
-            bucket = os.environ.get(self._variable)
-            if not bucket:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; S3Claims needs the name of an S3 bucket in it"
-                )
-            self._bucket = bucket
+            self._bucket = from_environment(self._variable, "S3Claims", "the name of an S3 bucket")
         return self._bucket
 
     def close(self) -> None:

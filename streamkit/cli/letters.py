@@ -7,6 +7,7 @@ import json
 import sqlite3
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,7 +54,7 @@ class Held(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-class Letters:
+class Letters(ABC):
     """A source of letters. Only a queue can hold them for one reader, delete them, or take them back."""
 
     #: What a journal knows this source by.
@@ -61,9 +62,9 @@ class Letters:
     #: Whether a letter that was put back can be deleted here.
     can_delete = False
 
+    @abstractmethod
     def take(self, most: int | None = None) -> Iterator[Held]:
         """The messages, up to ``most`` (more than that by less than a page)."""
-        raise NotImplementedError
 
     def renew(self) -> bool:
         """Hold on to what is held, where more than half of that time is over. Whether nothing of it was lost."""
@@ -79,6 +80,7 @@ class Letters:
 
     def give_back(self) -> None:
         """What was taken and not deleted can be had by others again, at once."""
+        return
 
 
 class FileLetters(Letters):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ _LONGEST_BACKOFF = 5.0
 _REQUEST_BYTES = 5 * 1024 * 1024
 
 
-class Target:
+class Target(ABC):
     """Takes letters, no two of one key at once, and says which it did not take.
 
     ``patience`` is how many seconds one request is tried for before its letters count as refused.
@@ -35,9 +36,9 @@ class Target:
     #: Whether letters of two processors may go there.
     is_shared = False
 
+    @abstractmethod
     def send(self, letters: Sequence[Envelope], patience: float) -> dict[int, str]:
         """Why those at these places were not taken; empty when all were confirmed."""
-        raise NotImplementedError
 
 
 class QueueTarget(Target):

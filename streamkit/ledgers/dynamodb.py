@@ -9,12 +9,12 @@ kinesis-streamkit[aws]``; Lambda's runtime carries it.
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..aws import from_environment
 from ..errors import ConfigurationError, StreamkitError
 from .base import Ledger, ParkedKey, Pending
 
@@ -61,13 +61,9 @@ class DynamoDbLedger(Ledger):
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
         if self._table is None:
-            table = os.environ.get(self._variable)
-            if not table:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; {self.owner or 'a DynamoDbLedger'} needs the name "
-                    "of a DynamoDB table in it"
-                )
-            self._table = table
+            self._table = from_environment(
+                self._variable, self.owner or "a DynamoDbLedger", "the name of a DynamoDB table"
+            )
         return self._table
 
     def create_table(self) -> None:

@@ -18,6 +18,7 @@ import json
 import logging
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ _MISSING_CODES = ("NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFound
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 5.0, 10.0
 
 
-class Destination:
+class Destination(ABC):
     """Call it with a failure document and the records that it is about, each as in ``Records`` of the event.
 
     It returns when the destination has confirmed that it holds the document, and raises QueueError in every other case; then
@@ -100,11 +101,13 @@ class Destination:
                 self._client.close()
                 self._client = None
 
+    @abstractmethod
     def _send(self, client: Any, document: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
-        raise NotImplementedError  # pragma: no cover
+        """Put the document (and, where the destination takes them, the records) there."""
 
+    @abstractmethod
     def _look(self, client: Any) -> None:
-        raise NotImplementedError  # pragma: no cover
+        """Raise what the service says where the destination is not there, or may not be looked at."""
 
     def _connected(self) -> Any:
         with self._lock:

@@ -7,9 +7,9 @@ What is done once costs two conditional writes, and a repeat one: each a write u
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
+from ..aws import from_environment
 from ..errors import ConfigurationError
 from .base import Found, MarkStore
 
@@ -54,13 +54,7 @@ class DynamoDbMarks(MarkStore):
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
         if self._table is None:
-            table = os.environ.get(self._variable)
-            if not table:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; a DynamoDbMarks needs the name of a "
-                    "DynamoDB table in it"
-                )
-            self._table = table
+            self._table = from_environment(self._variable, "a DynamoDbMarks", "the name of a DynamoDB table")
         return self._table
 
     def create_table(self) -> None:

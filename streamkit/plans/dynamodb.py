@@ -9,12 +9,12 @@ Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import Any
 
 import msgspec
 
+from ..aws import from_environment
 from ..errors import ConfigurationError
 from .base import Entry, PlanStore
 
@@ -56,13 +56,9 @@ class DynamoDbPlans(PlanStore):
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
         if self._table is None:
-            table = os.environ.get(self._variable)
-            if not table:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; {self.owner or 'a DynamoDbPlans'} needs the "
-                    "name of a DynamoDB table in it"
-                )
-            self._table = table
+            self._table = from_environment(
+                self._variable, self.owner or "a DynamoDbPlans", "the name of a DynamoDB table"
+            )
         return self._table
 
     def create_table(self) -> None:

@@ -8,12 +8,12 @@ KB. Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carrie
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import Any
 
 import msgspec
 
+from ..aws import from_environment
 from ..errors import ConfigurationError
 from .base import ProgressStore
 
@@ -65,13 +65,9 @@ class DynamoDbProgress(ProgressStore):
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
         if self._table is None:
-            table = os.environ.get(self._variable)
-            if not table:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; {self.owner or 'a DynamoDbProgress'} needs the "
-                    "name of a DynamoDB table in it"
-                )
-            self._table = table
+            self._table = from_environment(
+                self._variable, self.owner or "a DynamoDbProgress", "the name of a DynamoDB table"
+            )
         return self._table
 
     def create_table(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from ..aws import Clients, may_pass, repeat_until
+from ..aws import Clients, from_environment, may_pass, repeat_until
 from ..claims.base import ClaimStore
 from ..errors import ConfigurationError, QueueError
 from .base import Message, MessageRefusal, Queue, TooLarge
@@ -61,13 +61,7 @@ class AwsQueue(Queue):
     def place(self) -> str:
         """The URL or ARN; ConfigurationError where the environment variable that should hold it is not set."""
         if self._place is None:
-            place = os.environ.get(self._variable)
-            if not place:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; {self.owner or type(self).__name__} needs "
-                    f"{self._wanted} in it"
-                )
-            self._place = place
+            self._place = from_environment(self._variable, self.owner or type(self).__name__, self._wanted)
         return self._place
 
     @property

@@ -15,7 +15,6 @@ first delivery.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from abc import abstractmethod
@@ -24,7 +23,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from ..aws import Clients, code_of, may_pass, repeat_until
+from ..aws import Clients, code_of, from_environment, may_pass, repeat_until
 from ..correlation import each, use
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import OnwardSink, Refusal, RefusalKind, Write
@@ -74,13 +73,7 @@ class AwsSink(OnwardSink):
     def place(self) -> str:
         """The target; ConfigurationError where the environment variable that should hold it is not set."""
         if self._place is None:
-            place = os.environ.get(self._variable)
-            if not place:
-                raise ConfigurationError(
-                    f"the environment variable {self._variable} is not set; {self.owner or type(self).__name__} needs "
-                    f"{self._wanted} in it"
-                )
-            self._place = place
+            self._place = from_environment(self._variable, self.owner or type(self).__name__, self._wanted)
         if not self._place:
             raise ConfigurationError(f"{self.owner or type(self).__name__} needs {self._wanted}")
         return self._place
