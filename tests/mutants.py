@@ -1649,9 +1649,16 @@ MUTANTS = [
     Mutant(
         "forget what was put of a shard's write limits",
         "producer/outbox.py",
-        "            outlet.bucket.take(taken, len(parcels), now)\n",
+        "            outlet.bucket.take(size, count, now)\n",
         "",
-        SIMULATION,
+        "tests/producer/test_outbox.py",
+    ),
+    Mutant(
+        "send more of a shard's records than its limits have room for",
+        "producer/outbox.py",
+        "int(min(records, max(room_records, wanted_records)))",
+        "records",
+        "tests/producer/test_outbox.py",
     ),
     Mutant(
         "number the records of an aggregate as if none had gone again",

@@ -31,7 +31,7 @@ from streamkit.pattern import Pattern
 from streamkit.progress.memory import MemoryProgress
 from streamkit.testing import MemoryQueue, kinesis_event
 
-HEAVY = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+HEAVY = settings(max_examples=300)
 
 texts = st.text(st.characters()) | st.text(st.sampled_from('\ud800\udfff\0a1/:{"'), max_size=5)
 scalars = (

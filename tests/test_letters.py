@@ -387,7 +387,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(value=json_values, moved=st.booleans())
 def test_whatever_a_message_holds_it_is_read_or_refused_and_what_is_read_can_be_read_back(
     value: Any, moved: bool

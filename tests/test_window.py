@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -830,7 +831,7 @@ class Crash(BaseException):
         ),
         max_size=20,
     ),
-    chance=st.randoms(use_true_random=False),
+    chance=st.builds(random.Random, st.integers(0, 2**32)),
     has_dead_letters=st.booleans(),
     faults=st.integers(0, 12),
 )

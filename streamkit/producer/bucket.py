@@ -18,6 +18,10 @@ class Bucket:
     """Two token buckets, of bytes and of records, each of which holds one second's worth and begins full.
 
     What is larger than a second's worth passes once the bucket is full, and leaves a debt. A rate of infinity is no limit.
+
+    ``take`` belongs to the moment of the answer. When the shard took the records, between request and answer, nobody knows; its
+    own bucket may have been full until the end, and then what would have come in meanwhile is lost to it. With one request at
+    a time, counted at its answer, there is never more in this bucket than in that of the shard.
     """
 
     __slots__ = ("_at", "_bytes", "_bytes_per_second", "_records", "_records_per_second")
@@ -38,6 +42,11 @@ class Bucket:
         if missing > _ROUNDING:
             seconds = max(seconds, missing / self._records_per_second)
         return seconds
+
+    def room(self, now: float) -> tuple[float, float]:
+        """The bytes and the records that may go now."""
+        self._fill(now)
+        return self._bytes, self._records
 
     def take(self, size: int, count: int, now: float) -> None:
         self._fill(now)

@@ -69,10 +69,11 @@ class Outlet:
 
 
 class Request(msgspec.Struct, eq=False):
-    """One PutRecords: its parcels, and for which shard each is meant."""
+    """One PutRecords: its parcels, for which shard each is meant, and what each shard's limits are charged: bytes and records."""
 
     parcels: list[Parcel]
     outlets: list[Outlet]
+    charges: list[tuple[Outlet, int, int]]
 
 
 class _Unjudged(msgspec.Struct, eq=False):
@@ -255,18 +256,18 @@ class Outbox:
                 nearly.append((due_at, n))
         if not due:
             return None
-        request = Request([], [])
+        request = Request([], [], [])
         records, size = self._most_records, self._settings.request_bytes
         for _, n in sorted(due) + sorted(nearly):
             outlet = self._outlets[n]
-            parcels = outlet.queue.take(records, size)
+            parcels = outlet.queue.take(*_within(outlet, records, size, now))
             if not parcels and not request.parcels:
                 parcels = outlet.queue.take(1, 1 << 62)
             if not parcels:
                 continue
             taken = sum(parcel.size for parcel in parcels)
-            outlet.bucket.take(taken, len(parcels), now)
             outlet.is_in_flight = True
+            request.charges.append((outlet, taken, len(parcels)))
             records -= len(parcels)
             size -= taken
             request.parcels += parcels
@@ -304,7 +305,7 @@ class Outbox:
         """PutRecords' answer: its ``Records``, one for each parcel."""
         if len(results) != len(request.parcels):
             return self.lost(request, f"an answer for {len(results)} of {len(request.parcels)} records", now)
-        if not self._end(request):
+        if not self._end(request, now):
             return []
         self._most_records = min(self._settings.request_records, 2 * self._most_records)
         settled: list[Settlement] = []
@@ -340,7 +341,7 @@ class Outbox:
 
     def lost(self, request: Request, reason: str, now: float, *, perhaps: bool = True) -> list[Settlement]:
         """No answer came, or one that says nothing of the records: all of it goes again. ``perhaps`` it is in the stream."""
-        if not self._end(request):
+        if not self._end(request, now):
             return []
         for outlet, parcels in _by_outlet(request):
             entries = _entries_of(parcels)
@@ -359,7 +360,7 @@ class Outbox:
 
         What waits behind it of its key goes on: this one could never have been put before it.
         """
-        if not self._end(request):
+        if not self._end(request, now):
             return []
         settled: list[Settlement] = []
         self._most_records = max(1, len(request.parcels) // 2)
@@ -377,7 +378,7 @@ class Outbox:
 
     def failed(self, request: Request, error: Exception, message: str, now: float) -> list[Settlement]:
         """The request can't succeed, whenever it is sent: its records fail."""
-        if not self._end(request):
+        if not self._end(request, now):
             return []
         settled: list[Settlement] = []
         for outlet, parcels in _by_outlet(request):
@@ -434,13 +435,14 @@ class Outbox:
         self._in_flight.clear()
         return self._failed(entries, message) if entries else []
 
-    def _end(self, request: Request) -> bool:
+    def _end(self, request: Request, now: float) -> bool:
         """The request is answered, one way or the other. False where it was given up before."""
         if request not in self._in_flight:
             return False
         self._in_flight.remove(request)
-        for outlet in request.outlets:
+        for outlet, size, count in request.charges:
             outlet.is_in_flight = False
+            outlet.bucket.take(size, count, now)
         return True
 
     def _judge(self, known: ShardMap, *, is_new: bool = True) -> list[Settlement]:
@@ -505,6 +507,13 @@ class Outbox:
     def _backoff(self, failures: int) -> float:
         longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, _MOST_DOUBLINGS))
         return longest * (0.5 + self._jitter() / 2)
+
+
+def _within(outlet: Outlet, records: int, size: int, now: float) -> tuple[int, int]:
+    """So many records and bytes of a request as the shard has room for: it has for those that it was asked for."""
+    room_bytes, room_records = outlet.bucket.room(now)
+    wanted_bytes, wanted_records = outlet.queue.next_size()
+    return int(min(records, max(room_records, wanted_records))), int(min(size, max(room_bytes, wanted_bytes)))
 
 
 def _by_outlet(request: Request) -> list[tuple[Outlet, list[Parcel]]]:

@@ -204,7 +204,8 @@ class Plain:
         return self._since + (0.0 if self._is_due or self._is_worth() else linger)
 
     def next_size(self) -> tuple[int, int]:
-        return min(self._bytes, self._WORTH[1]), min(len(self._lines), self._WORTH[0])
+        first = next(iter(self._lines.values()))[0]
+        return max(_plain_size(first), min(self._bytes, self._WORTH[1])), min(len(self._lines), self._WORTH[0])
 
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
         parcels: list[Parcel] = []

@@ -58,10 +58,12 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.screen = pyte.HistoryScreen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
+        # The size is the terminal's, and not that of one where the tests were started.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command("run", *arguments),
             cwd=folder,
-            env={**os.environ, **ENVIRONMENT, "TERM": "xterm-256color", "NO_COLOR": "1"},
+            env={**inherited, **ENVIRONMENT, "TERM": "xterm-256color", "NO_COLOR": "1"},
             stdin=slave,
             stdout=slave,
             stderr=slave,

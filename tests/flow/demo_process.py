@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 __all__ = ["counts", "demo", "is_left_behind"]
@@ -31,7 +32,18 @@ def counts(out: str) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"^ *([a-z -]+?) (\d+)  ", out, re.MULTILINE)}
 
 
-def is_left_behind(folder: Path) -> bool:
-    """Whether a file is left in the folder, or a process that has it on its command line: each server's watcher has."""
-    processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    return bool(list(folder.iterdir())) or str(folder) in processes
+def is_left_behind(folder: Path, within: float = 10.0) -> bool:
+    """Whether a file is left in the folder, or a process that has it on its command line: each server's watcher has.
+
+    A watcher ends when it sees that its parent has: so it is looked for again for ``within`` seconds.
+    """
+    until = time.monotonic() + within
+    while list(folder.iterdir()) or str(folder) in _command_lines():
+        if time.monotonic() > until:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _command_lines() -> str:
+    return subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout

@@ -33,9 +33,7 @@ def test_what_was_found_stays_mended(path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_what_is_in_the_corpus_can_be_damaged_in_any_way(target: str, data: st.DataObject) -> None:
     inputs = [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]

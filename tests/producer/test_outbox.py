@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
+from limits_buckets import WriteLimit
 
 from streamkit.kpl import deaggregate
 from streamkit.producer.future import Entry, PutFuture, Settlement, settle
@@ -207,21 +209,44 @@ def test_less_than_a_full_one_waits_for_others_until_its_time_or_a_flush() -> No
     assert box.take(5.0) is not None
 
 
+@pytest.mark.parametrize("size", [20, 1_000, 300_000])
 @pytest.mark.parametrize("is_aggregating", [True, False])
-def test_the_write_limits_of_a_shard_are_kept(is_aggregating: bool) -> None:
-    box = outbox(is_aggregating=is_aggregating, bytes_per_second=1000.0, records_per_second=5.0, aggregate_bytes=1000)
-    add(box, *((f"{n}", "x" * 100) for n in range(100)))
-    now, put = 0.0, 0
-    while now < 10:
+@pytest.mark.parametrize("seed", range(5))
+def test_a_shard_that_takes_a_request_at_any_time_before_its_answer_has_room_for_all_of_it(
+    is_aggregating: bool, size: int, seed: int
+) -> None:
+    random_ = random.Random(seed)
+    shard = WriteLimit()
+    box = outbox(is_aggregating=is_aggregating)
+    add(box, *((f"{n}", "x" * size) for n in range(30 if size > 10_000 else 10_000)))
+    now = 0.0
+    while box.count:
         request = box.take(now)
         if request is None:
             now = max(now + 0.001, box.next_at(now))
             continue
-        put += sum(parcel.size for parcel in request.parcels)
+        under_way = random_.choice((0.001, 0.02, 0.4, 1.5)) * random_.random()
+        arrives = now + under_way * random_.random()
+        assert all(shard.take(arrives, parcel.size) for parcel in request.parcels)
+        now += under_way
         box.answered(request, taken(request), now)
 
-    assert 5_000 < put <= 1000 * (now + 1) or box.count == 0
-    assert now >= 9 or box.count == 0
+
+@pytest.mark.parametrize(("is_aggregating", "size"), [(True, 1_000), (False, 1_000), (False, 100)])
+def test_what_a_shard_takes_is_made_use_of(is_aggregating: bool, size: int) -> None:
+    box = outbox(is_aggregating=is_aggregating)
+    add(box, *((f"{n}", "x" * size) for n in range(20_000)))
+    now = 0.0
+    while box.count:
+        request = box.take(now)
+        if request is None:
+            now = max(now + 0.001, box.next_at(now))
+            continue
+        now += 0.02
+        box.answered(request, taken(request), now)
+
+    at_best = 20_000 * max(size / MIB, 0.001)
+    assert now < 1.1 * at_best
 
 
 def test_a_shard_that_refuses_gets_smaller_aggregates() -> None:

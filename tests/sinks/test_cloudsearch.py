@@ -137,7 +137,7 @@ def is_allowed(character: str) -> bool:
 UNUSUAL = "\x00\x08\t\n\x0b\x0c\r\x1f\x7f\x85\ud7ff\ud800\udfff\ue000\ufffd\ufffe\uffff😀"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=50)
 @given(text=st.lists(st.characters(exclude_categories=()) | st.sampled_from(UNUSUAL)).map("".join))
 def test_text_arrives_without_what_xml_forbids(sink: CloudSearchSink, server: CloudSearchServer, text: str) -> None:
     server.reset()
@@ -311,7 +311,7 @@ def test_what_is_superseded_by_a_write_without_an_answer_has_none_either(
     assert len(refusals) == 3
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 @given(plan=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "remove", "bad"])), max_size=12))
 def test_the_last_good_write_for_an_id_wins(
     sink: CloudSearchSink, server: CloudSearchServer, plan: list[tuple[str, str]]

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pybase64
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.local.mapping import lane_of
@@ -78,7 +78,6 @@ def test_a_batch_mixes_neither_shards_nor_lanes_nor_windows(
     )
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 200), data=st.data(), retries=st.integers(0, 2))
 def test_bisecting_isolates_one_bad_record_in_a_bounded_number_of_invocations(
     count: int, data: st.DataObject, retries: int
