@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -22,7 +25,7 @@ from botocore.exceptions import ClientError, NoRegionError, ReadTimeoutError
 
 from streamkit.errors import BacklogFull, ConfigurationError, DeliveryError, ProducerClosed
 from streamkit.kpl import deaggregate
-from streamkit.producer import InOrder, Producer, Receipt, spread_of
+from streamkit.producer import InOrder, Producer, PutFuture, Receipt, spread_of
 from streamkit.producer.shards import ShardMap, hash_of
 
 THROTTLED = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow down"}
@@ -201,7 +204,7 @@ def test_a_stream_that_is_not_there_fails_the_record_with_its_reason(caplog: pyt
 
 
 def test_a_callback_is_told_and_may_put(kinesis: Any, stream: str) -> None:
-    told: Future[Future[Receipt]] = Future()
+    told: Future[PutFuture] = Future()
     with Producer(stream, linger=0) as producer:
         producer.put(b"1", partition_key="a").add_done_callback(
             lambda future: told.set_result(producer.put(b"2", partition_key="a"))
@@ -212,13 +215,58 @@ def test_a_callback_is_told_and_may_put(kinesis: Any, stream: str) -> None:
 
 
 def test_futures_work_with_the_standard_librarys_functions(stream: str) -> None:
+    async def awaited(one: PutFuture) -> Receipt:
+        return await asyncio.wrap_future(one.future())
+
     with Producer(stream, linger=0.01) as producer:
         futures = [producer.put(b"%d" % n, partition_key="a") for n in range(10)]
-        assert futures[0].cancel() is False
+        true_ones = [one.future() for one in futures]
+        assert true_ones[0].cancel() is False
 
-        done, others = wait(futures, timeout=60)
+        done, others = wait(true_ones, timeout=60)
+        landed = asyncio.run(awaited(producer.put(b"10", partition_key="a")))
 
-    assert (len(done), others) == (10, set())
+    assert (done, others) == (set(true_ones), set())
+    assert [one.result(0) for one in true_ones] == [one.result(0) for one in futures]
+    assert [one.future().result(0) for one in futures] == [one.result(0) for one in futures]
+    assert landed.shard_id == futures[0].result(0).shard_id
+
+
+def test_a_future_waits_as_long_as_it_is_told_to_and_calls_back_once(kinesis: Any, stream: str) -> None:
+    may_answer = threading.Event()
+
+    def hold(number: int, records: list[dict[str, Any]]) -> None:
+        may_answer.wait(60)
+
+    scripted = Scripted(kinesis, hold)
+    told: list[PutFuture] = []
+    with Producer(stream, linger=0, client=scripted) as producer:
+        future = producer.put(b"1", partition_key="a")
+        future.add_done_callback(told.append)
+        assert not future.done()
+        with pytest.raises(TimeoutError, match=r"not settled after 0.01 s: wait longer, or for flush\(\)"):
+            future.result(0.01)
+        may_answer.set()
+        assert future.exception(60) is None
+
+    future.add_done_callback(told.append)
+    assert future.done()
+    assert told == [future, future]
+
+
+def test_what_a_callback_holds_of_its_future_is_let_go_once_it_was_called(stream: str) -> None:
+    class Held:
+        """Something that can be watched."""
+
+    held = Held()
+    gone = weakref.ref(held)
+    with Producer(stream, linger=0.01) as producer:
+        future = producer.put(b"1", partition_key="a")
+        future.add_done_callback(lambda one, both=(held, future): None)  # type: ignore[misc]  # A cycle.
+    del held, future
+    gc.collect()
+
+    assert gone() is None
 
 
 def test_flush_waits_for_what_was_accepted_before_it(kinesis: Any, stream: str) -> None:
