@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+from binascii import crc32
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -268,7 +269,9 @@ class ShardReader:
             self.status.read_errors += 1
         # What has come since the last read that went well is not known: it can be that old.
         self.status.behind = max(self.status.behind, self._clock.time() - self._read_at)
-        backoff = _backoff(self._read_failures)
+        # Readers that are throttled together would ask together again, and the same ones come first each time.
+        part = crc32(f"{self._lease.owner} {self.shard_id} {self._read_failures}".encode()) / 2**32
+        backoff = _backoff(self._read_failures) * (0.5 + part / 2)
         self._next_read = self._clock.monotonic() + backoff
         log.warning(
             "%s: shard %s could not be read (%s); again in %.1f s",

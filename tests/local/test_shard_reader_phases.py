@@ -201,7 +201,7 @@ class TestWaits:
 
         steps = world.run(world.reader(), 600)
 
-        assert steps < 70
+        assert steps < 140
 
     def test_a_shard_is_polled_once_a_second_and_five_times_only_while_it_is_behind(self) -> None:
         # A reader that keeps up has the same five reads as all others of its shard, though each brings it something.
