@@ -39,6 +39,8 @@ _AROUND = 400
 _LOOK_AFTER = 512 * 1024
 # Should the outbox ever name a time that has passed, a sender does not spin.
 _SHORTEST_WAIT = 0.001
+# Seconds that a record may wait before the log says so, and again after each so many.
+_LATE = 10.0
 
 
 class Producer:
@@ -142,6 +144,7 @@ class Producer:
         self._telling: Counter[float] = Counter()
         self._is_closing = False
         self._refusal: ProducerClosed | None = None
+        self._next_warning = 0.0
         _open_producers.add(self)
 
     def put(
@@ -370,6 +373,15 @@ class Producer:
             self._telling[settlement.entries[0].accepted] += 1
         return settled
 
+    def _warning(self, now: float) -> str:
+        """What is to be said of records that wait for long; nothing where none does, or it was said a moment ago."""
+        late = now - self._outbox.oldest()
+        if late < _LATE + self._linger or now < self._next_warning:
+            return ""
+        self._next_warning = now + _LATE
+        waiting = counted(self._outbox.count, "record")
+        return f"stream {self.stream}: {waiting} not put yet, the oldest for {late:.0f} s{self._because()}"
+
     def _because(self) -> str:
         return f", the last refusal being {self._outbox.reason}" if self._outbox.reason else ""
 
@@ -403,7 +415,11 @@ class Producer:
         with self._lock:
             # Where it gives records up, what was accepted behind them is not to be overlooked.
             self._empty_inbox()
-            settled = self._noted(change(time.monotonic()))
+            now = time.monotonic()
+            settled = self._noted(change(now))
+            warning = self._warning(now)
+        if warning:
+            _log.warning(warning)
         self._tell(settled)
 
     def _tell(self, settled: Sequence[Settlement]) -> None:

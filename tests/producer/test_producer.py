@@ -292,6 +292,24 @@ def test_a_flush_that_takes_too_long_says_how_many_are_left_and_why() -> None:
         producer.close(0.0)
 
 
+def test_what_waits_for_long_is_told_now_and_then_with_the_reason(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamkit.producer.producer._LATE", 0.2)
+    producer = Producer("orders", client=Unreachable(), linger=0)
+    producer.put(b"secret", partition_key="a")
+
+    while len(caplog.messages) < 2:
+        time.sleep(0.01)
+    with pytest.raises(DeliveryError):
+        producer.close(0)
+
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert len(warnings) >= 2
+    assert all("stream orders: 1 record not put yet, the oldest for " in line for line in warnings)
+    assert all("the last refusal being ListShards: Could not connect" in line for line in warnings)
+
+
 class Unreachable:
     """A client of an endpoint where nobody is."""
 
