@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ _TICK = 0.25
 _BETWEEN_REPORTS = 5.0
 
 
-class View:
+class View(ABC):
     """Use it in a ``with`` block around everything that a run does, loading the function included.
 
     ``stop`` is called when nobody can be shown anything any more, since the output was closed or can't be written. The latter,
@@ -42,10 +43,7 @@ class View:
         self._stop = stop
         self._ended = threading.Event()
         self._is_stopping = False
-        self._has_said_so = False
         self._thread = threading.Thread(target=self._watch, name="streamkit view")
-        self._next_report = time.monotonic() + _BETWEEN_REPORTS
-        self._reported: list[Row] = []
         self._failure: OSError | None = None
 
     def __enter__(self) -> Self:
@@ -77,18 +75,6 @@ class View:
         """Seconds until the next look."""
         return _TICK
 
-    def _tick(self) -> None:
-        if self._is_stopping and not self._has_said_so:
-            self._has_said_so = True
-            say(STOPPING)
-        if time.monotonic() >= self._next_report:
-            self._next_report = time.monotonic() + _BETWEEN_REPORTS
-            rows = self._board.rows()
-            changed = [row for row in rows if row not in self._reported]
-            if changed:
-                self._report(rows, changed)
-            self._reported = rows
-
     def _guarded(self, show: Callable[[], None]) -> None:
         """An output that can't be written must fail no invocation: the run ends as it does when told to."""
         try:
@@ -105,17 +91,46 @@ class View:
         """What this view writes to, first that which it is for."""
         return [sys.stderr]
 
+    @abstractmethod
     def _announce(self, event: Any) -> None:
-        raise NotImplementedError
+        """An invocation is about to begin."""
 
-    def _report(self, rows: list[Row], changed: list[Row]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _tick(self) -> None:
+        """Show what has changed."""
 
+    @abstractmethod
     def _finish(self, error: BaseException | None) -> None:
-        raise NotImplementedError
+        """The run has ended, by ``error`` where there is one."""
 
 
-class PlainView(View):
+class _Reporting(View):
+    """Reports the shards every few seconds, while something changes in one."""
+
+    def __init__(self, board: Board, stream: str, stop: Callable[[], None]) -> None:
+        super().__init__(board, stream, stop)
+        self._has_said_so = False
+        self._next_report = time.monotonic() + _BETWEEN_REPORTS
+        self._reported: list[Row] = []
+
+    def _tick(self) -> None:
+        if self._is_stopping and not self._has_said_so:
+            self._has_said_so = True
+            say(STOPPING)
+        if time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + _BETWEEN_REPORTS
+            rows = self._board.rows()
+            changed = [row for row in rows if row not in self._reported]
+            if changed:
+                self._report(rows, changed)
+            self._reported = rows
+
+    @abstractmethod
+    def _report(self, rows: list[Row], changed: list[Row]) -> None:
+        """All shards, and those in which something has changed since the last report."""
+
+
+class PlainView(_Reporting):
     """Lines on stderr: one for each invocation, and one for a shard every few seconds while something changes in it."""
 
     def _announce(self, event: Any) -> None:
@@ -149,7 +164,7 @@ class PlainView(View):
         return RETRY_QUEUE if row.shard_id == RETRY_QUEUE else f"{self._stream}/{row.shard_id}"
 
 
-class JsonView(View):
+class JsonView(_Reporting):
     """JSON lines on stdout, for programs. What the function prints goes to stderr meanwhile."""
 
     def __init__(self, board: Board, stream: str, stop: Callable[[], None]) -> None:
