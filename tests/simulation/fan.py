@@ -128,8 +128,12 @@ class Part:
         waiting: set[tuple[int, str]] = set()
         for fact in facts:
             is_done = fact.text in self.confirmed and self.group(fact) not in waiting
-            if is_done or (fact.text in self.aside and fact.text in self.fan.sent_in_invocation[self.name]):
+            is_sent = fact.text in self.aside and fact.text in self.fan.sent_in_invocation[self.name]
+            if is_done or is_sent:
                 self.kept.add(fact.text)
+                if is_sent and self.is_park and fact.text in self.retries.letters[self.name]:
+                    # What its sink has confirmed behind it was to follow it into the queue.
+                    waiting.add(self.group(fact))
             elif fact.text not in self.kept and not self.is_divert and self.ordering != "none":
                 waiting.add(self.group(fact))
 
