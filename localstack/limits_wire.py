@@ -31,7 +31,8 @@ def decode(content_type: str, body: bytes) -> dict[str, Any]:
         except ImportError:
             raise Unreadable("to read CBOR this proxy needs cbor2: pip install cbor2") from None
         try:
-            value = cbor2.loads(body)
+            # Kinesis's times count milliseconds, where the tag's own meaning is seconds: they stay as they are.
+            value = cbor2.loads(body, semantic_decoders={1: lambda value, _: cbor2.CBORTag(1, value)})
         except (cbor2.CBORError, ValueError, EOFError) as error:
             raise Unreadable(f"the body is no CBOR: {error}") from None
     else:

@@ -95,6 +95,8 @@ class Outbox:
         self._map: ShardMap | None = None
         self._next_map: ShardMap | None = None
         self._outlets: list[Outlet] = []
+        #: By shard id. A list of shards that comes late leaves some out, and the next has them again: with what was put there.
+        self._buckets: dict[str, Bucket] = {}
         #: By partition key, without an explicit hash key. It is emptied when it is too large.
         self.routes: dict[str, Outlet] = {}
         self._unrouted: list[Entry] = []
@@ -205,12 +207,21 @@ class Outbox:
         self._unrouted = []
         self.routes.clear()
         self._outlets = [known.get(shard) or self._new_outlet(shard, now) for shard in self._map.open]
+        open_ = {shard.shard_id for shard in self._map.open}
+        self._buckets = {
+            id_: bucket
+            for id_, bucket in self._buckets.items()
+            if id_ in open_ or bucket.wait(1 << 62, 1 << 62, now) > 0
+        }
         self._sort_in(entries)
 
     def _new_outlet(self, shard: Shard, now: float) -> Outlet:
         settings = self._settings
         queue: Queue = Aggregates(settings.aggregate_bytes) if settings.is_aggregating else Plain()
-        return Outlet(shard, queue, Bucket(settings.bytes_per_second, settings.records_per_second, now))
+        bucket = self._buckets.setdefault(
+            shard.shard_id, Bucket(settings.bytes_per_second, settings.records_per_second, now)
+        )
+        return Outlet(shard, queue, bucket)
 
     def _sort_in(self, entries: Sequence[Entry]) -> None:
         route = self.routes.get
@@ -510,10 +521,9 @@ class Outbox:
 
 
 def _within(outlet: Outlet, records: int, size: int, now: float) -> tuple[int, int]:
-    """So many records and bytes of a request as the shard has room for: it has for those that it was asked for."""
+    """So many records and bytes of a request as the shard has room for: for the first it has, or it is larger than all room."""
     room_bytes, room_records = outlet.bucket.room(now)
-    wanted_bytes, wanted_records = outlet.queue.next_size()
-    return int(min(records, max(room_records, wanted_records))), int(min(size, max(room_bytes, wanted_bytes)))
+    return int(min(records, max(room_records, 1))), int(min(size, max(room_bytes, outlet.queue.first_size())))
 
 
 def _by_outlet(request: Request) -> list[tuple[Outlet, list[Parcel]]]:

@@ -62,6 +62,9 @@ class Queue(Protocol):
     def next_size(self) -> tuple[int, int]:
         """The bytes and Kinesis records that the shard's limits must have room for, before something is taken."""
 
+    def first_size(self) -> int:
+        """The bytes of the least that can be taken, at most."""
+
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
         """The parcels of the next request, within so many records and bytes; none where not even the first fits."""
 
@@ -112,6 +115,9 @@ class Aggregates:
 
     def next_size(self) -> tuple[int, int]:
         return min(self._bytes + _MOST_AROUND * len(self._entries), max(self._most, _plain_size(self._entries[0]))), 1
+
+    def first_size(self) -> int:
+        return self.next_size()[0]
 
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
         if not self._entries or most_records < 1:
@@ -204,8 +210,10 @@ class Plain:
         return self._since + (0.0 if self._is_due or self._is_worth() else linger)
 
     def next_size(self) -> tuple[int, int]:
-        first = next(iter(self._lines.values()))[0]
-        return max(_plain_size(first), min(self._bytes, self._WORTH[1])), min(len(self._lines), self._WORTH[0])
+        return max(self.first_size(), min(self._bytes, self._WORTH[1])), min(len(self._lines), self._WORTH[0])
+
+    def first_size(self) -> int:
+        return _plain_size(next(iter(self._lines.values()))[0])
 
     def take(self, most_records: int, most_bytes: int) -> list[Parcel]:
         parcels: list[Parcel] = []

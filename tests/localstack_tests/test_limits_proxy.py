@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 from limits_proxy import Faults, LimitsProxy, ShardCounts
+from limits_wire import CBOR, decode
 from urllib3.exceptions import ProtocolError
 
 from tests.local.kinesis_endpoint import Endpoint, event
@@ -610,7 +611,7 @@ class TestTransport:
                 connection.request("POST", "/", cbor2.dumps(arguments), headers)
                 answer = connection.getresponse()
                 assert answer.headers["Content-Type"] == "application/x-amz-cbor-1.1"
-                value = cbor2.loads(answer.read())
+                value = decode(CBOR, answer.read())
                 connection.close()
                 return answer.status, value
 
@@ -712,7 +713,15 @@ class CborKinesis:
             "ListShards": lambda arguments: {"Shards": [shard(FIRST, 0, 2**128 - 1)]},
             "GetShardIterator": lambda arguments: {"ShardIterator": "i"},
             "GetRecords": lambda arguments: {
-                "Records": [{"Data": b"\xff\x00", "PartitionKey": "k", "SequenceNumber": "1"}],
+                "Records": [
+                    {
+                        "Data": b"\xff\x00",
+                        "PartitionKey": "k",
+                        "SequenceNumber": "1",
+                        # In milliseconds, as Kinesis has it; the tag says seconds, and no date has so many.
+                        "ApproximateArrivalTimestamp": cbor2.CBORTag(1, 1_764_262_000_123),
+                    }
+                ],
                 "NextShardIterator": "i",
             },
             "PutRecords": lambda arguments: {

@@ -249,6 +249,29 @@ def test_what_a_shard_takes_is_made_use_of(is_aggregating: bool, size: int) -> N
     assert now < 1.1 * at_best
 
 
+def test_a_shard_that_an_old_list_leaves_out_comes_back_with_what_was_put_into_it() -> None:
+    box = outbox(TWO, is_aggregating=False, bytes_per_second=1000.0)
+    add(box, ("a", "x" * 999), ("a", "y"), hash_key=LOW)
+    request = next_of(box)
+    box.answered(request, taken(request), 0.0)
+    for known in ONE, TWO:
+        box.ask_map(1e-6)
+        box.take_map(known, 1e-6)
+
+    assert box.take(1e-6) is None
+    assert texts(next_of(box, 1.0)) == [["y"]]
+
+
+@pytest.mark.parametrize("records_per_second", [5.0, 1e6])
+def test_what_a_plain_request_holds_has_room_however_low_the_limits_are_set(records_per_second: float) -> None:
+    box = outbox(is_aggregating=False, bytes_per_second=1000.0, records_per_second=records_per_second)
+    add(box, *((f"{n:03}", "x" * 97) for n in range(100)))
+
+    request = next_of(box)
+
+    assert len(request.parcels) == min(10, records_per_second)
+
+
 def test_a_shard_that_refuses_gets_smaller_aggregates() -> None:
     box = outbox(bytes_per_second=float("inf"))
     add(box, *(("a", "x" * 1000) for _ in range(1000)))
