@@ -78,10 +78,11 @@ def instrument_aws(client: Any, *, field: bool = True, envelope: bool = False) -
 
 def attach(data: bytes, *, envelope: bool = False) -> bytes:
     """``data`` with what is followed in its ``__context__``; as it is where there is nothing to follow, or no place for it."""
-    correlation = onward(current())
-    if not correlation.call_chain_length:
+    correlation = current()
+    if not correlation.is_something:
         return data
     check(correlation)
+    correlation = onward(correlation)
     room = _room(len(data), _KINESIS_RECORD)
     return attached(data, correlation.fields(), room=room, envelope=envelope) or data
 
@@ -150,7 +151,7 @@ def _checked(correlations: list[Correlation]) -> list[Correlation | None]:
     for correlation in correlations:
         # Most batches are of one event.
         if last is None or correlation is not last[0]:
-            if correlation.call_chain_length:
+            if correlation.is_something:
                 check(correlation)
                 last = correlation, onward(correlation)
             else:

@@ -19,8 +19,8 @@ def headers() -> dict[str, str]:
     """What is followed, as HTTP headers; none outside of any event. W3C trace context, X-Ray's, and ``x-correlation-…``."""
     from .onward import onward
 
-    correlation = onward(current())
-    fields = correlation.fields() if correlation.call_chain_length else {}
+    correlation = current()
+    fields = onward(correlation).fields() if correlation.is_something else {}
     return {name: quote(value, safe=_SAFE) if name.startswith("x-amzn") else value for name, value in fields.items()}
 
 

@@ -38,6 +38,11 @@ class Correlation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """``x-correlation-id``; empty outside of any event."""
         return self.ids.get(ID, "")
 
+    @property
+    def is_something(self) -> bool:
+        """Whether there is anything to follow: an event that is worked on, or what a program has made up to begin with."""
+        return bool(self.call_chain_length or self.ids or self.traceparent or self.xray)
+
     def fields(self) -> dict[str, str]:
         """All of it by its names on the wire, the most important first."""
         fields: dict[str, str] = {}

@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from streamkit import correlation
+from streamkit.correlation import Correlation
 from streamkit.errors import EndlessChain
 from streamkit.event import decode
 from streamkit.wrapper import unwrap
@@ -107,6 +108,18 @@ class TestKinesis:
         account.client("kinesis").put_record(StreamName=stream, Data=b'{"n":1}', PartitionKey="k")
 
         assert records_in(account, stream) == [b'{"n":1}']
+
+    def test_a_program_that_is_no_function_begins_a_chain(self, account: Account, stream: str) -> None:
+        begun = Correlation(ids={"x-correlation-id": "c-17"})
+        with correlation.use(begun):
+            account.client("kinesis").put_record(StreamName=stream, Data=b'{"n":1}', PartitionKey="k")
+            attached = correlation.attach(b'{"n":2}')
+            headers = correlation.headers()
+
+        (data,) = records_in(account, stream)
+        assert json.loads(data) == {"__context__": {"x-correlation-id": "c-17"}, "n": 1}
+        assert json.loads(attached) == {"__context__": {"x-correlation-id": "c-17"}, "n": 2}
+        assert headers == {"x-correlation-id": "c-17"}
 
     def test_a_record_of_nearly_a_mebibyte_stays_as_it_is(self, account: Account, stream: str, follow: Follow) -> None:
         def sized(size: int) -> bytes:

@@ -9,12 +9,20 @@ from typing import Any
 
 import streamkit
 from processors.dead_letters import handler as dead_letters
-from streamkit import Divert, Record, RecordProcessor, Reject, Retry, lambda_handler
+from streamkit import Divert, Record, RecordProcessor, Reject, Retry, correlation, lambda_handler
 from streamkit.claims.s3 import S3Claims
+from streamkit.fanout import FanOut
+from streamkit.forward import Forward, Rule
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
+from streamkit.sinks.base import Sink
+from streamkit.sinks.functions import LambdaSink
+from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.s3 import S3Sink
+from streamkit.sinks.sns import SnsSink
+from streamkit.sinks.sqs import SqsSink
 
-__all__ = ["blocking", "dead_letters", "over_a_queue", "over_a_topic", "told"]
+__all__ = ["blocking", "dead_letters", "fanning_out", "followed", "over_a_queue", "over_a_topic", "told"]
 
 _CLAIMS = S3Claims.from_env("CLAIMS")
 _DEAD_LETTERS = SqsQueue.from_env("DEAD_LETTERS", claims=_CLAIMS)
@@ -47,9 +55,40 @@ class OverAQueue(Orders):
     on_failure = Divert(SqsQueue.from_env("RETRIES", claims=_CLAIMS), dead_letters=_DEAD_LETTERS, backoff=2)
 
 
+class Once(RecordProcessor):
+    """Fails in the stream, and writes down by what each try is followed."""
+
+    name = "once"
+    on_failure = Divert(SqsQueue.from_env("RETRIES"), backoff=0)
+
+    def process(self, record: Record) -> None:
+        _write_what_is_followed(n=record.json()["n"], attempt=record.attempt)
+        if record.source == "kinesis":
+            raise RuntimeError("told to fail")
+
+
+def _forward() -> Forward:
+    """Everything goes on to wherever the environment says."""
+    import boto3
+
+    made: list[tuple[type[Sink], str, str]] = [
+        (KinesisSink, "kinesis", "TO_STREAM"),
+        (SqsSink, "sqs", "TO_QUEUE"),
+        (SnsSink, "sns", "TO_TOPIC"),
+        (LambdaSink, "lambda", "TO_FUNCTION"),
+        (S3Sink, "s3", "TO_BUCKET"),
+    ]
+    sinks = [
+        sink(os.environ[variable], client=correlation.instrument(boto3.client(service)))  # type: ignore[call-arg]  # Each takes these.
+        for sink, service, variable in made
+    ]
+    return Forward(*map(Rule, sinks), name="forward")
+
+
 _blocking = lambda_handler(Orders)
 _over_a_topic = lambda_handler(OverATopic)
 _over_a_queue = lambda_handler(OverAQueue)
+_fanning_out = lambda_handler(lambda: FanOut(_forward, Once))
 
 
 def blocking(event: Any, context: Any) -> Any:
@@ -67,6 +106,16 @@ def over_a_queue(event: Any, context: Any) -> Any:
     return _over_a_queue(event, context)
 
 
+def fanning_out(event: Any, context: Any) -> Any:
+    return _fanning_out(event, context)
+
+
+@correlation.captured
+def followed(event: Any, context: Any) -> Any:
+    """Writes down by what it is followed."""
+    _write_what_is_followed(n=event["n"])
+
+
 def told(event: Any, context: Any) -> Any:
     """Does as the event says."""
     print("told to", event["do"])
@@ -77,6 +126,10 @@ def told(event: Any, context: Any) -> Any:
     if event["do"] == "sleep":
         time.sleep(60)
     return {"left": context.get_remaining_time_in_millis(), "process": os.getpid(), "id": context.aws_request_id}
+
+
+def _write_what_is_followed(**line: Any) -> None:
+    _write(**line, **correlation.current().fields())
 
 
 def _write(**line: Any) -> None:
