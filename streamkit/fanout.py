@@ -22,7 +22,7 @@ from .deadline import Deadline
 from .errors import ConfigurationError, StreamkitError
 from .event import Batch, QueuedRecord
 from .execution import Process
-from .finding import Finding
+from .finding import Finding, cost_of_no_name
 from .outcome import Outcome, Settled, Unavailable, is_settled
 from .parking import swept
 from .policy import Block
@@ -384,7 +384,7 @@ def _faults(branches: Sequence[Any]) -> list[Finding]:
 
 def _costs(processor: RecordProcessor) -> list[Finding]:
     """What a branch costs the others, or they it."""
-    costs = [_cost_of_no_progress(processor)]
+    costs = [_cost_of_no_progress(processor), cost_of_no_name(processor)]
     if isinstance(processor.on_failure, Block):
         costs.append(
             Finding(

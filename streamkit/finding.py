@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-__all__ = ["Finding"]
+if TYPE_CHECKING:
+    from .processor import RecordProcessor
+
+__all__ = ["Finding", "cost_of_no_name"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -17,3 +20,17 @@ class Finding(msgspec.Struct, frozen=True):
     severity: Literal["error", "warning"]
     where: str
     message: str
+
+
+def cost_of_no_name(processor: RecordProcessor) -> Finding | None:
+    """Where the name is that of the class, and something is stored under it."""
+    policy = processor.on_failure
+    is_stored = processor.progress is not None or policy.queue is not None or policy.dead_letters is not None
+    if processor._name_was_given or "name" in vars(processor) or not is_stored:
+        return None
+    return Finding(
+        "warning",
+        processor.name,
+        "has the name of its class, under which its progress and its envelopes are kept: whoever renames or moves the class "
+        f'leaves them behind. Write name = "{type(processor).__name__.lower()}"',
+    )

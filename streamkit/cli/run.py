@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import StreamkitError
-from ..reason import reason
 from .checkpoints import IN_MEMORY, add_checkpoints, open_checkpoints
 from .connection import add_connection, connected
+from .function import handler_name, load
 from .settings import add_settings, settings_of
 from .terminal import say
 from .usage import UsageError, named, positive_seconds, typed
@@ -84,7 +80,7 @@ _REPEAT_SECONDS = 0.3
 
 def add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "handler", metavar="MODULE:HANDLER", type=_handler_name, help="where the function is: orders:handler"
+        "handler", metavar="MODULE:HANDLER", type=handler_name, help="where the function is: orders:handler"
     )
     run.add_argument("--stream", required=True, type=named, metavar="NAME", help="the Kinesis stream to read")
     run.add_argument("--name", help="whose checkpoints these are; by default the processor's name")
@@ -130,7 +126,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, settings: Settings, board: Board, signals: _Signals, view: View) -> None:
-    function = _load(options.handler)
+    function = load(options.handler)
     with ExitStack() as stack:
         if hasattr(function, "close"):
             stack.callback(function.close)
@@ -265,54 +261,6 @@ class _Signals:
             self.view.stopping()
 
 
-def _load(name: str) -> Callable[[Any, Any], Any]:
-    """The function at ``module:attribute``, looked for in the current folder too."""
-    sys.path.insert(0, "")
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            # The module is there; what it imports is not.
-            raise StreamkitError(f"{module_name} can't be loaded: {reason(error)}") from error
-        raise UsageError(f"there is no module {module_name} here or among what is installed") from None
-    except StreamkitError:
-        raise
-    except Exception as error:
-        raise StreamkitError(f"{module_name} can't be loaded:\n{_traceback(error)}") from error
-    function: Any = getattr(module, attribute, None)
-    if not callable(function):
-        raise UsageError(f"{module_name} has no function {attribute!r}: `{attribute} = lambda_handler(…)`")
-    if isinstance(function, type):
-        raise UsageError(
-            f"{name} is a class: write `handler = lambda_handler({attribute})` in {module_name}, and run {module_name}:handler"
-        )
-    if inspect.iscoroutinefunction(function):
-        raise UsageError(f"{name} is `async def`, which Lambda's Python runtime does not run: make it a plain function")
-    return function  # type: ignore[no-any-return]  # Any callable is taken for a handler, as Lambda does.
-
-
-def _traceback(error: Exception) -> str:
-    """The frames of the user's code, and the error: what lies between is this command's and importlib's."""
-    shown = traceback.TracebackException.from_exception(error)
-    ours = str(Path(__file__).parents[1])
-    shown.stack = traceback.StackSummary.from_list(
-        frame for frame in shown.stack if not frame.filename.startswith((ours, importlib.__path__[0], "<frozen "))
-    )
-    return "".join(shown.format()).rstrip()
-
-
 def _name(function: Any, handler: str) -> str:
     processor = getattr(function, "processor", None)
     return getattr(processor, "name", handler)
-
-
-def _handler_name(text: str) -> str:
-    module, colon, attribute = text.partition(":")
-    if not (module and colon and attribute):
-        raise argparse.ArgumentTypeError(f"write it as MODULE:HANDLER, for instance orders:handler; got {text!r}")
-    if module.startswith(".") or "/" in module or module.endswith(".py"):
-        raise argparse.ArgumentTypeError(
-            f"write the module's dotted name without .py, as orders:handler or app.orders:handler; got {text!r}"
-        )
-    return text
