@@ -7,6 +7,8 @@ Deploy it with the handler ``processors.fanout.handler``. Set up by
     RETRY_QUEUE_URL          SQS, shared by all routes; without it a failed event holds the shard for all of them
     DEAD_LETTER_QUEUE_URL    SQS, shared likewise; without it nothing is ever given up
     RETRY_BACKOFF_SECONDS, CLAIMS_BUCKET    as of every processor here
+    CARRY_CORRELATION        "true": what an event is followed by goes on, in attributes, headers and the __context__ of JSON
+                             objects, and counts this function; without it records are handed on as they came
 
 A route is an object:
 
@@ -27,7 +29,7 @@ All of it is read at the first invocation; a route that is wrong fails the invoc
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -36,9 +38,11 @@ from streamkit.errors import ConfigurationError
 from streamkit.fanout import FanOut
 from streamkit.forward import Forward, Rule
 from streamkit.progress.base import ProgressStore
-from streamkit.sinks.base import OnwardSink
 
 from .base import EventProcessor
+
+if TYPE_CHECKING:
+    from streamkit.sinks.aws import AwsSink
 
 __all__ = ["RouteProcessor", "fan_out", "handler"]
 
@@ -82,12 +86,22 @@ def _branch(number: int, entry: msgspec.Raw) -> RouteProcessor:
     try:
         route = msgspec.json.decode(entry, type=_Route)
         where += f" ({route.name})"
-        return RouteProcessor(route.name, Rule(_sink(route), route.pattern))
+        sink = _sink(route)
+        if _carries_on():
+            sink.carry_on()
+        return RouteProcessor(route.name, Rule(sink, route.pattern))
     except (msgspec.MsgspecError, ConfigurationError) as error:
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _sink(route: _Route) -> OnwardSink:
+def _carries_on() -> bool:
+    text = os.environ.get("CARRY_CORRELATION") or "false"
+    if text not in ("true", "false"):
+        raise ConfigurationError(f'CARRY_CORRELATION is "true" or "false"; got {text!r}')
+    return text == "true"
+
+
+def _sink(route: _Route) -> AwsSink:
     """The sink of a route's target, by its ARN. Only the module of its service is imported."""
     service = "sqs" if route.to.startswith(("https://", "http://")) else _service_of(route.to)
     options: dict[str, Any] = {}

@@ -28,6 +28,8 @@ class Clients:
         self._service = service
         self._owner = owner
         self.given = given
+        #: Called with each client that is made.
+        self.prepare: Callable[[Any], object] | None = None
         self._made: dict[float, Any] = {}
 
     def until(self, deadline: float, region: str | None = None) -> Any:
@@ -46,7 +48,10 @@ class Clients:
             except ImportError as error:
                 raise ConfigurationError(f"{self._owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
             config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
-            self._made[timeout] = boto3.client(self._service, region_name=region, config=config)
+            client = boto3.client(self._service, region_name=region, config=config)
+            if self.prepare is not None:
+                self.prepare(client)
+            self._made[timeout] = client
         return self._made[timeout]
 
     def close(self) -> None:

@@ -78,6 +78,15 @@ class AwsSink(OnwardSink):
             raise ConfigurationError(f"{self.owner or type(self).__name__} needs {self._wanted}")
         return self._place
 
+    def carry_on(self) -> Self:
+        """Let the clients that are made here send on what an event is followed by (docs/correlation.md). One that was given is
+        its owner's to instrument.
+        """
+        from ..correlation import instrument
+
+        self._clients.prepare = instrument
+        return self
+
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
         self._clients.close()

@@ -25,7 +25,14 @@ ACCOUNT = "123456789012"
 
 @pytest.fixture(autouse=True)
 def settings(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ROUTES", "PROGRESS_TABLE", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "PROCESSOR_NAME"):
+    for name in (
+        "ROUTES",
+        "PROGRESS_TABLE",
+        "RETRY_QUEUE_URL",
+        "DEAD_LETTER_QUEUE_URL",
+        "PROCESSOR_NAME",
+        "CARRY_CORRELATION",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
@@ -145,6 +152,40 @@ def test_the_queues_of_the_environment_are_those_of_every_route(
 
     assert [(branch.name, type(branch.on_failure)) for branch in branches(fan_out())] == [("a", Divert), ("b", Divert)]
     assert fan_out().name == "fanout"
+
+
+@pytest.mark.parametrize("carries", ["true", "false"])
+def test_what_an_event_is_followed_by_goes_on_where_that_is_asked_for(
+    aws: Callable[[str], Any], routes: Callable[..., None], monkeypatch: pytest.MonkeyPatch, carries: str
+) -> None:
+    monkeypatch.setenv("CARRY_CORRELATION", carries)
+    url, arn = queue(aws)
+    routes({"name": "all", "to": arn})
+    sent = {"x-correlation-id": "c-17", "call-chain-length": 3}
+    function = lambda_handler(fan_out)
+
+    assert function(kinesis_event([{"__context__": sent, "n": 1}])) == SUCCESS
+    # A chain that is too long ends here, whatever is carried on: it has nowhere to go, so it stays.
+    long = {"x-correlation-id": "c-18", "call-chain-length": 9}
+    assert function(kinesis_event([{"__context__": long, "n": 2}])) != SUCCESS
+    function.close()
+
+    (message,) = aws("sqs").receive_message(QueueUrl=url, MessageAttributeNames=["All"], MaxNumberOfMessages=10)[
+        "Messages"
+    ]
+    assert json.loads(message["Body"]) == {"__context__": sent, "n": 1}
+    attributes = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+    assert attributes.get("x-correlation-id") == ("c-17" if carries == "true" else None)
+    # It came from the third function, and this is the fourth.
+    assert attributes.get("call-chain-length") == ("4" if carries == "true" else None)
+
+
+def test_a_wrong_word_for_that_is_an_error(routes: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARRY_CORRELATION", "yes")
+    routes({"name": "all", "to": "arn:aws:sqs:::a"})
+
+    with pytest.raises(ConfigurationError, match='CARRY_CORRELATION is "true" or "false"; got \'yes\''):
+        lambda_handler(fan_out)(kinesis_event(["a"]))
 
 
 @pytest.mark.parametrize(
