@@ -1580,8 +1580,8 @@ MUTANTS = [
     Mutant(
         "two requests at once for a shard",
         "producer/outbox.py",
-        "            outlet.is_in_flight = True\n            records -= len(parcels)\n",
-        "            records -= len(parcels)\n",
+        "            outlet.is_in_flight = True\n            request.charges",
+        "            request.charges",
         SIMULATION,
     ),
     Mutant(
