@@ -1,7 +1,7 @@
 """How a function is deployed, as facts: the same whether a template or AWS told them.
 
-Texts may have marks of what is not known yet (``unknown``). ``where`` is the line of the template, or AWS's name of the setting and
-the call that changes it.
+Texts may have marks of what is not known yet (``unknown``). ``where`` is the line of the template, or the call of AWS's
+that changes it.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """``function`` and all that is around it. ``mappings`` are those of other functions too, where they read one of the queues."""
+    """``function`` and all that is around it. ``mappings``: those of other functions too, where they read a queue of it."""
 
     function: Function
     role: Role
@@ -215,8 +215,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: tuple[Subscription, ...] = ()
     #: Whether a queue or a mapping that is not here is nowhere: AWS knows all, a template is one of several.
     is_complete: bool = False
-    #: What could not be looked into, and why: where, what.
+    #: What could not be looked into, and why.
     unread: tuple[Unread, ...] = ()
+    #: What the processor names and AWS does not have.
+    missing: tuple[Unread, ...] = ()
 
     def own_mappings(self, *services: str) -> list[SourceMapping]:
         return [one for one in self.mappings if one.function == self.function.name and one.service in services]

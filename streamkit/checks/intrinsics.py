@@ -149,7 +149,9 @@ class Intrinsics:
         if function != "Ref" and not function.startswith("Fn::"):
             return node
         found = self._called(function, argument)
-        return Node(found.value, node.line, found.size, found.depth) if isinstance(found, Node) else Node(found, node.line)
+        return (
+            Node(found.value, node.line, found.size, found.depth) if isinstance(found, Node) else Node(found, node.line)
+        )
 
     def condition(self, name: Any) -> bool | None:
         """Whether the condition of that name holds; None where it is not known."""
@@ -219,7 +221,11 @@ class Intrinsics:
             return None
         if name in self._given:
             return self._of_type(name, self._given[name])
-        pseudo = {"AWS::Region": self.home.region, "AWS::AccountId": self.home.account, "AWS::Partition": self.home.partition}
+        pseudo = {
+            "AWS::Region": self.home.region,
+            "AWS::AccountId": self.home.account,
+            "AWS::Partition": self.home.partition,
+        }
         if name in pseudo:
             return pseudo[name]
         if name == "AWS::URLSuffix":
@@ -362,10 +368,8 @@ class Intrinsics:
         if function == "Fn::Not" and len(decided) == 1:
             return None if decided[0] is None else not decided[0]
         if function in ("Fn::And", "Fn::Or"):
-            decisive = function == "Fn::Or"
-            if decisive in decided:
-                return decisive
-            return None if None in decided else not decisive
+            ends = function == "Fn::Or"
+            return ends if ends in decided else None if None in decided else not ends
         return None
 
 

@@ -53,7 +53,9 @@ def parsed(text: str, name: str) -> Node:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = name if mark is None else f"{name}:{mark.line + 1}"
-        raise StreamkitError(f"{where}: it is no YAML: {getattr(error, 'problem', None) or 'it can not be read'}") from None
+        raise StreamkitError(
+            f"{where}: it is no YAML: {getattr(error, 'problem', None) or 'it can not be read'}"
+        ) from None
     if root is None or not isinstance(root.value, dict):
         raise StreamkitError(f"{name} is no template: a mapping with Resources is one")
     return root
@@ -114,7 +116,7 @@ class _Builder:
                 node = self._tagged(event.tag, Node(value, line), line)
                 self._remember(event, node)
             elif isinstance(event, yaml.AliasEvent):
-                known = self._anchors.get(event.anchor)
+                known = self._anchors.get(event.anchor or "")
                 if known is None:
                     raise self._error(line, f"the alias *{event.anchor} is of nothing, or stands within what it is of")
                 node = known
@@ -147,7 +149,7 @@ class _Builder:
         pairs = zip(ended.children[::2], ended.children[1::2], ended.are_plain[::2], strict=True)
         for key, value, is_plain in pairs:
             if key.value is None:
-                key = Node("", key.line)  # noqa: PLW2901
+                key = Node("", key.line)
             if not isinstance(key.value, str):
                 raise self._error(key.line, "a key is a text")
             if key.value == "<<" and is_plain:

@@ -52,11 +52,13 @@ _SAM: dict[str, tuple[_Target, str]] = {
     "S3WritePolicy": (_BUCKET, "s3:PutObject s3:PutObjectAcl"),
     "S3CrudPolicy": (
         _BUCKET,
-        "s3:GetObject s3:ListBucket s3:GetBucketLocation s3:GetObjectVersion s3:PutObject s3:PutObjectAcl s3:DeleteObject",
+        "s3:GetObject s3:ListBucket s3:GetBucketLocation s3:GetObjectVersion s3:PutObject s3:PutObjectAcl "
+        "s3:DeleteObject",
     ),
     "S3FullAccessPolicy": (
         _BUCKET,
-        "s3:GetObject s3:ListBucket s3:GetBucketLocation s3:GetObjectVersion s3:PutObject s3:PutObjectAcl s3:DeleteObject",
+        "s3:GetObject s3:ListBucket s3:GetBucketLocation s3:GetObjectVersion s3:PutObject s3:PutObjectAcl "
+        "s3:DeleteObject",
     ),
     "SNSPublishMessagePolicy": (_TOPIC, "sns:Publish"),
     "SNSCrudPolicy": (_TOPICS, "sns:ListSubscriptionsByTopic sns:Publish sns:Subscribe"),
@@ -66,7 +68,8 @@ _SAM: dict[str, tuple[_Target, str]] = {
     ),
     "KinesisCrudPolicy": (
         _STREAM,
-        "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetShardIterator kinesis:PutRecord kinesis:PutRecords",
+        "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetShardIterator kinesis:PutRecord "
+        "kinesis:PutRecords",
     ),
     "LambdaInvokePolicy": (_FUNCTION, "lambda:InvokeFunction"),
     "EventBridgePutEventsPolicy": (_BUS, "events:PutEvents"),
@@ -79,7 +82,8 @@ _SAM_OTHERS = (
 )
 
 _STREAM_READER = (
-    "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetRecords kinesis:GetShardIterator kinesis:ListShards "
+    "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetRecords kinesis:GetShardIterator "
+    "kinesis:ListShards "
     "kinesis:ListStreams kinesis:SubscribeToShard"
 )
 #: AWS's managed policies, by the name behind the last slash; all of them are for any resource.

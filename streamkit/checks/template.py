@@ -11,7 +11,6 @@ from .deployment import (
     Deployment,
     Function,
     QueueFacts,
-    Role,
     Setting,
     SourceMapping,
     Subscription,
@@ -29,7 +28,14 @@ __all__ = ["read_template"]
 _FUNCTIONS = ("AWS::Lambda::Function", "AWS::Serverless::Function")
 _TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::Serverless::SimpleTable")
 #: SAM's events that are event source mappings, with the property that names their source.
-_PULLED = {"Kinesis": "Stream", "SQS": "Queue", "DynamoDB": "Stream", "MSK": "Stream", "MQ": "Broker", "DocumentDB": "Cluster"}
+_PULLED = {
+    "Kinesis": "Stream",
+    "SQS": "Queue",
+    "DynamoDB": "Stream",
+    "MSK": "Stream",
+    "MQ": "Broker",
+    "DocumentDB": "Cluster",
+}
 
 
 def read_template(
@@ -73,11 +79,14 @@ class _Reader:
                 return found[0]
         if fitting:
             raise ConfigurationError(
-                f"{path} has several functions with the handler {handler}: choose one by --function: {', '.join(fitting)}"
+                f"{path} has several functions with the handler {handler}: choose one by --function: "
+                f"{', '.join(fitting)}"
             )
         if len(self._functions) == 1:
             return next(iter(self._functions))
-        raise ConfigurationError(f"{path} has no function with the handler {handler}: choose one by --function: {there}")
+        raise ConfigurationError(
+            f"{path} has no function with the handler {handler}: choose one by --function: {there}"
+        )
 
     def deployment(self, logical_id: str) -> Deployment:
         template = self._template
@@ -157,7 +166,9 @@ class _Reader:
             properties = template.property(resource)
             function = template.text(template.property(resource, "FunctionName"))
             source = template.text(template.property(resource, "EventSourceArn"))
-            mappings.append(self._mapping(resource.logical_id, resource.node, properties, name_of_function(function), source))
+            mappings.append(
+                self._mapping(resource.logical_id, resource.node, properties, name_of_function(function), source)
+            )
         for resource, label, event, kind in self._events():
             if kind in _PULLED:
                 source = template.text(template.get(event, "Properties", _PULLED[kind]))
@@ -194,7 +205,9 @@ class _Reader:
             found.append(Subscription(str(topic or ""), str(protocol or ""), str(endpoint or ""), template.where(node)))
 
         for resource in template.of_kind("AWS::SNS::Subscription"):
-            values = (template.plain(template.property(resource, name)) for name in ("TopicArn", "Protocol", "Endpoint"))
+            values = (
+                template.plain(template.property(resource, name)) for name in ("TopicArn", "Protocol", "Endpoint")
+            )
             add(resource.node, *values)
         for resource in template.of_kind("AWS::SNS::Topic"):
             for node in template.items(template.property(resource, "Subscription")):
@@ -252,7 +265,9 @@ class _Reader:
         expiry = template.property(resource, "TimeToLiveSpecification")
         is_on = self._setting(template.get(expiry, "Enabled"), where).flag(default=expiry is not None)
         attribute = None if is_on is False else template.get(expiry, "AttributeName")
-        return TableFacts(template.name_of(resource), where, keys, self._setting(attribute, where))
+        return TableFacts(
+            name=template.name_of(resource), where=where, keys=keys, expiry=self._setting(attribute, where)
+        )
 
 
 def _is_handler(written: str, wanted: str) -> bool:

@@ -23,7 +23,7 @@ class Unknowns:
 
     def __init__(self) -> None:
         self._texts = ["${AWS::Region}", "${AWS::AccountId}", "${AWS::Partition}"]
-        self._marks: dict[str, str] = {text: mark for text, mark in zip(self._texts, _HOMES, strict=True)}
+        self._marks: dict[str, str] = dict(zip(self._texts, _HOMES, strict=True))
 
     def mark(self, text: str) -> str:
         """The mark of what ``text`` stands for, where it can be as ``!Sub`` has it: ``${Backoff}``."""
@@ -107,7 +107,7 @@ def _is_of(one: list[object], other: list[object]) -> bool:
         found = set(row)
         for place in sorted(row):
             while place < len(other) and other[place] is _ANY and place + 1 not in found:
-                place += 1  # noqa: PLW2901
+                place += 1
                 found.add(place)
         return found
 
