@@ -104,7 +104,9 @@ def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part
         return Part(role, name, processor, value, fault=str(error))
     arn = kind.arn(place, home)
     needs: list[Need] = []
-    if kind.actions and arn:
+    if kind.actions and not arn:
+        return Part(role, name, processor, value, place, is_known=False)
+    if kind.actions:
         has_own_policy = ":cloudsearch:" in arn
         needs.append(Need(kind.actions, arn + _objects(value), has_own_policy))
     if _class_of(value) == "streamkit.sinks.sqs.SqsSink" and place.startswith("arn:"):

@@ -47,7 +47,10 @@ def check_permissions(subject: Subject) -> None:
         report.not_checked(unread.where, f"what {unread.what} allows or forbids: it is not here to read")
     for part in subject.parts:
         if not part.is_known:
-            report.not_checked(part.name, "what permissions it needs: streamkit does not know what it is")
+            what = (
+                f"what is at {part.place}" if part.place else "what permissions it needs: it is nothing of streamkit's"
+            )
+            report.not_checked(part.name, what)
     for wanted in _wanted(subject):
         verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
         _tell(wanted, verdicts, subject)
@@ -127,7 +130,7 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
     missing = [action for action, verdict in verdicts.items() if verdict.kind == "missing"]
     if not missing:
         return
-    actions = ", ".join(missing)
+    actions = " and ".join(missing)
     if role.unread or wanted.need.has_own_policy:
         who = role.unread[0].what if role.unread else "the resource's own policy"
         report.not_checked(
@@ -136,10 +139,9 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
         )
         return
     resource = wanted.need.resource.replace("any-object", "*")
-    resource = resource if is_known(resource) else f"!Sub {resource}"
+    resource = resource if is_known(resource) else f"!Sub '{resource}'"
     report.error(
         role.where,
-        f"{wanted.who} needs {actions} on {wanted.need.resource.replace('any-object', '*')}, and nothing in the role "
-        "allows it: "
-        f"{wanted.cost}. Add {{Effect: Allow, Action: [{actions}], Resource: {resource}}}",
+        f"nothing in the role allows {actions} for {wanted.who}: {wanted.cost}. Add "
+        f"{{Effect: Allow, Action: [{', '.join(missing)}], Resource: {resource}}}",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..policy import Divert, Park, Policy
-from .deployment import QueueFacts, Setting, SourceMapping
+from .deployment import QueueFacts, SourceMapping
 from .parts import Part
 from .report import Subject
 from .unknown import is_known, is_same
@@ -60,7 +60,7 @@ def _retry_queue(part: Part, subject: Subject) -> None:
             report.not_checked(part.name, f"the queue {part.place or part.arn}: nothing here describes it")
         return
     _receives(part, policy, queue, subject)
-    _retention(part, queue, subject)
+    _retention(queue, subject)
 
 
 def _is_fifo(part: Part, queue: QueueFacts | None) -> bool:
@@ -88,14 +88,16 @@ def _is_read(part: Part, arn: str, queue: QueueFacts | None, subject: Subject) -
             _mapping(reader, subject)
             return True
     reader = readers[0]
-    if not is_known(reader.function):
-        report.not_checked(reader.where, f"whether {reader.function} runs {part.processor.name}")
+    function = deployment.function_named(reader.function)
+    if function is None:
+        report.not_checked(
+            reader.where, f"whether {reader.function}, which reads {part.name}, runs {part.processor.name}"
+        )
     else:
         report.error(
             reader.where,
-            f"{part.name} triggers {reader.function}, which does not run {part.processor.name}: what fails is not "
-            "tried again. Map it to "
-            f"{deployment.function.label}",
+            f"{part.name} triggers {function.label}, which does not run {part.processor.name}: what fails is not tried "
+            f"again. Map it to {deployment.function.label}",
         )
     return True
 
@@ -131,11 +133,11 @@ def _receives(part: Part, policy: Policy, queue: QueueFacts, subject: Subject) -
         )
 
 
-def _retention(part: Part, queue: QueueFacts, subject: Subject) -> None:
+def _retention(queue: QueueFacts, subject: Subject) -> None:
     """Of a queue, and of the one that its redrive policy moves messages to."""
     report, deployment = subject.report, subject.deployment
     seconds = report.number(queue.retention, "MessageRetentionPeriod", _RETENTION)
-    _short_retention(part, seconds, queue.retention, subject)
+    _short_retention(queue, seconds, subject)
     if not queue.dead_letters.is_set:
         return
     target = deployment.queue(queue.dead_letters.text())
@@ -165,17 +167,17 @@ def _retention(part: Part, queue: QueueFacts, subject: Subject) -> None:
             "when they were first sent, so one that waited can be deleted as it is moved. Write "
             f"MessageRetentionPeriod: {_LONGEST_RETENTION}",
         )
-    elif target.label:
-        _short_retention(part, kept, target.retention, subject)
+    else:
+        _short_retention(target, kept, subject)
 
 
-def _short_retention(part: Part, seconds: int | None, setting: Setting, subject: Subject) -> None:
+def _short_retention(queue: QueueFacts, seconds: int | None, subject: Subject) -> None:
+    setting = queue.retention
     if seconds is not None and seconds < _LONGEST_RETENTION:
-        default = "" if setting.is_set else ", SQS's default"
+        default = "" if setting.is_set else ", SQS's default,"
         subject.report.note(
             setting.where,
-            f"what waits in {part.name} for more than {seconds / 86_400:g} days{default}, is deleted without a word. "
-            "Write "
+            f"what waits in {queue.label} for more than {seconds / 86_400:g} days{default} is deleted without a word. Write "
             f"MessageRetentionPeriod: {_LONGEST_RETENTION}, SQS's longest",
         )
 
@@ -197,9 +199,7 @@ def _dead_letters(part: Part, subject: Subject) -> None:
     queue = deployment.queue(part.arn) if part.arn else None
     if queue is None:
         return
-    _short_retention(
-        part, report.number(queue.retention, "MessageRetentionPeriod", _RETENTION), queue.retention, subject
-    )
+    _short_retention(queue, report.number(queue.retention, "MessageRetentionPeriod", _RETENTION), subject)
     if queue.dead_letters.is_set:
         report.warning(
             queue.dead_letters.where,

@@ -225,19 +225,16 @@ def _filters(mapping: SourceMapping, subject: Subject) -> None:
     setting = mapping.setting("FilterCriteria")
     if not setting.is_set or not subject.report.is_known(setting, "FilterCriteria"):
         return
-    value = _with_texts(setting.value)
     try:
-        Settings(filter_criteria=value)
+        Settings(filter_criteria=_with_texts(setting.value))
     except (ConfigurationError, ValueError) as error:
         subject.report.error(setting.where, f"FilterCriteria is none that AWS takes: {error}")
         return
-    if '"data"' in json.dumps(value).replace("\\", ""):
-        subject.report.note(
-            setting.where,
-            "a filter by data drops what is no JSON, and a KPL aggregate is none: where producers aggregate, none of "
-            "their records "
-            "arrives. Filter in the function then, by rules (docs/fanout.md#rules)",
-        )
+    subject.report.note(
+        setting.where,
+        "a filter drops what is no JSON, and a KPL aggregate is none: where producers aggregate, none of their records arrives. "
+        "Filter in the function then, by rules (docs/fanout.md#rules)",
+    )
 
 
 def _with_texts(criteria: Any) -> Any:

@@ -53,9 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--template", type=named, metavar="FILE", help="a SAM or CloudFormation template, YAML or JSON")
     how.add_argument("--deployed", type=named, metavar="FUNCTION[:ALIAS]", help="a function in AWS, read by its API")
-    parser.add_argument(
-        "--function", type=named, metavar="LOGICAL_ID", help="which of the template's functions it is"
-    )
+    parser.add_argument("--function", type=named, metavar="LOGICAL_ID", help="which of the template's functions it is")
     parser.add_argument(
         "--parameter",
         type=_parameter,
