@@ -168,7 +168,7 @@ class Intrinsics:
         logical_id = resource.logical_id
         if logical_id not in self._names:
             attribute = {"AWS::SQS::Queue": ".QueueName", "AWS::SNS::Topic": ".TopicName"}.get(resource.kind, "")
-            made_up = self.unknowns.mark(f"${{{logical_id}{attribute}}}")
+            made_up = self.unknowns.mark(f"${{{logical_id}{attribute}}}", "named")
             if resource.kind == "AWS::SQS::Queue" and self.text(self.property(resource, "FifoQueue")).lower() == "true":
                 made_up += ".fifo"
             self._names[logical_id] = made_up  # For one that is named after itself.

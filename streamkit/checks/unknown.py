@@ -7,11 +7,13 @@ put it together, and two places that name one thing are seen to. What a text doe
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 __all__ = ["Unknowns", "is_known", "is_same", "may_be", "without_homes"]
 
 # Its form goes through wherever such texts are checked: names of buckets and queues, parts of hosts and ARNs.
-_MARK = re.compile(r"streamkit-unknown-(\d+)-")
+_MARK = re.compile(r"streamkit-(?:unknown|named)-(\d+)-")
+_NAME = re.compile(r"streamkit-named-\d+-")
 #: Where the function itself is: who writes another region or account into a policy means it.
 REGION, ACCOUNT, PARTITION = (f"streamkit-unknown-{n}-" for n in range(3))
 _HOMES = (REGION, ACCOUNT, PARTITION)
@@ -25,10 +27,12 @@ class Unknowns:
         self._texts = ["${AWS::Region}", "${AWS::AccountId}", "${AWS::Partition}"]
         self._marks: dict[str, str] = dict(zip(self._texts, _HOMES, strict=True))
 
-    def mark(self, text: str) -> str:
-        """The mark of what ``text`` stands for, where it can be as ``!Sub`` has it: ``${Backoff}``."""
+    def mark(self, text: str, kind: Literal["unknown", "named"] = "unknown") -> str:
+        """The mark of what ``text`` stands for, where it can be as ``!Sub`` has it: ``${Backoff}``. ``named`` is a name that AWS
+        makes up, and that nothing else has.
+        """
         if text not in self._marks:
-            self._marks[text] = f"streamkit-unknown-{len(self._texts)}-"
+            self._marks[text] = f"streamkit-{kind}-{len(self._texts)}-"
             self._texts.append(text)
         return self._marks[text]
 
@@ -69,27 +73,45 @@ def is_same(one: str, other: str) -> bool:
 def may_be(pattern: str, text: str) -> bool | None:
     """Whether a pattern of IAM's (``*`` and ``?``) is of ``text``. None: it depends on what is not known.
 
-    The account and the region of the function are taken to be those that the other one names.
+    The account and the region of the function are taken to be those that the other one names. A name that AWS makes up is no
+    other resource's, and nobody can have written it down but in part.
     """
     if len(pattern) > _LONGEST or len(text) > _LONGEST:
         return None
-    if _is_of(_pieces(pattern, _HOMES), _pieces(text, _HOMES)):
+    if _is_of(_pieces(pattern, certain=True), _pieces(text, certain=True)):
         return True
-    if is_known(pattern) and is_known(text):
+    if set(_NAME.findall(pattern)) - set(_NAME.findall(text)):
         return False
-    return None if _is_of(_pieces(pattern, None), _pieces(text, None)) else False
+    hangs_on_a_value = any(_MARK.search(_NAME.sub("", without_homes(one))) for one in (pattern, text))
+    hangs_on_a_name = _NAME.search(text) is not None and ("*" in pattern or "?" in pattern)
+    if not hangs_on_a_value and not hangs_on_a_name:
+        return False
+    return None if _is_of(_pieces(pattern, certain=False), _pieces(text, certain=False)) else False
 
 
-_ANY, _ONE = object(), object()
+class _Any:
+    """Stands for any text; ``without`` a colon, where it is a part of an ARN."""
+
+    def __init__(self, *, without: str = "") -> None:
+        self.without = without
 
 
-def _pieces(text: str, marks: tuple[str, ...] | None) -> list[object]:
-    """Characters, and what stands for any: ``*``, and those of ``marks`` (None: all marks)."""
+# ``*``, ``?``, and a part of an ARN.
+_ANY, _ONE, _PART = _Any(), object(), _Any(without=":")
+
+
+def _pieces(text: str, *, certain: bool) -> list[object]:
+    """Characters, and what stands for others: ``*`` and ``?``, and marks; of these only the homes, where it has to be ``certain``."""
     pieces: list[object] = []
     place = 0
     for found in _MARK.finditer(text):
         pieces += _characters(text[place : found.start()])
-        pieces += [_ANY] if marks is None or found[0] in marks else list(found[0])
+        if found[0] in _HOMES:
+            pieces.append(_PART)
+        elif certain:
+            pieces += found[0]
+        else:
+            pieces.append(_PART if _NAME.match(found[0]) else _ANY)
         place = found.end()
     return pieces + _characters(text[place:])
 
@@ -100,32 +122,32 @@ def _characters(text: str) -> list[object]:
 
 def _is_of(one: list[object], other: list[object]) -> bool:
     """Whether some text is of both patterns."""
-    reached = {0}
-
-    def spread(row: set[int]) -> set[int]:
-        """With each place, those that follow by an empty match of what is any in ``other``."""
-        found = set(row)
-        for place in sorted(row):
-            while place < len(other) and other[place] is _ANY and place + 1 not in found:
-                place += 1
-                found.add(place)
-        return found
-
-    row = spread(reached)
-    for piece in one:
-        following: set[int] = set()
-        if piece is _ANY:
-            first = min(row, default=None)
-            following = set() if first is None else set(range(first, len(other) + 1))
-        else:
-            for place in row:
-                if place == len(other):
-                    continue
-                if other[place] is _ANY:
-                    following.add(place)
-                elif piece is _ONE or other[place] is _ONE or piece == other[place]:
-                    following.add(place + 1)
-        row = spread(following)
-        if not row:
-            return False
-    return len(other) in row
+    reached = {(0, 0)}
+    waiting = [(0, 0)]
+    while waiting:
+        i, j = waiting.pop()
+        if i == len(one) and j == len(other):
+            return True
+        left = one[i] if i < len(one) else None
+        right = other[j] if j < len(other) else None
+        steps = []
+        if isinstance(left, _Any):
+            steps.append((i + 1, j))
+            if right is not None and not isinstance(right, _Any) and right != left.without:
+                steps.append((i, j + 1))
+        if isinstance(right, _Any):
+            steps.append((i, j + 1))
+            if left is not None and not isinstance(left, _Any) and left != right.without:
+                steps.append((i + 1, j))
+        elif (
+            not isinstance(left, _Any)
+            and left is not None
+            and right is not None
+            and (left is _ONE or right is _ONE or left == right)
+        ):
+            steps.append((i + 1, j + 1))
+        for step in steps:
+            if step not in reached:
+                reached.add(step)
+                waiting.append(step)
+    return False
