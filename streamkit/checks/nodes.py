@@ -111,7 +111,7 @@ class _Builder:
                 node = self._collection(ended, line)
                 self._remember(ended.event, node)
             elif isinstance(event, yaml.ScalarEvent):
-                is_plain = event.style is None and event.implicit[0]
+                is_plain = not event.style and event.implicit[0]
                 value = None if is_plain and event.value in _NULLS else event.value
                 node = self._tagged(event.tag, Node(value, line), line)
                 self._remember(event, node)

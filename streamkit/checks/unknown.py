@@ -31,6 +31,7 @@ class Unknowns:
         """The mark of what ``text`` stands for, where it can be as ``!Sub`` has it: ``${Backoff}``. ``named`` is a name that AWS
         makes up, and that nothing else has.
         """
+        text = self.shown(text)
         if text not in self._marks:
             self._marks[text] = f"streamkit-{kind}-{len(self._texts)}-"
             self._texts.append(text)
@@ -101,7 +102,7 @@ _ANY, _ONE, _PART = _Any(), object(), _Any(without=":")
 
 
 def _pieces(text: str, *, certain: bool) -> list[object]:
-    """Characters, and what stands for others: ``*`` and ``?``, and marks; of these only the homes, where it has to be ``certain``."""
+    """Characters, and what stands for others: ``*``, ``?`` and marks. Where it has to be ``certain``, of marks the homes alone."""
     pieces: list[object] = []
     place = 0
     for found in _MARK.finditer(text):

@@ -69,7 +69,7 @@ def read(text: str, folder: Path, **parameters: str) -> tuple[Deployment, Any]:
         ("!Join ['-', !Ref Many]", "a-b"),
         ("!Select [1, !Ref Many]", "b"),
         ("!Select [1, !Split ['/', 'a/b']]", "b"),
-        ("!Select [7, !Ref Many]", "!Select of line 31"),
+        ("!Select [7, !Ref Many]", "!Select of line 29"),
         ("!FindInMap [Stages, !Ref Given, queue]", "of-given"),
         ("!FindInMap [Stages, !Ref Nobody, queue]", "!FindInMap Stages.${Nobody}.queue"),
         ("!If [Yes, 'one', two]", "one"),
@@ -145,7 +145,7 @@ def test_the_function_is_found_by_its_handler_or_named(tmp_path: Path) -> None:
     assert chosen(two) == "A"
     assert chosen(two, "B") == "B"
     assert chosen(head + function("B", "mails.handler")) == "B"
-    with pytest.raises(ConfigurationError, match="several functions .*: choose one by --function: A, C"):
+    with pytest.raises(ConfigurationError, match=r"several functions .*: choose one by --function: A, C"):
         chosen(two + function("C", "orders.handler"))
     with pytest.raises(ConfigurationError, match=r"no function with the handler orders\.handler: .*: B, C"):
         chosen(head + function("B", "mails.handler") + function("C", "bills.handler"))
@@ -178,7 +178,7 @@ BOMB = "Resources:\n  a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("Resources: {<<: text}", "<< takes mappings"),
         (BOMB, "aliases written out"),
         ("Resources: " + "[" * 101 + "]" * 101, "nested over 100 deep"),
-        ("[" * 100_000, "nested over 100 deep"),
+        ("[" * 100_000, "nested over 100 deep|maximum nesting depth"),
         ("Resources: " + "!Sub " * 10, "it is no YAML"),
         ("\x00", "it is no YAML"),
         ("# " + "x" * 1_048_576, "has over 1,048,576 bytes"),
