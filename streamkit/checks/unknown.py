@@ -102,7 +102,7 @@ _ANY, _ONE, _PART = _Any(), object(), _Any(without=":")
 
 
 def _pieces(text: str, *, certain: bool) -> list[object]:
-    """Characters, and what stands for others: ``*``, ``?`` and marks. Where it has to be ``certain``, of marks the homes alone."""
+    """Characters, and what stands for any: ``*``, ``?`` and marks. Where it has to be ``certain``, of marks the homes only."""
     pieces: list[object] = []
     place = 0
     for found in _MARK.finditer(text):

@@ -268,7 +268,10 @@ class Unheard(Sink):
 def test_each_sink_and_store_needs_its_own_actions(check: Check, sink: object, actions: str, resource: str) -> None:
     def writing() -> RecordProcessor:
         if isinstance(sink, BigQueryExactlyOnceSink):
-            return type("Exact", (RecordProcessor,), {"name": "orders", "ordering": "shard", "target": sink})()
+            exact: RecordProcessor = type(
+                "Exact", (RecordProcessor,), {"name": "orders", "ordering": "shard", "target": sink}
+            )()
+            return exact
         return orders(target=sink)
 
     found = [finding for finding in check(make=writing) if f"allows {actions} for" in finding.message]

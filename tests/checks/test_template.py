@@ -191,6 +191,19 @@ def test_what_is_no_template_or_is_meant_to_do_harm_is_an_error_with_its_line(
         read(text, tmp_path)
 
 
+def test_without_libyaml_all_is_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    text = RIGHT + "  # ~\n  Nothing: ~\n  Merged: {<<: {a: b}}\n"
+    by_c = parsed(text, "t")
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    assert parsed(text, "t") == by_c
+    assert by_c.value["Resources"].value["Nothing"].value is None
+    for hostile in (BOMB, "[" * 100_000):
+        with pytest.raises(StreamkitError, match=r"aliases written out|nested over 100 deep"):
+            parsed(hostile, "t")
+
+
 def test_a_text_that_grows_by_substitution_ends(tmp_path: Path) -> None:
     names = "".join(
         f"  Q{n}: "
