@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..checks.given import RIGHT, changed
-from ..checks.test_deployed import World
+from ..checks.world import World
 from .process import ended
 
 HEAD = """
@@ -127,9 +127,9 @@ def test_a_template_in_which_something_is_wrong_has_its_line_and_what_to_write(t
 
     assert (code, err) == (1, "1 error, 1 warning\n")
     first, second = out.splitlines()
-    assert first.startswith("error: template.yaml:48: Retries has a visibility time-out of 30 s, less than the 60 s")
+    assert first.startswith("error: template.yaml:46: Retries has a visibility time-out of 30 s, less than the 60 s")
     assert first.endswith("Write VisibilityTimeout: 360")
-    assert second.startswith("warning: template.yaml:52: maxReceiveCount is 2")
+    assert second.startswith("warning: template.yaml:50: maxReceiveCount is 2")
 
 
 def test_as_json(tmp_path: Path) -> None:
