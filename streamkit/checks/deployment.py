@@ -25,6 +25,7 @@ __all__ = [
     "Subscription",
     "TableFacts",
     "Unread",
+    "is_handler",
     "name_of_function",
 ]
 
@@ -235,6 +236,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     def function_named(self, name: str) -> Function | None:
         return next((one for one in (self.function, *self.functions) if one.name == name), None)
+
+
+def is_handler(written: str, wanted: str) -> bool:
+    """Whether a function's Handler is that module's: a folder of the package may stand before it."""
+    dotted = written.replace("/", ".")
+    return dotted == wanted or dotted.endswith(f".{wanted}")
 
 
 def name_of_function(reference: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..fanout import FanOut
 from ..finding import Finding, cost_of_no_name
 from ..processor import RecordProcessor
-from .deployment import Deployment
+from .deployment import Deployment, is_handler
 from .function_rules import check_function
 from .parts import Part, parts_of
 from .permission_rules import check_permissions
@@ -36,13 +36,19 @@ def parts_of_all(processor: RecordProcessor, deployment: Deployment) -> list[Par
 
 
 def findings_of_deployment(
-    processor: RecordProcessor, parts: list[Part], deployment: Deployment, unknowns: Unknowns
+    processor: RecordProcessor, parts: list[Part], deployment: Deployment, unknowns: Unknowns, *, handler: str = ""
 ) -> list[Finding]:
-    """Where ``deployment`` and the processor do not fit. Nothing is asked and nothing is run."""
+    """Where ``deployment`` and the processor, which is that of ``handler``, do not fit. Nothing is asked and nothing is run."""
     report = Report(unknowns)
     subject = Subject(processor, _processors(processor), parts, deployment, report)
     for unread in deployment.unread:
         report.not_checked(unread.where, unread.what)
+    function = deployment.function
+    if handler and function.handler and not is_handler(function.handler, handler):
+        report.warning(
+            function.where,
+            f"the Handler of {function.label} is {function.handler}, and what was looked at is {handler}",
+        )
     for missing in deployment.missing:
         report.error(
             missing.where,

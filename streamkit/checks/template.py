@@ -16,6 +16,7 @@ from .deployment import (
     Subscription,
     TableFacts,
     Unread,
+    is_handler,
     name_of_function,
 )
 from .intrinsics import Intrinsics, Resource
@@ -72,7 +73,7 @@ class _Reader:
             if wanted not in self._functions:
                 raise ConfigurationError(f"{path} has no function {wanted}: there are {there}")
             return wanted
-        fitting = [name for name, one in self._functions.items() if _is_handler(one.handler, handler)]
+        fitting = [name for name, one in self._functions.items() if is_handler(one.handler, handler)]
         streams = [name for name in fitting if self._reads_a_stream(name)]
         for found in (fitting, streams):
             if len(found) == 1:
@@ -268,9 +269,3 @@ class _Reader:
         return TableFacts(
             name=template.name_of(resource), where=where, keys=keys, expiry=self._setting(attribute, where)
         )
-
-
-def _is_handler(written: str, wanted: str) -> bool:
-    """Whether a function's Handler is that module's: a folder of the package may stand before it."""
-    dotted = written.replace("/", ".")
-    return dotted == wanted or dotted.endswith(f".{wanted}")

@@ -142,7 +142,7 @@ def _findings(name: str, source: _Source | None) -> list[Finding]:
                 parts = parts_of_all(processor, deployment)
     if source.account is not None:
         deployment = source.account.completed(deployment, parts)
-    findings += findings_of_deployment(processor, parts, deployment, source.unknowns)
+    findings += findings_of_deployment(processor, parts, deployment, source.unknowns, handler=name.replace(":", "."))
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
 
 

@@ -68,6 +68,39 @@ handler = lambda_handler(Nameless)
     assert out.endswith('Write name = "nameless"\n')
 
 
+def test_what_writes_exactly_once_keeps_its_account_by_its_name_too(tmp_path: Path) -> None:
+    program = """
+from streamkit.plans.memory import MemoryPlans
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
+class Nameless(RecordProcessor):
+    ordering = "shard"
+    warehouse = BigQueryExactlyOnceSink("shop.orders", MemoryPlans())
+    def process(self, record): pass
+handler = lambda_handler(Nameless)
+"""
+    code, out, _ = checked(tmp_path, program)
+
+    assert (code, out.partition(":")[0]) == (0, "warning")
+    assert out.endswith('Write name = "nameless"\n')
+
+
+def test_claims_of_the_retry_queue_alone(tmp_path: Path) -> None:
+    program = """
+from streamkit.claims.s3 import S3Claims
+from streamkit.queues.sqs import SqsQueue
+retries = SqsQueue("https://sqs/1/retries", claims=S3Claims("large"))
+letters = SqsQueue("https://sqs/1/letters"{claims})
+class Orders(RecordProcessor):
+    name = "orders"
+    on_failure = Divert(retries, dead_letters=letters)
+    def process(self, record): pass
+handler = lambda_handler(Orders)
+"""
+    _, out, _ = checked(tmp_path, program.format(claims=""))
+    assert out.startswith("warning: orders: its retry queue has claims and its dead letters have none")
+    assert checked(tmp_path, program.format(claims=', claims=S3Claims("large")'))[1] == ""
+
+
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
@@ -130,6 +163,12 @@ def test_a_template_in_which_something_is_wrong_has_its_line_and_what_to_write(t
     assert first.startswith("error: template.yaml:46: Retries has a visibility time-out of 30 s, less than the 60 s")
     assert first.endswith("Write VisibilityTimeout: 360")
     assert second.startswith("warning: template.yaml:50: maxReceiveCount is 2")
+
+
+def test_a_template_whose_only_function_is_another_one(tmp_path: Path) -> None:
+    _, out, _ = compared(tmp_path, changed("orders.handler", "mails.handler"))
+
+    assert "the Handler of Orders is mails.handler, and what was looked at is orders.handler" in out
 
 
 def test_as_json(tmp_path: Path) -> None:
