@@ -1,4 +1,4 @@
-"""A template's conditions, told by its parameters: LocalStack looks into resources that a condition has left out, and AWS does not."""
+"""A template's conditions, told by its parameters. LocalStack looks into what a condition has left out; AWS does not."""
 
 from __future__ import annotations
 
@@ -40,5 +40,7 @@ def without_what_is_left_out(template: dict[str, Any], parameters: Mapping[str, 
                 return values[name].replace(",", "")
         return str(value)
 
-    kept = {part: {name: one for name, one in template[part].items() if holds(one)} for part in ("Resources", "Outputs")}
+    kept = {
+        part: {name: one for name, one in template[part].items() if holds(one)} for part in ("Resources", "Outputs")
+    }
     return {**template, **kept}

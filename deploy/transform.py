@@ -1,4 +1,4 @@
-"""python deploy/transform.py TEMPLATE [NAME=VALUE ...]: the CloudFormation template that a SAM template becomes, as JSON on stdout.
+"""python deploy/transform.py TEMPLATE [NAME=VALUE ...]: the CloudFormation template that a SAM template becomes, in JSON.
 
 It is what AWS deploys, so it is what has to be looked at. Runs in the environment of the SAM CLI (validate.py), by AWS's own
 translator, and asks nobody. Parameters stay parameters; their values count where the translator itself reads them.

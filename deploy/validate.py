@@ -1,7 +1,7 @@
 """python -m deploy.validate [TEMPLATE ...]: templates looked at as AWS would, offline; all of this folder's by default.
 
-``sam validate`` reads SAM's text. cfn-lint reads what SAM makes of it, since what SAM only passes on is not checked in the text. Ends
-with 1 where either finds something. Both live in an environment of their own, ``.local/sam``.
+``sam validate`` reads SAM's text. cfn-lint reads that too, and what SAM makes of it, since what SAM only passes on is not checked
+in the text. Ends with 1 where one of them finds something. They live in an environment of their own, ``.local/sam``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SAM_TEMPLATE = "AWS::Serverless-2016-10-31"
 def transformed(template: Path, **parameters: str) -> str:
     """The CloudFormation template, in JSON, that AWS makes of a SAM template."""
     given = [f"{name}={value}" for name, value in parameters.items()]
-    command = [SAM.program("python"), HERE / "transform.py", template, *given]
+    command = [str(SAM.program("python")), str(HERE / "transform.py"), str(template), *given]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode:
         raise SetupError(f"{template.name} can't be transformed:\n{done.stderr[-2000:]}")
@@ -44,19 +44,22 @@ def transformed(template: Path, **parameters: str) -> str:
 
 def problems_of(template: Path) -> str:
     """What is wrong with a template, as the tools say it; empty for one that is right."""
-    if _SAM_TEMPLATE not in template.read_text():
-        return _said("cfn-lint", str(template))
+    said = _said("cfn-lint", str(template))
+    if said or _SAM_TEMPLATE not in template.read_text():
+        return said
     said = _said("sam", "validate", "--template", str(template))
     if said:
         return said
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / template.with_suffix(".json").name
         result.write_text(transformed(template))
-        return _said("cfn-lint", str(result))
+        # W2001: a parameter that nobody uses. Those that SAM has read are used no more.
+        return _said("cfn-lint", str(result), "--ignore-checks", "W2001")
 
 
 def _said(program: str, *arguments: str) -> str:
-    done = subprocess.run([SAM.program(program), *arguments], capture_output=True, text=True, env=_environment())
+    """What a program has against it; empty where it ends with 0."""
+    done = subprocess.run([str(SAM.program(program)), *arguments], capture_output=True, text=True, env=_environment())
     return "" if done.returncode == 0 else f"{program} {arguments[0]}:\n{done.stdout}{done.stderr}"
 
 

@@ -2,8 +2,8 @@
 
 LAMBDA_RUNTIME_EXECUTOR=local-process FUNCTION_PYTHON=/path/to/python LAMBDA_PYTHON=/path/to/another LAMBDA_RUNTIME=python3.13
 
-One process for each execution environment. A function of the runtime LAMBDA_RUNTIME runs as in Lambda: in AWS's own runtime client,
-awslambdaric, by LAMBDA_PYTHON, which has that client and boto3 and nothing else. Any other runs in ``function.py``, by
+One process for each execution environment. A function of the runtime LAMBDA_RUNTIME runs as in Lambda: in AWS's own runtime
+client, awslambdaric, by LAMBDA_PYTHON, which has that client and boto3 and nothing else. Any other runs in ``function.py``, by
 FUNCTION_PYTHON (LocalStack's own Python where it is not set), and finds the packages of that environment beside its own code.
 
 Past the function's time-out its process is killed, as in Lambda, and the next invocation has a new one. It ends with LocalStack,
@@ -149,9 +149,9 @@ class _RuntimeClient:
 
     def __init__(self, code: str, handler: str, environment: dict[str, str], log: int) -> None:
         self._api = RuntimeApi()
-        # It ends with LocalStack: without the API the client has nobody to ask, and gives up.
+        # It ends with LocalStack: without the API the client has nobody to ask, and gives up. By -m it finds the code.
         self._process = subprocess.Popen(
-            [os.environ["LAMBDA_PYTHON"], "-P", "-m", "awslambdaric", handler],
+            [os.environ["LAMBDA_PYTHON"], "-m", "awslambdaric", handler],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

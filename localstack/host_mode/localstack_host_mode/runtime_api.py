@@ -1,4 +1,4 @@
-"""Lambda's Runtime API for one execution environment: what AWS's own runtime client, awslambdaric, asks for events and answers to.
+"""Lambda's Runtime API for one execution environment: what awslambdaric, AWS's own runtime client, gets events from.
 
     GET  /2018-06-01/runtime/invocation/next            waits for an event
     POST /2018-06-01/runtime/invocation/<id>/response   the function's answer
