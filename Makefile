@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants package validate lint types check bench clean
+.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants package ci-long validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,14 @@ mutants: setup  ## break the core in one line at a time, and see each breakage c
 
 package: setup  ## reproducible zips of the functions in processors/, for arm64 and x86-64, into dist/; prints their sizes
 	@$(BIN)/python -m deploy.package $(NAME)
+
+ci-long: setup  ## what takes hours: simulation, exactly once, soak, fuzzing, mutants, real KCL daemons
+	$(MAKE) simulate N=100000
+	$(MAKE) exactly-once
+	$(MAKE) soak
+	$(MAKE) fuzz
+	$(MAKE) mutants
+	$(MAKE) kcl-test
 
 bench: setup  ## every benchmark beside its peer, as ratios
 	$(BIN)/python -m bench
