@@ -221,6 +221,8 @@ class Batch(msgspec.Struct):
     source: Literal["kinesis", "sqs", "sns"]
     records: list[Record]
     outcomes: list[Outcome]
+    #: The indexes of those whose work or writes have failed in this invocation, wherever they are to go.
+    failed: set[int] = msgspec.field(default_factory=set)
 
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""
