@@ -25,8 +25,11 @@ LAYERS = [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config"],
-    ["metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.report", "metrics.values"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
+    [
+        *("metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.otlp", "metrics.report"),
+        "metrics.values",
+    ],
     # What of it a cold start may import; its other modules come when they are asked for.
     ["correlation", "correlation.context", "correlation.value"],
     [

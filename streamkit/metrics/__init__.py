@@ -6,7 +6,8 @@
     with metrics.latency("payments.call"): …        how long it took
     metrics.latency("payments.call", 12.5)          or what somebody else has measured, in milliseconds
 
-``STREAMKIT_METRICS`` is the one setting: ``emf`` (the default on Lambda), ``monitoring``, or ``off`` (the default elsewhere).
+``STREAMKIT_METRICS`` is the one setting: ``emf`` (the default on Lambda), ``monitoring``, ``otlp`` (no lines, only what
+``STREAMKIT_OTLP_ENDPOINT`` gets in any case), or ``off`` (the default elsewhere).
 Nothing here raises, and nothing changes what becomes of a record: what can't be counted is in the log, once for each name.
 
 What a cold start imports is this module. The rest is imported by a handler whose metrics are on.
@@ -31,7 +32,7 @@ current: ContextVar[Values | None] = ContextVar("streamkit.metrics.current", def
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_SETTINGS = ("emf", "monitoring", "off")
+_SETTINGS = ("emf", "monitoring", "otlp", "off")
 
 
 def setting() -> tuple[str, str]:

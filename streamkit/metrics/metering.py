@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..deadline import Deadline
 from ..event import Batch
@@ -20,6 +20,9 @@ from .figures import add_requests, became, bytes_of, is_of_a_stream, oldest_age,
 from .monitoring import MonitoringLines
 from .report import Report
 from .values import Values
+
+if TYPE_CHECKING:
+    from .otlp import OtlpTarget
 
 __all__ = ["Invocation", "Metering", "Part", "metering"]
 
@@ -44,7 +47,10 @@ class Metering:
     """What outlives an invocation: the format, whether the container is new, and how often metrics have failed."""
 
     def __init__(self, form: str) -> None:
-        self._format = MonitoringLines() if form == "monitoring" else EmbeddedMetrics()
+        self._format: MonitoringLines | EmbeddedMetrics | None = None
+        if form != "otlp":
+            self._format = MonitoringLines() if form == "monitoring" else EmbeddedMetrics()
+        self._otlp = _otlp_target()
         # With provisioned concurrency a container is ready before anyone waits for it.
         self._is_cold = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
         self._batch_size = _whole_number("STREAMKIT_BATCH_SIZE")
@@ -58,15 +64,24 @@ class Metering:
         is_cold, self._is_cold = self._is_cold, False
         return Invocation(self, event, context, is_cold=is_cold, batch_size=self._batch_size)
 
-    def write(self, report: Report) -> None:
-        """Write the lines of an invocation."""
+    def write(self, report: Report, remaining: float) -> None:
+        """Write the lines of an invocation that has ``remaining`` seconds left, and push them outside where that is asked for."""
         if self._errors:
             report.figures["MetricErrors"] = self._errors
-        text = self._format.lines(report)
-        # As it is, without a logger: the runtime passes standard output on line by line, in both of Lambda's log formats.
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        self._errors = 0
+        errors, self._errors = self._errors, 0
+        try:
+            if self._format is not None:
+                text = self._format.lines(report)
+                # As it is, without a logger: the runtime passes standard output on line by line, in both of Lambda's log formats.
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        except Exception as error:  # noqa: BLE001  # The other target does not fail with this one.
+            self._errors = errors
+            self.failed(error)
+        if self._otlp is not None:
+            self._otlp.add(report)
+            if not self._otlp.push(remaining):
+                self._errors += 1
 
     def failed(self, error: Exception) -> None:
         """Count an error of metrics' own, and log the first."""
@@ -124,8 +139,7 @@ class Invocation:
         self._bytes = 0
 
     def __enter__(self) -> Invocation:
-        milliseconds: Callable[[], float] | None = getattr(self._context, "get_remaining_time_in_millis", None)
-        self._remaining = milliseconds() if milliseconds is not None else 0.0
+        self._remaining = self._left() * 1000
         self._time = time.time()
         self._token = current.set(self._values)
         self._started = perf_counter()
@@ -139,9 +153,13 @@ class Invocation:
             # A ping that keeps the container warm.
             return
         try:
-            self._metering.write(self._report(error))
+            self._metering.write(self._report(error), self._left())
         except Exception as fault:  # noqa: BLE001  # What measures must not change the answer, nor hide an error.
             self._metering.failed(fault)
+
+    def _left(self) -> float:
+        milliseconds: Callable[[], float] | None = getattr(self._context, "get_remaining_time_in_millis", None)
+        return _FOR_EVER if milliseconds is None else milliseconds() / 1000
 
     def decoded(self, deadline: Deadline) -> None:
         """The event is decoded; ``deadline`` is that of the requests which that took."""
@@ -162,7 +180,7 @@ class Invocation:
         is_stream = is_of_a_stream(raws)
         figures: dict[str, float] = {
             # An aggregate's records are known when it is open.
-            "Records": len(parts[0].batch.records) if is_stream and parts else len(raws),
+            "Records": _records_of(parts[0].batch) if is_stream and parts else len(raws),
             "Bytes": self._bytes or bytes_of(raws),
             "ColdStart": 1 if self._is_cold else 0,
             "Errors": 0 if error is None else 1,
@@ -238,9 +256,21 @@ class Invocation:
 _EMPTY = Batch("kinesis", [], [])
 
 
+def _otlp_target() -> OtlpTarget | None:
+    if not os.environ.get("STREAMKIT_OTLP_ENDPOINT"):
+        return None
+    from .otlp import otlp_target
+
+    return otlp_target()
+
+
 def _raws(event: Any) -> list[Any]:
     raws = event.get("Records") if isinstance(event, Mapping) else None
     return raws if isinstance(raws, list) else []
+
+
+def _records_of(batch: Batch) -> int:
+    return len(batch.records)
 
 
 def _add_rounded(times: Mapping[str, float], figures: dict[str, float]) -> None:

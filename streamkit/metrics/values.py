@@ -47,6 +47,14 @@ class Latencies:
         if self.count <= MOST_VALUES:
             self.values.append(round(milliseconds, 3))
 
+    def merge(self, other: Latencies) -> None:
+        """Add all that ``other`` has, but for its single values."""
+        self.count += other.count
+        self.total += other.total
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+
 
 class Values:
     """The values of one invocation. Several threads may add to them.

@@ -105,7 +105,7 @@ class TestTheSetting:
         assert invoke(Orders, [b"a"]) == SUCCESS
 
         assert len(lines()) == 1
-        assert "STREAMKIT_METRICS is one of emf, monitoring, off; got 'yes', and emf is used" in caplog.text
+        assert "STREAMKIT_METRICS is one of emf, monitoring, otlp, off; got 'yes', and emf is used" in caplog.text
 
     def test_of_the_engine_for_tests_is_off(self, lines: Lines) -> None:
         mapping = EventSourceMapping(lambda_handler(Orders), batch_size=10)

@@ -87,9 +87,9 @@ def test_a_branch_is_a_tag(lines: Lines) -> None:
     lambda_handler(FanOut(Orders("a"), Orders("b"), name="fan"))(kinesis_event([b"fail"]), None)
 
     found = read(lines())
-    assert found["streamkit.failed", "function:orders-indexer,processor:fan"] == ("count", [2])
-    for branch in ("a", "b"):
-        assert found["streamkit.branch.failed", f"function:orders-indexer,processor:{branch}"] == ("count", [1])
+    values = {key[1].rpartition(":")[2]: found[key][1] for key in found if key[0].endswith("failed")}
+    assert values == {"fan": [2], "a": [1], "b": [1]}
+    assert ("streamkit.branch.failed", "function:orders-indexer,processor:a") in found
 
 
 @pytest.mark.parametrize("name", ["a|b", "a,b#c", "a\nb", "é", " "])
