@@ -126,6 +126,8 @@ class FanOut(RecordProcessor):
         response = events.response(_unsettled([*(passage.batch for passage in passages), nobodys]))
         if "window" in event:
             response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+        if batches[0].heartbeats:
+            handlers.pulse(batches[0], response, self.name, deadline, measured)
         self._proven.add(shard)
         return response
 
@@ -320,7 +322,8 @@ def _batches(branches: list[_Branch], event: Any, fetch: events.Fetch) -> tuple[
 def _batch_of(name: str, batch: Batch) -> Batch:
     """A branch's own records: all that are addressed to it, or to nobody."""
     if batch.source == "kinesis":
-        return Batch(batch.source, [events.view(record) for record in batch.records], batch.outcomes.copy())
+        records = [events.view(record) for record in batch.records]
+        return Batch(batch.source, records, batch.outcomes.copy(), heartbeats=batch.heartbeats)
     own = [n for n, record in enumerate(batch.records) if _addressee(record) in (None, name)]
     return Batch(batch.source, [events.view(batch.records[n]) for n in own], [batch.outcomes[n] for n in own])
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import event as events
-from . import metrics
+from . import heartbeat, metrics
 from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .delivery import Delivery
@@ -26,7 +26,7 @@ from .sinks.base import Sink
 if TYPE_CHECKING:
     from .metrics.metering import Invocation, Metering
 
-__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "run"]
+__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "pulse", "run"]
 
 log = logging.getLogger("streamkit")
 
@@ -83,6 +83,8 @@ def answer(
         response["state"] = window.state()
     elif "window" in event:
         response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+    if batch.heartbeats:
+        pulse(batch, response, processor.name, deadline, measured)
     return response
 
 
@@ -124,6 +126,18 @@ def look_on(observer: Observer, batch: events.Batch, processor: RecordProcessor)
         observer(batch)
     except Exception as error:  # noqa: BLE001  # Who looks on must not change the answer.
         log.error("%s: the observer of the handler has failed: %s", processor.name, reason(error))
+
+
+def pulse(
+    batch: events.Batch, answer: events.Answer, processor: str, deadline: Deadline, measured: Invocation | None
+) -> None:
+    """Tell outside of a heartbeat that has come through: now that nothing can fail any more, but for the answer's own way."""
+    try:
+        beaten = heartbeat.beat([batch.records[index] for index in batch.heartbeats], answer, processor, deadline)
+        if beaten is not None and measured is not None:
+            measured.heartbeat(beaten.age, has_failed=beaten.has_failed)
+    except Exception as error:  # noqa: BLE001  # Silence is the alarm; the answer is none the worse.
+        log.error("%s: a heartbeat could not be told of: %s", processor, reason(error))
 
 
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:

@@ -26,6 +26,7 @@ LAYERS = [
         *("ledgers.base", "positions"),
     ],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
+    ["heartbeat"],
     [
         *("metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.otlp", "metrics.report"),
         "metrics.values",
@@ -42,7 +43,7 @@ LAYERS = [
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
     ["cli"],
 ]
-CORE = {name for layer in LAYERS[:8] for name in layer}
+CORE = {name for layer in LAYERS[:9] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}

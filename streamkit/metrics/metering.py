@@ -137,6 +137,8 @@ class Invocation:
         self._first: Deadline | None = None
         self._decoded = 0.0
         self._bytes = 0
+        self._heartbeat_age: float | None = None
+        self._heartbeat_failures = 0
 
     def __enter__(self) -> Invocation:
         self._remaining = self._left() * 1000
@@ -174,6 +176,11 @@ class Invocation:
         self._parts.append(part)
         return part
 
+    def heartbeat(self, age: float | None, *, has_failed: bool) -> None:
+        """A heartbeat has come through, ``age`` milliseconds old; or has, and could not be told of outside."""
+        self._heartbeat_age = age
+        self._heartbeat_failures = int(has_failed)
+
     def _report(self, error: BaseException | None) -> Report:
         ended = perf_counter()
         raws, parts = self._raws, self._parts
@@ -190,6 +197,10 @@ class Invocation:
         self._add_times(figures, ended)
         if is_stream:
             self._add_use(figures, facts)
+        if self._heartbeat_age is not None:
+            figures["HeartbeatAge"] = int(self._heartbeat_age)
+        if self._heartbeat_failures:
+            figures["HeartbeatFailures"] = self._heartbeat_failures
         if parts:
             facts["Source"] = parts[0].batch.source
         if error is not None:
@@ -270,7 +281,7 @@ def _raws(event: Any) -> list[Any]:
 
 
 def _records_of(batch: Batch) -> int:
-    return len(batch.records)
+    return len(batch.records) - len(batch.heartbeats)
 
 
 def _add_rounded(times: Mapping[str, float], figures: dict[str, float]) -> None:
