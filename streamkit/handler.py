@@ -62,9 +62,10 @@ def answer(
     """
     deadline = Deadline(context, processor.deadline_margin)
     claims = ClaimCheck(deadline, processor.on_failure)
-    batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
+    lenient = processor.aggregates == "lenient"
+    batch = events.decode(event, lenient=lenient, fetch=claims.fetch, weighs=measured is not None)
     if measured is not None:
-        measured.decoded(deadline)
+        measured.decoded(deadline, batch.size)
         measured.follow(processor.name, batch, deadline)
     redelivery = Redelivery(processor, batch, deadline)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)

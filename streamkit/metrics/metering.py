@@ -163,12 +163,11 @@ class Invocation:
         milliseconds: Callable[[], float] | None = getattr(self._context, "get_remaining_time_in_millis", None)
         return _FOR_EVER if milliseconds is None else milliseconds() / 1000
 
-    def decoded(self, deadline: Deadline) -> None:
-        """The event is decoded; ``deadline`` is that of the requests which that took."""
+    def decoded(self, deadline: Deadline, size: int) -> None:
+        """The event is decoded; ``deadline`` is that of the requests it took, ``size`` its bytes, 0 where nobody knows."""
         self._decoded = perf_counter()
         self._first = deadline
-        # Now that they are at hand.
-        self._bytes = bytes_of(self._raws)
+        self._bytes = size
 
     def follow(self, name: str, batch: Batch, deadline: Deadline) -> Part:
         """A processor's batch, whose outcomes will be final when the invocation ends."""
@@ -276,7 +275,8 @@ def _otlp_target() -> OtlpTarget | None:
 
 
 def _raws(event: Any) -> list[Any]:
-    raws = event.get("Records") if isinstance(event, Mapping) else None
+    # An event of Lambda's is a dict; to ask whether something is a Mapping takes longer.
+    raws = event.get("Records") if type(event) is dict or isinstance(event, Mapping) else None
     return raws if isinstance(raws, list) else []
 
 

@@ -13,7 +13,19 @@ from typing import Any
 
 import pytest
 
-from streamkit import Block, Divert, Park, Record, RecordProcessor, Reject, Unavailable, Write, kpl, lambda_handler
+from streamkit import (
+    Block,
+    Divert,
+    Park,
+    Record,
+    RecordProcessor,
+    Reject,
+    Retry,
+    Unavailable,
+    Write,
+    kpl,
+    lambda_handler,
+)
 from streamkit.errors import BatchFailed, StreamkitError
 from streamkit.fanout import FanOut
 from streamkit.ledgers.memory import MemoryLedger
@@ -311,6 +323,24 @@ class TestWhatBecameOfTheRecords:
         assert "OldestRecordAge" not in of
         assert "BatchUse" not in of
 
+    def test_counts_no_message_that_came_early_as_a_failure(self, line: Line) -> None:
+        class Later(RecordProcessor):
+            name = "orders"
+            on_failure = Divert(retries := MemoryQueue(), MemoryQueue())
+
+            def process(self, record: Record) -> None:
+                raise Retry(3600)
+
+        handler = lambda_handler(Later)
+        handler(kinesis_event([b"a"]), None)
+        assert figures(line()) == {"Failed": 1, "Retried": 1}
+        # Past SQS's longest delay, and before the time that was asked for.
+        Later.retries.advance(900)
+
+        Later.retries.deliver(handler)
+
+        assert figures(line()) == {"Retried": 1}
+
     def test_counts_user_records_of_an_aggregate(self, line: Line) -> None:
         users = [kpl.UserRecord(b"x" * 10, f"k{n}") for n in range(7)]
 
@@ -464,6 +494,19 @@ class TestMetricsThatFail:
         assert after["MetricErrors"] == 3
         assert "MetricErrors" not in line()
         assert len([one for one in caplog.records if "metrics have failed" in one.message]) == 1
+
+    def test_change_no_answer_where_nothing_can_be_told_of_an_invocation(
+        self, monkeypatch: pytest.MonkeyPatch, lines: Lines, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(raws: list[Any]) -> float:
+            raise OverflowError("no such time")
+
+        monkeypatch.setattr("streamkit.metrics.metering.oldest_age", broken)
+
+        assert invoke(Orders, [b"a"]) == SUCCESS
+
+        assert lines() == []
+        assert "metrics have failed" in caplog.text
 
     def test_leave_an_exception_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdout", Broken())
