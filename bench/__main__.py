@@ -46,7 +46,7 @@ def main() -> int:
     print("\nWhat following an event adds to a record, by the fastest rounds and in pairs:\n")
     print_table(["what is done", "more", "in pairs"], following)
     print("\nWhat metrics add to a batch, by the fastest rounds and in pairs:\n")
-    print_table(["records in a batch", "without", "more", "in pairs"], measuring)
+    print_table(["records in a batch", "without", "more", "in pairs", "1 % of"], measuring)
     print("\nWhat the endpoint got from each producer:\n")
     print_table(["producer", "requests", "Kinesis records", "records", "bytes"], put)
     print("\nWhere the time of a record goes:\n")

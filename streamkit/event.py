@@ -227,8 +227,6 @@ class Batch(msgspec.Struct):
     failed: set[int] = msgspec.field(default_factory=set)
     #: The indexes of a stream's heartbeats, which are settled from the beginning.
     heartbeats: list[int] = msgspec.field(default_factory=list)
-    #: Bytes of a stream's payloads as they came, known by their base64, whose padding counts; 0 where nobody has asked.
-    size: int = 0
 
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""
@@ -257,8 +255,8 @@ def _fetch_nothing(claim: Claim) -> str:
     raise errors.Unavailable(f"nothing here fetches its body: {claim.place}")
 
 
-def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing, weighs: bool = False) -> Batch:
-    """The records of a Kinesis, SQS or SNS event as Lambda sends it. ``weighs``: the batch of a stream is to know its size.
+def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) -> Batch:
+    """The records of a Kinesis, SQS or SNS event as Lambda sends it.
 
     A record whose data can't be decoded is in the batch, with its failure as its outcome. ``fetch`` gets the body that a
     message claims; what it finds unavailable is that record's outcome too. StreamkitError where the event
@@ -274,7 +272,7 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing, 
         return Batch("kinesis", [], [])
     source = _event_source(raws[0])
     if source == "aws:kinesis":
-        return _decode_stream(raws, lenient, weighs)
+        return _decode_stream(raws, lenient)
     if source == "aws:sqs":
         return _decode_messages("sqs", raws, _sqs_record, fetch)
     if source == "aws:sns":
@@ -285,11 +283,10 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing, 
     )
 
 
-def _decode_stream(raws: list[Any], lenient: bool, weighs: bool) -> Batch:
+def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
     records: list[Record] = []
     damaged: list[int] = []
     heartbeats: list[int] = []
-    size = 0
     prefixes = (kpl.BASE64_PREFIX, HEARTBEAT_PREFIX)
     append, make = records.append, StreamRecord
     for raw in raws:
@@ -297,9 +294,6 @@ def _decode_stream(raws: list[Any], lenient: bool, weighs: bool) -> Batch:
         try:
             kinesis = raw["kinesis"]
             data, _ = kinesis["data"], kinesis["sequenceNumber"]
-            if weighs:
-                # Here, where the text is at hand: a loop of its own would cost four times as much.
-                size += len(data)
             if data.startswith(prefixes):
                 raw["eventID"]  # What a damaged aggregate's error names.
                 if data.startswith(HEARTBEAT_PREFIX) and (heartbeat := _heartbeat(data)) is not None:
@@ -320,7 +314,7 @@ def _decode_stream(raws: list[Any], lenient: bool, weighs: bool) -> Batch:
         outcomes[index] = _undecodable(records[index])
     for index in heartbeats:
         outcomes[index] = HEARTBEAT
-    return Batch("kinesis", records, outcomes, heartbeats=heartbeats, size=size * 3 // 4)
+    return Batch("kinesis", records, outcomes, heartbeats=heartbeats)
 
 
 def _heartbeat(data: str) -> bytes | None:

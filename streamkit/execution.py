@@ -151,8 +151,8 @@ class Execution:
 
         batch, running = self._batch, self._running
         has_started = False
-        # A thread begins with a context of its own, and what its records count belongs to this invocation.
-        counting = (metrics.current.get(),)
+        # What the records of a thread count belongs to this invocation.
+        counting = (metrics.current.values,)
         with ThreadPoolExecutor(most, "streamkit", initializer=metrics.current.set, initargs=counting) as pool:
             for index, record in enumerate(batch.records):
                 self._collect(wait_for_one=False)

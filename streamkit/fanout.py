@@ -103,10 +103,10 @@ class FanOut(RecordProcessor):
             return {"batchItemFailures": []}
         deadline = Deadline(context, max(branch.margin for branch in branches))
         policies = [branch.made.on_failure for branch in branches if branch.made is not None]
-        batches, nobodys = _batches(branches, event, ClaimCheck(deadline, *policies).fetch, measured is not None)
+        batches, nobodys = _batches(branches, event, ClaimCheck(deadline, *policies).fetch)
         passages = [_Passage(branch, batch, context, tracing) for branch, batch in zip(branches, batches, strict=True)]
         if measured is not None:
-            measured.decoded(deadline, batches[0].size)
+            measured.decoded(deadline)
             for passage in passages:
                 passage.follow(measured)
             if nobodys.records:
@@ -290,12 +290,12 @@ class _Share:
         return inf if self._milliseconds is None else self._milliseconds() - self._kept
 
 
-def _batches(branches: list[_Branch], event: Any, fetch: events.Fetch, weighs: bool) -> tuple[list[Batch], Batch]:
+def _batches(branches: list[_Branch], event: Any, fetch: events.Fetch) -> tuple[list[Batch], Batch]:
     """The batch of each branch, and of what no branch is for. Each has records of its own, of an event that is decoded once: or
     twice, where some take a damaged aggregate for an error and others for data.
     """
     read = {
-        lenient: events.decode(event, lenient=lenient, fetch=fetch, weighs=weighs)
+        lenient: events.decode(event, lenient=lenient, fetch=fetch)
         for lenient in {branch.is_lenient for branch in branches}
     }
     source = read[branches[0].is_lenient].source
@@ -323,7 +323,7 @@ def _batch_of(name: str, batch: Batch) -> Batch:
     """A branch's own records: all that are addressed to it, or to nobody."""
     if batch.source == "kinesis":
         records, outcomes = [events.view(record) for record in batch.records], batch.outcomes.copy()
-        return Batch(batch.source, records, outcomes, heartbeats=batch.heartbeats, size=batch.size)
+        return Batch(batch.source, records, outcomes, heartbeats=batch.heartbeats)
     own = [n for n, record in enumerate(batch.records) if _addressee(record) in (None, name)]
     return Batch(batch.source, [events.view(batch.records[n]) for n in own], [batch.outcomes[n] for n in own])
 

@@ -62,10 +62,9 @@ def answer(
     """
     deadline = Deadline(context, processor.deadline_margin)
     claims = ClaimCheck(deadline, processor.on_failure)
-    lenient = processor.aggregates == "lenient"
-    batch = events.decode(event, lenient=lenient, fetch=claims.fetch, weighs=measured is not None)
+    batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
     if measured is not None:
-        measured.decoded(deadline, batch.size)
+        measured.decoded(deadline)
         measured.follow(processor.name, batch, deadline)
     redelivery = Redelivery(processor, batch, deadline)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)

@@ -16,8 +16,8 @@ What a cold start imports is this module. The rest is imported by a handler whos
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import wraps
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -27,12 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Timer", "count", "current", "latency", "setting"]
 
-#: Where users' own figures of this invocation go; None: there is no invocation, or metrics are off.
-current: ContextVar[Values | None] = ContextVar("streamkit.metrics.current", default=None)
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SETTINGS = ("emf", "monitoring", "otlp", "off")
+
+
+class _Current(threading.local):
+    """Where users' own figures of this invocation go, on this thread; None: there is no invocation, or metrics are off.
+
+    No context variable: the more of them a context holds, the longer it takes to set any, and a batch sets one for each record.
+    """
+
+    values: Values | None = None
+
+    def set(self, values: Values | None) -> Values | None:
+        """From now on these, and what was set before."""
+        before, self.values = self.values, values
+        return before
+
+
+current = _Current()
 
 
 def setting() -> tuple[str, str]:
@@ -48,10 +62,9 @@ def count(name: str, value: float = 1) -> None:
     """Count ``value`` more of ``name`` in this invocation. Any thread of ``concurrency`` may call it.
 
     A name has up to 200 letters, digits, ``_`` and ``.``, and begins with a letter; what else is in it becomes ``_``. ``value``
-    is a number, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own is outside:
-    run its work in a copy of the context.
+    is a number, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own is outside.
     """
-    values = current.get()
+    values = current.values
     if values is not None:
         values.count(name, value)
 
@@ -68,7 +81,7 @@ def latency(name: str, milliseconds: float | None = None) -> Timer | None:
     """
     if milliseconds is None:
         return Timer(name)
-    values = current.get()
+    values = current.values
     if values is not None:
         values.latency(name, milliseconds)
     return None

@@ -143,14 +143,14 @@ class Invocation:
     def __enter__(self) -> Invocation:
         self._remaining = self._left() * 1000
         self._time = time.time()
-        self._token = current.set(self._values)
+        self._outer = current.set(self._values)
         self._started = perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        current.reset(self._token)
+        current.set(self._outer)
         if error is None and not self._parts:
             # A ping that keeps the container warm.
             return
@@ -163,11 +163,12 @@ class Invocation:
         milliseconds: Callable[[], float] | None = getattr(self._context, "get_remaining_time_in_millis", None)
         return _FOR_EVER if milliseconds is None else milliseconds() / 1000
 
-    def decoded(self, deadline: Deadline, size: int) -> None:
-        """The event is decoded; ``deadline`` is that of the requests it took, ``size`` its bytes, 0 where nobody knows."""
+    def decoded(self, deadline: Deadline) -> None:
+        """The event is decoded; ``deadline`` is that of the requests it took."""
         self._decoded = perf_counter()
         self._first = deadline
-        self._bytes = size
+        # Now that its first records are at hand.
+        self._bytes = bytes_of(self._raws)
 
     def follow(self, name: str, batch: Batch, deadline: Deadline) -> Part:
         """A processor's batch, whose outcomes will be final when the invocation ends."""

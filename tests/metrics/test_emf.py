@@ -354,6 +354,13 @@ class TestWhatBecameOfTheRecords:
 
         assert 5 * size <= line()["Bytes"] <= 5 * (size + 2)
 
+    def test_estimates_the_bytes_of_many_by_a_hundred_of_them(self, line: Line) -> None:
+        payloads = [b"x" * (300 + n % 200) for n in range(1777)]
+
+        invoke(Orders, payloads)
+
+        assert line()["Bytes"] == pytest.approx(sum(map(len, payloads)), rel=0.05)
+
 
 @pytest.mark.usefixtures("on_lambda")
 class TestTimes:
