@@ -31,7 +31,7 @@ Handler = Callable[[Event, Any], Any]
 
 
 def run(seconds: float) -> tuple[list[Row], list[list[str]]]:
-    """The row with the target, and a table: microseconds of a batch, what metrics add to it, and of how long a batch that is 1 %."""
+    """The row with the target, and a table: microseconds of a batch, what metrics add, and of how long a batch that is 1 %."""
     placed = orders(max(_SIZES))
     payloads, keys = [payload_of(order) for order in placed], [key_of(order) for order in placed]
     events = {size: event_of(payloads[:size], keys[:size]) for size in _SIZES}
