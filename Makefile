@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants lint types check bench clean
+.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants package validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ demo-fanout: setup $(VENV)/.demo-fanout  ## 1 to 20 subscribers of a stream with
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants
 
+package: setup  ## reproducible zips of the functions in processors/, for arm64 and x86-64, into dist/; prints their sizes
+	@$(BIN)/python -m deploy.package $(NAME)
+
 bench: setup  ## every benchmark beside its peer, as ratios
 	$(BIN)/python -m bench
 
@@ -67,7 +70,10 @@ lint: setup  ## ruff: style and likely mistakes
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types  ## lint and types
+validate: setup  ## sam validate and cfn-lint, offline, on the templates in deploy/
+	@$(BIN)/python -m deploy.validate
+
+check: lint types validate  ## lint, types and templates
 
 clean:  ## remove what set-up and the tests made
-	rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

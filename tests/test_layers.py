@@ -41,7 +41,8 @@ LAYERS = [
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
-    ["cli"],
+    ["checks"],
+    ["packaging", "cli"],
 ]
 CORE = {name for layer in LAYERS[:9] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
