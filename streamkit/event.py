@@ -24,6 +24,8 @@ from .claims.base import Claim, open_claim
 from .envelope import MARK as ENVELOPE_MARK
 from .envelope import Early, Envelope, open_envelope
 from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
+from .heartbeat import BASE64_PREFIX as HEARTBEAT_PREFIX
+from .heartbeat import HEARTBEAT, is_heartbeat
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
 from .wrapper import MARK as WRAPPER_MARK
@@ -221,6 +223,10 @@ class Batch(msgspec.Struct):
     source: Literal["kinesis", "sqs", "sns"]
     records: list[Record]
     outcomes: list[Outcome]
+    #: The indexes of those whose work or writes have failed in this invocation, wherever they are to go.
+    failed: set[int] = msgspec.field(default_factory=set)
+    #: The indexes of a stream's heartbeats, which are settled from the beginning.
+    heartbeats: list[int] = msgspec.field(default_factory=list)
 
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""
@@ -280,15 +286,20 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
 def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
     records: list[Record] = []
     damaged: list[int] = []
-    prefix = kpl.BASE64_PREFIX
+    heartbeats: list[int] = []
+    prefixes = (kpl.BASE64_PREFIX, HEARTBEAT_PREFIX)
     append, make = records.append, StreamRecord
     for raw in raws:
         # The hot loop: what is not as it should be is found by what it raises.
         try:
             kinesis = raw["kinesis"]
             data, _ = kinesis["data"], kinesis["sequenceNumber"]
-            if data.startswith(prefix):
+            if data.startswith(prefixes):
                 raw["eventID"]  # What a damaged aggregate's error names.
+                if data.startswith(HEARTBEAT_PREFIX) and (heartbeat := _heartbeat(data)) is not None:
+                    heartbeats.append(len(records))
+                    append(make(heartbeat, _UNPARSED, None, raw))
+                    continue
                 for record in _opened(raw, data, lenient):
                     if record.damage is not None:
                         damaged.append(len(records))
@@ -301,7 +312,18 @@ def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
     outcomes: list[Outcome] = [NOT_STARTED] * len(records)
     for index in damaged:
         outcomes[index] = _undecodable(records[index])
-    return Batch("kinesis", records, outcomes)
+    for index in heartbeats:
+        outcomes[index] = HEARTBEAT
+    return Batch("kinesis", records, outcomes, heartbeats=heartbeats)
+
+
+def _heartbeat(data: str) -> bytes | None:
+    """The data of a heartbeat; None where it only begins as one."""
+    try:
+        content = pybase64.b64decode(data, validate=True)
+    except ValueError:
+        return None
+    return content if is_heartbeat(content) else None
 
 
 def _opened(raw: Any, data: str, lenient: bool) -> Iterator[StreamRecord]:
@@ -363,6 +385,9 @@ def _decode_messages(
             # From a topic it runs, early or not: to give it back would use up one of Lambda's three invocations, which are a
             # minute or two apart whatever was asked for, and the record could end without ever having run.
             outcome = Failed(Early(early_by))
+        if type(record._data) is bytes and is_heartbeat(record._data):
+            # Of a batch that Lambda has given up: it tells nothing any more, and is no record.
+            outcome = HEARTBEAT
         records.append(record)
         outcomes.append(outcome)
     return Batch(source, records, outcomes)

@@ -45,6 +45,11 @@ FOLLOWED = "tests/correlation/test_context.py"
 CAPTURED = "tests/correlation/test_capture.py"
 SENT_ON = "tests/correlation/test_aws.py"
 LOOPS = "tests/flow/test_correlation.py"
+EMF = "tests/metrics/test_emf.py"
+OWN_METRICS = "tests/metrics/test_values.py"
+OTLP = "tests/metrics/test_otlp.py"
+OUTSIDE = "tests/test_outside.py"
+HEARTBEAT = "tests/test_heartbeat.py"
 
 
 class Mutant(NamedTuple):
@@ -1396,8 +1401,8 @@ MUTANTS = [
     Mutant(
         "give all branches the same records",
         "fanout.py",
-        "[events.view(record) for record in batch.records], batch.outcomes.copy())",
-        "batch.records, batch.outcomes.copy())",
+        "[events.view(record) for record in batch.records], batch.outcomes.copy()",
+        "batch.records, batch.outcomes.copy()",
         FANOUT,
         "ViewOfARecord",
     ),
@@ -1751,6 +1756,126 @@ MUTANTS = [
         "while False:",
         REDRIVE,
         "rate_is_kept",
+    ),
+    Mutant(
+        "let an error of metrics out",
+        "metrics/metering.py",
+        "            self._metering.write(self._report(error), self._left())\n        except Exception as fault:",
+        "            self._metering.write(self._report(error), self._left())\n        except ZeroDivisionError as fault:",
+        EMF,
+        "TestMetricsThatFail",
+    ),
+    Mutant(
+        "count what was parked behind a failure as failures",
+        "metrics/figures.py",
+        'figures["Failed"] += index in failed\n            name',
+        'figures["Failed"] += outcome.where == "the retry queue"\n            name',
+        EMF,
+        "parked_behind",
+    ),
+    Mutant(
+        "count an early message as a failure",
+        "execution.py",
+        "if not isinstance(outcome.error, Early):\n                self._batch.failed",
+        "if True:\n                self._batch.failed",
+        EMF,
+        "early",
+    ),
+    Mutant(
+        "mark every batch as the container's first",
+        "metrics/metering.py",
+        "is_cold, self._is_cold = self._is_cold, False",
+        "is_cold = self._is_cold",
+        EMF,
+        "first_batch_of_a_container",
+    ),
+    Mutant(
+        "let a line have more metrics than CloudWatch takes",
+        "metrics/emf.py",
+        "if len(values) <= MOST_METRICS:",
+        "if len(values) <= 1000:",
+        OWN_METRICS,
+        "hundred_metrics",
+    ),
+    Mutant(
+        "count on no thread but the handler's",
+        "execution.py",
+        "initializer=metrics.current.set, initargs=counting",
+        "initializer=None",
+        OWN_METRICS,
+        "whatever_thread",
+    ),
+    Mutant(
+        "push the figures of the last invocation alone",
+        "metrics/otlp.py",
+        "self._sums[key] = self._sums.get(key, 0) + value",
+        "self._sums[key] = value",
+        OTLP,
+        "lose_nothing",
+    ),
+    Mutant(
+        "push past the end of the invocation",
+        "metrics/otlp.py",
+        "seconds = min(TIMEOUT, remaining - _MARGIN)",
+        "seconds = TIMEOUT",
+        OTLP,
+        "never_pass_the_end",
+    ),
+    Mutant(
+        "wait for an answer for as long as it trickles",
+        "outside.py",
+        "self._running.join(seconds)",
+        "self._running.join()",
+        OUTSIDE,
+        "trickles",
+    ),
+    Mutant(
+        "send secrets in plain text",
+        "outside.py",
+        "    if has_secrets:\n",
+        "    if False:\n",
+        OUTSIDE,
+        "no_secrets_in_plain_text",
+    ),
+    Mutant(
+        "give a heartbeat to process",
+        "event.py",
+        "    for index in heartbeats:\n        outcomes[index] = HEARTBEAT\n",
+        "",
+        HEARTBEAT,
+        "never_given",
+    ),
+    Mutant(
+        "take what only begins as a heartbeat for one",
+        "heartbeat.py",
+        "    except (msgspec.MsgspecError, UnicodeError, RecursionError):\n        return False",
+        "    except (msgspec.MsgspecError, UnicodeError, RecursionError):\n        return True",
+        HEARTBEAT,
+        "only_begins",
+    ),
+    Mutant(
+        "ping before what comes before it is settled",
+        "heartbeat.py",
+        "if lowest is None or int(record.sequence_number or 0) < lowest:",
+        "if True:",
+        HEARTBEAT,
+        "all_before_it",
+    ),
+    Mutant(
+        "ping for a heartbeat of hours ago",
+        "heartbeat.py",
+        "return age is None or age <= most",
+        "return True",
+        HEARTBEAT,
+        "backlog",
+    ),
+    Mutant(
+        "take a heartbeat for a window's last record",
+        "window.py",
+        "ran = [index for index in range(len(records)) if index not in heartbeats]",
+        "ran = list(range(len(records)))",
+        HEARTBEAT,
+        "leaves_its_last",
     ),
 ]
 
