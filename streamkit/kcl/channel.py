@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -89,11 +88,9 @@ def standard_pipes() -> Iterator[Channel]:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    sys.stdout.flush()
     os.dup2(2, 1)
     try:
         yield Channel(source, target)
     finally:
-        sys.stdout.flush()
         os.close(source)
         os.close(target)
