@@ -15,22 +15,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "localstack"))
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
-ON_LOCALSTACK = "localstack_flow"
+#: Folders of tests that need more than `make setup`, and the target that runs each.
+APART = {"localstack_flow": "make localstack-test", "kcl_flow": "make kcl-test"}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What needs LocalStack runs where its folder is asked for, as `make localstack-test` does."""
-    if collection_path.name == ON_LOCALSTACK and not _asks_for_localstack(config):
+    """What needs LocalStack runs where its folder is asked for, as its target does."""
+    if collection_path.name in APART and not _asks_for(collection_path.name, config):
         return True
     return None
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    return None if _asks_for_localstack(config) else f"without tests/{ON_LOCALSTACK}: make localstack-test"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"without tests/{folder}: {target}" for folder, target in APART.items() if not _asks_for(folder, config)]
 
 
-def _asks_for_localstack(config: pytest.Config) -> bool:
-    return any(ON_LOCALSTACK in argument for argument in config.args)
+def _asks_for(folder: str, config: pytest.Config) -> bool:
+    return any(folder in argument for argument in config.args)
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,9 @@ def _run(options: argparse.Namespace, channel: Any) -> int:
         try:
             worker.run()
         except ToldToStop:
-            say("streamkit: stopped by a signal, and the daemon goes on: it ends with this process, and has to be started again")
+            say(
+                "streamkit: stopped by a signal, and the daemon goes on: it ends with this process, and has to be started again"
+            )
             return 1
     return 0
 

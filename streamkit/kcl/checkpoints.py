@@ -73,7 +73,9 @@ class Checkpoints:
             if error not in _PASSING:
                 why = f": {_WHY[error]}" if error in _WHY else ""
                 raise CheckpointRefused(f"the daemon could not checkpoint at {_text(position)} ({error}{why})")
-            log.warning("the daemon could not checkpoint at %s (%s), try %d of %d", _text(position), error, attempt, _TRIES)
+            log.warning(
+                "the daemon could not checkpoint at %s (%s), try %d of %d", _text(position), error, attempt, _TRIES
+            )
             if attempt < _TRIES:
                 # Somewhere between half and all of it: the workers of a stream are throttled together.
                 self._pause(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1))  # noqa: S311  # No secret.

@@ -151,7 +151,7 @@ def _has_known_action(line: bytes) -> bool:
         return _actions.decode(line).action in _ACTIONS
     except msgspec.ValidationError:
         return False
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return True
 
 
