@@ -110,7 +110,8 @@ def _check(function: Callable[[Any, Any], Any]) -> None:
 
     if isinstance(function, Handler) and function.processor._window_run is not None:
         raise ConfigurationError(
-            f"{function.processor.name} is a WindowProcessor, whose state Lambda carries from call to call: deploy it as a function"
+            f"{function.processor.name} is a WindowProcessor, whose state Lambda carries from call to call: "
+            "deploy it as a function"
         )
 
 

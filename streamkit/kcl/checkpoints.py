@@ -59,7 +59,7 @@ class Checkpoints:
             log.warning("the checkpoint is not written; the next one counts for it too")
 
     def save_end(self) -> None:
-        """Write that the shard is done with. There is no next one, so CheckpointRefused is raised for what does not pass in time."""
+        """Write that the shard is done with. There is no next one: CheckpointRefused for what does not pass in time, too."""
         if not self._written(None):
             raise CheckpointRefused("the end of the shard could not be checkpointed")
 

@@ -12,7 +12,7 @@ from ..local.context import RealContext
 from ..local.documents import read_back
 from ..reason import reason
 from .backlog import Backlog
-from .channel import Channel, DaemonGone
+from .channel import Channel
 from .checkpoints import Checkpoints, LeaseGone
 from .protocol import (
     Initialize,
@@ -98,7 +98,7 @@ class Worker:
         """Answer messages until the lease is lost or the shard has ended.
 
         Raises DaemonGone where the daemon has ended without either, ProtocolError for what is not its protocol, and
-        CheckpointRefused: then this process has to end, and the daemon with it, and what starts it again begins at the checkpoint.
+        CheckpointRefused: then this process has to end, and the daemon with it, and the next one begins at the checkpoint.
         """
         first = self._channel.receive()
         if not isinstance(first, Initialize):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import streamkit
 __all__ = ["Daemon"]
 
 _REPOSITORY = Path(streamkit.__file__).parents[1]
+_DEPLOYED = _REPOSITORY / "deploy" / "kcl"
 # What the tests need otherwise than deploy/kcl/kcl.properties has it: a server on this machine, and no waiting.
 _HERE = {
     "regionName": "us-east-1",
@@ -60,7 +59,7 @@ class Daemon:
             f"{sys.executable} -m streamkit.cli kcl tests.kcl_flow.functions:{handler} --stream {stream_arn} {options}"
         )
         chosen = {
-            **properties(_REPOSITORY / "deploy" / "kcl" / "kcl.properties"),
+            **properties(_DEPLOYED / "kcl.properties"),
             **_HERE,
             "executableName": command.strip(),
             "applicationName": application,
@@ -76,7 +75,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 [
                     *("java", "-Xmx256m", "-Dfile.encoding=UTF-8", "-cp", class_path(), DAEMON),
-                    *("--properties-file", str(file)),
+                    *("--properties-file", str(file), "--log-configuration", str(_DEPLOYED / "logback.xml")),
                 ],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "WORKER": worker, **(environment or {})},
@@ -107,16 +106,6 @@ class Daemon:
         except ProcessLookupError:
             return
         self._process.wait()
-
-    def said(self, pattern: str) -> list[str]:
-        return re.findall(pattern, self.log.read_text(errors="replace"))
-
-    def wait_until_said(self, pattern: str, within: float = 90.0) -> None:
-        until = time.monotonic() + within
-        while not self.said(pattern):
-            if time.monotonic() > until or not self.is_running:
-                raise AssertionError(f"{self.worker} did not say {pattern!r}; its log ends:\n{self.tail()}")
-            time.sleep(0.1)
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

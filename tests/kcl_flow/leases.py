@@ -12,7 +12,7 @@ import msgspec
 
 from .publisher import Published
 
-__all__ = ["Lease", "Try", "Watcher", "leases", "passed_over", "tries"]
+__all__ = ["Lease", "Try", "Watcher", "leader", "leases", "passed_over", "tries"]
 
 # A checkpoint that is a word is below every record, but for the end, which is above.
 _ABOVE_ALL = 10**200
@@ -61,6 +61,14 @@ def _lease(item: dict[str, Any]) -> Lease:
     else:
         checkpoint = (_ABOVE_ALL, 0) if number == "SHARD_END" else (-1, 0)
     return Lease(item["leaseOwner"]["S"] if "leaseOwner" in item else None, checkpoint)
+
+
+def leader(dynamodb: Any, application: str) -> str:
+    """The worker that assigns the leases."""
+    key = {"key": {"S": "Leader"}}
+    item = dynamodb.get_item(TableName=f"{application}-CoordinatorState", Key=key, ConsistentRead=True)["Item"]
+    owner: str = item["ownerName"]["S"]
+    return owner
 
 
 class Watcher(threading.Thread):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +13,18 @@ from typing import Any
 import pytest
 from local_process import Running
 
+from streamkit.kpl import MAGIC
+
 from .daemon import Daemon
-from .leases import Lease, Try, Watcher, leases, passed_over, tries
+from .leases import Lease, Try, Watcher, leader, leases, passed_over, tries
 from .publisher import Published, Publisher, put
 
 Start = Callable[..., Daemon]
+
+SECRET = b"attack-at-dawn-by-the-river"
+_MESSAGE = b"\x0a\x01k" + b"\x1a" + bytes([len(SECRET) + 4]) + b"\x08\x07\x1a" + bytes([len(SECRET)]) + SECRET
+#: An aggregate with the right digest, whose only record has a key that is not in its table.
+UNKNOWN_KEY = MAGIC + _MESSAGE + hashlib.md5(_MESSAGE).digest()
 
 
 @pytest.fixture
@@ -101,7 +110,7 @@ def identities(published: Sequence[Published]) -> set[tuple[str, int]]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["the follower", "the leader"])
 def test_two_daemons_share_four_shards_and_when_one_is_killed_the_other_takes_over_and_nothing_is_lost(
-    kinesis: Any, name: str, start: Start, watcher: Watcher, journal: Path, victim: str
+    kinesis: Any, dynamodb: Any, name: str, start: Start, watcher: Watcher, journal: Path, victim: str
 ) -> None:
     create_stream(kinesis, name, shards=4)
     publisher = Publisher(kinesis, name)
@@ -110,9 +119,9 @@ def test_two_daemons_share_four_shards_and_when_one_is_killed_the_other_takes_ov
         daemons = [start("a"), start("b")]
         wait("both have shards", lambda: len(watcher.owners()) == 2, 180, *daemons)
         wait("both work", lambda: len({one.worker for one in tries(journal)}) == 2, 60, *daemons)
-        leading = 0 if daemons[0].said("is new leader") else 1
-        killed = daemons.pop(leading if victim == "the leader" else 1 - leading)
-        (left,) = daemons
+        leads = leader(dynamodb, name)
+        (killed,) = [one for one in daemons if (one.worker == leads) == (victim == "the leader")]
+        (left,) = [one for one in daemons if one is not killed]
 
         killed.kill()
         before = len(tries(journal))
@@ -161,7 +170,6 @@ def test_a_record_that_fails_is_not_passed_over_and_a_later_daemon_goes_on_with_
 
     assert leases(dynamodb, name)[published[0].shard].checkpoint == published[2].position
     assert {one.n for one in tries(journal)} == {0, 1, 2, 3}
-    assert "Received response" in "".join(first.said("Received response .*shutdownRequested"))
     assert took < 30
 
     failing.unlink()
@@ -222,6 +230,7 @@ def test_a_shutdown_finishes_the_run_that_is_on_and_checkpoints_it(
     kinesis: Any, dynamodb: Any, name: str, start: Start, journal: Path
 ) -> None:
     create_stream(kinesis, name, shards=1)
+    kinesis.put_record(StreamName=name, PartitionKey="k", Data=UNKNOWN_KEY)
     published = [one for n in range(40) for one in put(kinesis, name, "k", [{"n": n}])]
     daemon = start("a", SECONDS_A_RECORD="0.2")
     wait("it works", lambda: bool(tries(journal)), 120, daemon)
@@ -231,3 +240,8 @@ def test_a_shutdown_finishes_the_run_that_is_on_and_checkpoints_it(
     made = tries(journal)
     assert len(made) == len({one.n for one in made})
     assert leases(dynamodb, name)[published[0].shard].checkpoint == made[-1].position
+    # The daemon has left out the aggregate that it could not open, and its log says so, but not what was in it.
+    log = daemon.log.read_text()
+    assert "Unexpected exception during deaggregation" in log
+    assert SECRET.decode() not in log
+    assert base64.b64encode(SECRET)[4:-4].decode() not in log
