@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants lint types check bench clean
+.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ demo-fanout: setup $(VENV)/.demo-fanout  ## 1 to 20 subscribers of a stream with
 mutants: setup  ## break the core in one line at a time, and see each breakage caught
 	$(BIN)/python -m tests.mutants
 
+package: setup  ## reproducible zips of the functions in processors/, for arm64 and x86-64, into dist/; prints their sizes
+	@$(BIN)/python -m deploy.package $(NAME)
+
 bench: setup  ## every benchmark beside its peer, as ratios
 	$(BIN)/python -m bench
 
@@ -75,4 +78,4 @@ types: setup  ## mypy, strict
 check: lint types  ## lint and types
 
 clean:  ## remove what set-up and the tests made
-	rm -rf $(VENV) .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,15 +8,14 @@ Deploy it with the handler ``processors.bigquery.handler``, or subclass ``BigQue
     PROCESSOR_NAME           default "bigquery"; persistent, for rows are deduped by it
     RETRY_QUEUE_URL          SQS; without it a failed event holds its shard
     DEAD_LETTER_QUEUE_URL    SQS; without it nothing is ever given up
-    PLANS_TABLE              DynamoDB; with it each row is there exactly once (docs/exactly-once.md). Not with RETRY_QUEUE_URL
 
 They are read at the first invocation. An event without a field that ``ROW`` names is tried again as any that fails, since
 the mapping may be what is wrong; what is no JSON object, and a row that BigQuery finds invalid, go to dead letters at once.
+``processors.bigquery_exactly_once`` writes each row exactly once.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,17 +32,11 @@ class BigQueryProcessor(EventProcessor):
     """Override ``row`` to make it of the event in a way that no mapping can say."""
 
     name = "bigquery"
-    warehouse: BigQuerySink = BigQuerySink.from_env("BIGQUERY_TABLE")
+    warehouse = BigQuerySink.from_env("BIGQUERY_TABLE")
 
     def __init__(self) -> None:
         super().__init__()
         self.mapping = FieldMapping.from_env("ROW")
-        if os.environ.get("PLANS_TABLE"):
-            from streamkit.plans.dynamodb import DynamoDbPlans
-            from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
-
-            self.ordering = "shard"
-            self.warehouse = BigQueryExactlyOnceSink.from_env("BIGQUERY_TABLE", DynamoDbPlans.from_env("PLANS_TABLE"))
 
     def row(self, record: Record) -> Mapping[str, Any]:
         """The row's columns. Raise ``Reject`` for an event that has no row."""

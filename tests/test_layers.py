@@ -37,7 +37,7 @@ LAYERS = [
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
     ["kcl"],
-    ["cli"],
+    ["packaging", "cli"],
 ]
 CORE = {name for layer in LAYERS[:7] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")

@@ -15,6 +15,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from processors.bigquery import BigQueryProcessor
+from processors.bigquery_exactly_once import BigQueryExactlyOnceProcessor
 from streamkit import Block, Divert, Record, lambda_handler
 from streamkit.errors import ConfigurationError
 from streamkit.plans.dynamodb import DynamoDbPlans
@@ -223,7 +224,7 @@ def test_a_subclass_makes_rows_of_its_own() -> None:
     assert Doubled().name == "bigquery"
 
 
-def test_with_a_table_of_plans_each_row_is_there_once(
+def test_each_row_is_there_once_where_that_is_asked_for(
     table: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, bigquery_server: BigQueryServer, moto_endpoint: str
 ) -> None:
     client, name = table
@@ -243,8 +244,8 @@ def test_with_a_table_of_plans_each_row_is_there_once(
     events = [{"origin": "DEN", "delay": 5}, {"origin": "ORD"}]
 
     for _ in range(2):
-        handler = lambda_handler(BigQueryProcessor)
-        assert isinstance(handler.processor, BigQueryProcessor)
+        handler = lambda_handler(BigQueryExactlyOnceProcessor)
+        assert isinstance(handler.processor, BigQueryExactlyOnceProcessor)
         assert type(handler.processor.warehouse) is BigQueryExactlyOnceSink
         try:
             assert handler(kinesis_event(events)) == {"batchItemFailures": []}
@@ -254,10 +255,10 @@ def test_with_a_table_of_plans_each_row_is_there_once(
     assert landed == [("DEN", 5), ("ORD", None)]
 
 
-def test_a_table_of_plans_does_not_go_with_a_retry_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exactly_once_does_not_go_with_a_retry_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGQUERY_TABLE", "shop.orders")
     monkeypatch.setenv("PLANS_TABLE", "plans")
     monkeypatch.setenv("RETRY_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/0/retries")
 
-    with pytest.raises(ConfigurationError, match=r"BigQueryProcessor\.on_failure: .* use Block\(\)"):
-        lambda_handler(BigQueryProcessor)(kinesis_event([{"origin": "DEN"}]))
+    with pytest.raises(ConfigurationError, match=r"BigQueryExactlyOnceProcessor\.on_failure: .* use Block\(\)"):
+        lambda_handler(BigQueryExactlyOnceProcessor)(kinesis_event([{"origin": "DEN"}]))
