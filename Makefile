@@ -34,7 +34,7 @@ localstack-test: setup  ## install and start LocalStack, run the flows of Kinesi
 kcl-test: setup  ## install the KCL's MultiLangDaemon and LocalStack, and run streamkit kcl under real daemons on it
 	@$(BIN)/python localstack/setup_localstack.py
 	@$(BIN)/python localstack/setup_kcl.py
-	$(BIN)/python -m pytest tests/kcl_flow
+	$(BIN)/python -m pytest -s tests/kcl_flow
 
 simulate: setup  ## seeded schedules of failures: N=100000 of them (going on where it was interrupted), or SEED=7 replayed
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(N),10000))

@@ -89,6 +89,11 @@ class Daemon:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL to the daemon and all its children: a machine that is gone."""
         os.killpg(self._process.pid, signal.SIGKILL)

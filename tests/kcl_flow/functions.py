@@ -24,6 +24,7 @@ class Journalled(RecordProcessor):
         event = record.json()
         line = {
             "worker": os.environ["WORKER"],
+            "pid": os.getpid(),
             "at": time.time(),
             "event_id": record.event_id,
             "key": record.partition_key,

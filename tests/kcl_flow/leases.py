@@ -27,6 +27,7 @@ class Try(NamedTuple):
     """A line of the journal."""
 
     worker: str
+    pid: int
     at: float
     event_id: str
     key: str
