@@ -40,8 +40,8 @@ Nothing but the protocol goes to stdout: what the function prints goes to stderr
 SIGTERM or Ctrl-C ends the run that is on, and nothing more runs; the daemon, where it was told as well, then asks for the last
 checkpoint and ends this process. Where it was not, this process ends after 30 seconds. A second one stops at once.
 
-exit code: 0 when the lease is lost or the shard has ended, 1 when something went wrong (the daemon ends too, and whatever
-started it has to start it again), 2 for what was typed wrong, 130 or 143 when stopped at once."""
+exit code: 0 when the lease is lost, the shard has ended or the daemon shuts down, 1 when something went wrong (the daemon
+ends too, and whatever started it has to start it again), 2 for what was typed wrong, 130 or 143 when stopped at once."""
 
 _ARN = "arn:"
 _REPEAT_SECONDS = 0.3

@@ -12,7 +12,7 @@ from ..local.context import RealContext
 from ..local.documents import read_back
 from ..reason import reason
 from .backlog import Backlog
-from .channel import Channel
+from .channel import Channel, DaemonGone
 from .checkpoints import Checkpoints, LeaseGone
 from .protocol import (
     Initialize,
@@ -95,9 +95,9 @@ class Worker:
         self._channel.wake()
 
     def run(self) -> None:
-        """Answer messages until the lease is lost or the shard has ended.
+        """Answer messages until the lease is lost, the shard has ended, or the daemon has shut down.
 
-        Raises DaemonGone where the daemon has ended without either, ProtocolError for what is not its protocol, and
+        Raises DaemonGone where the daemon has ended without a word, ProtocolError for what is not its protocol, and
         CheckpointRefused: then this process has to end, and the daemon with it, and the next one begins at the checkpoint.
         """
         first = self._channel.receive()
@@ -107,7 +107,13 @@ class Worker:
         self._channel.send(status(first))
         while True:
             self._run_between_messages()
-            message = self._channel.receive()
+            try:
+                message = self._channel.receive()
+            except DaemonGone:
+                if self._is_over:
+                    # A worker that shuts down ends after the last checkpoint, and says no more.
+                    return
+                raise
             self._answer(message)
             if isinstance(message, LeaseLost | ShardEnded):
                 return

@@ -297,6 +297,14 @@ class TestShutdown:
         assert daemon.end() == 0
         assert (folder / "closed").exists()
 
+    def test_that_was_requested_may_end_with_the_daemon(self, folder: Path, daemon: ChildProcess) -> None:
+        daemon.process_records(record(10, "a"))
+        daemon.tell("shutdownRequested")
+
+        assert daemon.end() == 0
+        assert "streamkit:" not in daemon.stderr
+        assert (folder / "closed").exists()
+
     def test_by_a_lost_lease_checkpoints_nothing(self, folder: Path, daemon: ChildProcess) -> None:
         (folder / "failing").touch()
         daemon.process_records(record(10, "bad"))
