@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lint types check bench clean
+.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,7 +75,10 @@ lint: setup  ## ruff: style and likely mistakes
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types  ## lint and types
+validate: setup  ## sam validate and cfn-lint, offline, on the templates in deploy/
+	@$(BIN)/python -m deploy.validate
+
+check: lint types validate  ## lint, types and templates
 
 clean:  ## remove what set-up and the tests made
 	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

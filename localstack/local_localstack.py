@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
+from local_environment import LOCAL
 from local_process import LOOPBACK, Running, ServerError, running
 from setup_localstack import COMPOSE, ENVIRONMENT, LIBRARIES, docker_answers
 
@@ -29,12 +30,17 @@ _SERVICES = ("kinesis", "sqs", "sns", "dynamodb", "s3", "ssm", "kms", "logs", "c
 _SETTINGS = {
     "OVERRIDE_IN_DOCKER": "0",
     "FILESYSTEM_ROOT": "filesystem",  # In the server's own folder, which is removed with it.
-    "SERVICES": ",".join((*_SERVICES, "lambda")),
+    "SERVICES": ",".join((*_SERVICES, "lambda", "cloudformation")),
     "EAGER_SERVICE_LOADING": "1",
     "KINESIS_LATENCY": "50",
     # Functions are processes of the Python that this is, and find its packages beside their own code.
     "LAMBDA_RUNTIME_EXECUTOR": "local-process",
     "FUNCTION_PYTHON": sys.executable,
+    # Those of Lambda's Python here run in AWS's own runtime client, from packages that have all they need (deploy/runtime.py).
+    "LAMBDA_RUNTIME": "python3.13",
+    "LAMBDA_PYTHON": str(LOCAL / "lambda" / "venv" / "bin" / "python"),
+    # Of the templates it makes what it can: there is no CodeDeploy in it.
+    "CFN_IGNORE_UNSUPPORTED_RESOURCE_TYPES": "1",
     "PROVIDER_OVERRIDE_DYNAMODB": "moto",
     "PROVIDER_OVERRIDE_DYNAMODBSTREAMS": "moto",
     "SQS_ENDPOINT_STRATEGY": "path",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from streamkit import Block, Divert, Record, RecordProcessor, Reject
+from streamkit import Block, Divert, Park, Record, RecordProcessor, Reject
 from streamkit.claims.s3 import S3Claims
 from streamkit.errors import ConfigurationError
+from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.policy import Policy
+from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
 
 __all__ = ["EventProcessor"]
@@ -20,12 +22,15 @@ class EventProcessor(RecordProcessor):
     ==========================  =========================================================================================
     ``PROCESSOR_NAME``          the processor's name, in place of the class's; persistent, as docs/semantics.md has it
     ``RETRY_QUEUE_URL``         an SQS queue that failed events go to, for three tries of their own (``Divert``)
+    ``PARKED_TABLE``            a DynamoDB table: the retry queue is FIFO then, and the order of each key is kept (``Park``)
+    ``RETRY_TOPIC_ARN``         an SNS topic in place of a retry queue (``Divert``), with Lambda's own three tries
     ``DEAD_LETTER_QUEUE_URL``   an SQS queue for events that can never succeed, and those that have failed three times
     ``RETRY_BACKOFF_SECONDS``   the longest wait before the first of those tries, doubled for each one more; 15 by default
     ``CLAIMS_BUCKET``           an S3 bucket for what is too large for these queues
     ==========================  =========================================================================================
 
-    Without a retry queue a failed event holds its shard (``Block``). Where neither queue is set, ``on_failure`` is the class's.
+    Without a retry queue or topic a failed event holds its shard (``Block``). Where there are no dead letters either,
+    ``on_failure`` is the class's.
     A subclass with an ``__init__`` of its own calls ``super().__init__()``.
     """
 
@@ -45,15 +50,29 @@ _KINDS = {list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 def _policy() -> Policy | None:
-    retries, dead_letters = _queue("RETRY_QUEUE_URL"), _queue("DEAD_LETTER_QUEUE_URL")
+    queue, topic, dead_letters = _queue("RETRY_QUEUE_URL"), _topic("RETRY_TOPIC_ARN"), _queue("DEAD_LETTER_QUEUE_URL")
+    if queue is not None and topic is not None:
+        raise ConfigurationError("RETRY_QUEUE_URL and RETRY_TOPIC_ARN are both set: retries go one way")
+    if os.environ.get("PARKED_TABLE"):
+        if queue is None:
+            raise ConfigurationError("PARKED_TABLE is set, and keys are parked in a FIFO queue: set RETRY_QUEUE_URL")
+        return Park(queue, DynamoDbLedger.from_env("PARKED_TABLE"), dead_letters=dead_letters)
+    retries = queue or topic
     if retries is not None:
         return Divert(retries, dead_letters=dead_letters, backoff=_backoff())
     return Block(dead_letters) if dead_letters is not None else None
 
 
 def _queue(variable: str) -> SqsQueue | None:
-    claims = S3Claims.from_env("CLAIMS_BUCKET") if os.environ.get("CLAIMS_BUCKET") else None
-    return SqsQueue.from_env(variable, claims=claims) if os.environ.get(variable) else None
+    return SqsQueue.from_env(variable, claims=_claims()) if os.environ.get(variable) else None
+
+
+def _topic(variable: str) -> SnsTopic | None:
+    return SnsTopic.from_env(variable, claims=_claims()) if os.environ.get(variable) else None
+
+
+def _claims() -> S3Claims | None:
+    return S3Claims.from_env("CLAIMS_BUCKET") if os.environ.get("CLAIMS_BUCKET") else None
 
 
 def _backoff() -> float:

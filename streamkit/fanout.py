@@ -76,9 +76,13 @@ class FanOut(RecordProcessor):
 
     def findings(self) -> list[Finding]:
         """What can't be right, and what has a cost. It makes the branches that are not made yet, and raises what that raises."""
-        processors = [branch.make(self._store) for branch in self._branches]
+        processors = self.processors()
         costs = [cost for processor in processors for cost in _costs(processor)] if len(processors) > 1 else []
         return [*_faults(processors), *costs]
+
+    def processors(self) -> list[RecordProcessor]:
+        """The branches' processors. It makes those that are not made yet, and raises what that raises."""
+        return [branch.make(self._store) for branch in self._branches]
 
     def close(self) -> None:
         """Close the branches, and what they hold."""

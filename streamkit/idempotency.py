@@ -55,15 +55,16 @@ class Idempotency:
             raise ConfigurationError(f"Idempotency(name) takes a text that is not empty; got {name!r}")
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease < float("inf"):
             raise ConfigurationError(f"Idempotency(lease) takes seconds, more than 0; got {lease!r}")
-        self._store = store
-        self._name = name
-        self._lease = lease
+        self.store = store
+        self.name = name
+        #: Seconds.
+        self.lease = lease
 
     def key(self, record: Record) -> str:
         """What the mark of a record is kept by: ``["charged","<event_id>"]``, the same at every delivery, retry and redrive to a
         queue. Put into a stream anew, the record is another one.
         """
-        return msgspec.json.encode([self._name, record.event_id]).decode()
+        return msgspec.json.encode([self.name, record.event_id]).decode()
 
     def run(self, record: Record, effect: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
         """Call ``effect(*arguments, **named)``, unless it is done for this record. Whether it was called.
@@ -74,39 +75,37 @@ class Idempotency:
         key, owner = self.key(record), uuid.uuid4().hex
         now = time.time()
         try:
-            found = self._store.start(key, owner, now=now, until=now + self._lease)
+            found = self.store.start(key, owner, now=now, until=now + self.lease)
         except Exception as error:
-            raise Unavailable(f"the marks of {self._name}: {type(error).__name__}") from error
+            raise Unavailable(f"the marks of {self.name}: {type(error).__name__}") from error
         if found == "done":
             return False
         if found == "held":
-            raise Unavailable(
-                f"{self._name}: another invocation is at it, or died at it less than {self._lease:g} s ago"
-            )
+            raise Unavailable(f"{self.name}: another invocation is at it, or died at it less than {self.lease:g} s ago")
         try:
             effect(*arguments, **named)
         except Exception:
             self._release(key, owner)
             raise
         try:
-            is_own = self._store.finish(key, owner, now=time.time())
+            is_own = self.store.finish(key, owner, now=time.time())
         except Exception as error:
-            raise Unavailable(f"the marks of {self._name}, behind the effect: {type(error).__name__}") from error
+            raise Unavailable(f"the marks of {self.name}, behind the effect: {type(error).__name__}") from error
         if not is_own:
             log.error(
                 "%s: it took longer for %s than its lease of %g s, so another invocation may have done it too",
-                self._name,
+                self.name,
                 record.event_id,
-                self._lease,
+                self.lease,
             )
         return True
 
     def close(self) -> None:
         """Close the store; the processor's ``close`` is the place to call it. The guard is not used afterwards."""
-        self._store.close()
+        self.store.close()
 
     def _release(self, key: str, owner: str) -> None:
         try:
-            self._store.release(key, owner)
+            self.store.release(key, owner)
         except Exception as error:  # noqa: BLE001  # The effect's own error counts; the lease ends by itself.
-            log.error("%s: a lease could not be given up, so it holds for %g s: %s", self._name, self._lease, error)
+            log.error("%s: a lease could not be given up, so it holds for %g s: %s", self.name, self.lease, error)

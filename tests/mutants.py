@@ -1161,7 +1161,7 @@ MUTANTS = [
         "mark an effect done before it is",
         "idempotency.py",
         "            effect(*arguments, **named)\n",
-        "            self._store.finish(key, owner, now=now)\n            effect(*arguments, **named)\n",
+        "            self.store.finish(key, owner, now=now)\n            effect(*arguments, **named)\n",
         IDEMPOTENCY,
         "crash_at_the_effect",
     ),

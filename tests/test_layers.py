@@ -36,7 +36,7 @@ LAYERS = [
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
-    ["kcl"],
+    ["kcl", "checks"],
     ["packaging", "cli"],
 ]
 CORE = {name for layer in LAYERS[:7] for name in layer}

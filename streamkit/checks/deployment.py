@@ -1,0 +1,250 @@
+"""How a function is deployed, as facts: the same whether a template or AWS told them.
+
+Texts may have marks of what is not known yet (``unknown``). ``where`` is the line of the template, or the call of AWS's
+that changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from .unknown import ACCOUNT, PARTITION, REGION, is_known, is_same
+
+__all__ = [
+    "Deployment",
+    "Function",
+    "Home",
+    "QueueFacts",
+    "Role",
+    "Setting",
+    "SourceMapping",
+    "Statement",
+    "Subscription",
+    "TableFacts",
+    "Unread",
+    "is_handler",
+    "name_of_function",
+]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A value as it stands: a text of a template or a value of AWS's. ``where`` it is set, or could be."""
+
+    value: Any
+    where: str
+
+    @property
+    def is_set(self) -> bool:
+        return self.value is not None
+
+    @property
+    def is_known(self) -> bool:
+        return _is_known(self.value)
+
+    def number(self, default: int) -> int | None:
+        """None where it is not known, or no number."""
+        if self.value is None:
+            return default
+        try:
+            return int(self.value)
+        except (TypeError, ValueError):
+            return None
+
+    def flag(self, default: bool) -> bool | None:
+        """None where it is not known, or no boolean."""
+        if self.value is None:
+            return default
+        return {"true": True, "yes": True, "false": False, "no": False}.get(str(self.value).lower())
+
+    def text(self) -> str:
+        """Empty where it is not set."""
+        return "" if self.value is None or isinstance(self.value, list | dict) else str(self.value)
+
+
+def _is_known(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_known(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_known, value.values()))
+    return all(map(_is_known, value)) if isinstance(value, list | tuple) else True
+
+
+class Home(msgspec.Struct, frozen=True):
+    """Where the function is."""
+
+    partition: str = PARTITION
+    region: str = REGION
+    account: str = ACCOUNT
+
+    def arn(self, service: str, resource: str) -> str:
+        if service == "s3":
+            return f"arn:{self.partition}:s3:::{resource}"
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """``name`` is the function's own, ``label`` what people call it there: its logical id, or its name."""
+
+    name: str
+    label: str
+    where: str
+    handler: str = ""
+    timeout: Setting
+    environment: Mapping[str, str] = {}
+    environment_where: str = ""
+    recursive_loop: Setting
+    #: The ARN of its dead-letter queue or its on-failure destination, for asynchronous invocations.
+    on_failure: Setting
+
+
+class SourceMapping(msgspec.Struct, frozen=True, kw_only=True):
+    """An event source mapping; ``settings`` by AWS's names."""
+
+    label: str
+    where: str
+    function: str
+    source: str
+    settings: Mapping[str, Setting] = {}
+
+    @property
+    def service(self) -> str:
+        """``kinesis``, ``sqs``, …; empty where it is not known."""
+        parts = self.source.split(":")
+        return parts[2] if len(parts) > 2 and is_known(parts[2]) else ""
+
+    @property
+    def stream(self) -> str:
+        """The stream's ARN, where the source is one of its consumers too."""
+        return self.source.partition("/consumer/")[0]
+
+    def setting(self, name: str) -> Setting:
+        return self.settings.get(name, Setting(None, self.where))
+
+    @property
+    def reports(self) -> bool | None:
+        """Whether partial answers are on; None where that is not known."""
+        types = self.setting("FunctionResponseTypes")
+        if isinstance(types.value, list) and "ReportBatchItemFailures" in types.value:
+            return True
+        return False if types.is_known else None
+
+    @property
+    def on_failure(self) -> Setting:
+        """The destination's ARN."""
+        config = self.setting("DestinationConfig")
+        inner: Any = config.value
+        for name in ("OnFailure", "Destination"):
+            inner = inner.get(name) if isinstance(inner, Mapping) else None if inner is None else inner
+        return Setting(inner or None, config.where)
+
+
+class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An SQS queue. ``redrive``: the redrive policy's ``deadLetterTargetArn`` and ``maxReceiveCount``."""
+
+    arn: str
+    label: str
+    where: str
+    fifo: bool
+    visibility: Setting
+    retention: Setting
+    dead_letters: Setting
+    max_receive_count: Setting
+    kms_key: Setting
+    #: It has a policy of its own, which may allow what a role does not.
+    has_policy: bool = False
+
+
+class TableFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A DynamoDB table: its key's attributes, and the attribute that ends its items."""
+
+    name: str
+    where: str
+    #: Attribute and kind, as ``("shard", "HASH")``; None where that is not known.
+    keys: tuple[tuple[str, str], ...] | None
+    expiry: Setting
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """Who gets what is published to a topic: ``endpoint`` is an ARN of a function or a queue."""
+
+    topic: str
+    protocol: str
+    endpoint: str
+    where: str
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement of IAM's, each of its lists as it is written."""
+
+    effect: Literal["Allow", "Deny"]
+    actions: tuple[str, ...] = ()
+    not_actions: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    not_resources: tuple[str, ...] = ()
+    has_condition: bool = False
+    where: str = ""
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """What gives or takes permissions, and can't be read."""
+
+    what: str
+    where: str
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """What the function may do. ``where`` a statement can be added."""
+
+    where: str
+    statements: tuple[Statement, ...] = ()
+    unread: tuple[Unread, ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """``function`` and all that is around it. ``mappings``: those of other functions too, where they read a queue of it."""
+
+    function: Function
+    role: Role
+    home: Home = Home()
+    mappings: tuple[SourceMapping, ...] = ()
+    functions: tuple[Function, ...] = ()
+    queues: tuple[QueueFacts, ...] = ()
+    tables: tuple[TableFacts, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+    #: Whether a queue or a mapping that is not here is nowhere: AWS knows all, a template is one of several.
+    is_complete: bool = False
+    #: What could not be looked into, and why.
+    unread: tuple[Unread, ...] = ()
+    #: What the processor names and AWS does not have.
+    missing: tuple[Unread, ...] = ()
+
+    def own_mappings(self, *services: str) -> list[SourceMapping]:
+        return [one for one in self.mappings if one.function == self.function.name and one.service in services]
+
+    def readers_of(self, arn: str) -> list[SourceMapping]:
+        return [one for one in self.mappings if is_same(one.source, arn)]
+
+    def queue(self, arn: str) -> QueueFacts | None:
+        return next((queue for queue in self.queues if is_same(queue.arn, arn)), None)
+
+    def table(self, name: str) -> TableFacts | None:
+        plain = name.rpartition("table/")[2]
+        return next((table for table in self.tables if table.name == plain), None)
+
+    def function_named(self, name: str) -> Function | None:
+        return next((one for one in (self.function, *self.functions) if one.name == name), None)
+
+
+def is_handler(written: str, wanted: str) -> bool:
+    """Whether a function's Handler is that module's: a folder of the package may stand before it."""
+    dotted = written.replace("/", ".")
+    return dotted == wanted or dotted.endswith(f".{wanted}")
+
+
+def name_of_function(reference: str) -> str:
+    """The name in a function's ARN, partial ARN or name with a qualifier."""
+    _, found, rest = reference.rpartition(":function:")
+    return (rest if found else reference).partition(":")[0]

@@ -1,0 +1,147 @@
+"""Where the function's role does not allow what streamkit and Lambda ask for in its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from .deployment import SourceMapping
+from .parts import Need, Part
+from .report import Subject
+from .statements import Verdict, decided
+from .unknown import is_known
+
+__all__ = ["check_permissions"]
+
+_OF_STREAMS = tuple(
+    f"kinesis:{one}"
+    for one in ("GetRecords", "GetShardIterator", "DescribeStream", "DescribeStreamSummary", "ListShards")
+)
+_OF_QUEUES = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+_OF_KEYS = ("kms:GenerateDataKey", "kms:Decrypt")
+#: What goes wrong where a part of this role can't be used.
+_COSTS = {
+    "retry queue": "what fails can't be put aside, and holds its shard",
+    "dead letters": "what is given up can't be put aside, and stays where it is",
+    "ledger": "no record starts",
+    "progress": "nothing that was done is known when a batch comes again, so all of it runs again",
+    "claims": "what is too large for its queue stays where it is",
+    "plans": "no row is written",
+    "marks": "no effect is done",
+    "sink": "nothing is written, and the records stay where they are",
+    "queue": "nothing is sent",
+}
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    who: str
+    need: Need
+    cost: str
+
+
+def check_permissions(subject: Subject) -> None:
+    """Every action on every resource that the function, or its mappings, will ask for."""
+    report, role = subject.report, subject.deployment.role
+    for unread in role.unread:
+        report.not_checked(unread.where, f"what {unread.what} allows or forbids: it is not here to read")
+    for part in subject.parts:
+        if not part.is_known:
+            what = (
+                f"what is at {part.place}" if part.place else "what permissions it needs: it is nothing of streamkit's"
+            )
+            report.not_checked(part.name, what)
+    for wanted in _wanted(subject):
+        verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
+        _tell(wanted, verdicts, subject)
+
+
+def _wanted(subject: Subject) -> Iterator[_Wanted]:
+    deployment = subject.deployment
+    seen: set[tuple[str, str]] = set()
+    for part in subject.parts:
+        for need in part.needs:
+            # Branches that share a queue need it once.
+            if (one := (need.resource, " ".join(need.actions))) not in seen:
+                seen.add(one)
+                yield _Wanted(part.name, _with_policy(need, subject), _COSTS[part.role])
+        yield from _of_key(part, subject)
+    for mapping in deployment.mappings:
+        if mapping.function == deployment.function.name:
+            yield from _of_mapping(mapping, subject)
+    given_up = _of_destination(deployment.function.on_failure.text())
+    if given_up is not None:
+        yield _Wanted(deployment.function.label, given_up, "what Lambda gives up is dropped")
+
+
+def _of_mapping(mapping: SourceMapping, subject: Subject) -> Iterator[_Wanted]:
+    if mapping.service == "kinesis":
+        yield _Wanted(mapping.label, Need(_OF_STREAMS, mapping.stream), "Lambda can't read the stream")
+        if mapping.source != mapping.stream:
+            yield _Wanted(
+                mapping.label, Need(("kinesis:SubscribeToShard",), mapping.source), "Lambda can't read the stream"
+            )
+    elif mapping.service == "sqs":
+        yield _Wanted(mapping.label, Need(_OF_QUEUES, mapping.source), "Lambda can't read the queue")
+    if need := _of_destination(mapping.on_failure.text()):
+        yield _Wanted(f"{mapping.label}'s OnFailure", need, "what Lambda gives up is lost without a word")
+
+
+def _of_destination(arn: str) -> Need | None:
+    service = (arn.split(":") + [""] * 3)[2]
+    if service == "s3":
+        return Need(("s3:PutObject",), f"{arn}/aws/lambda/any-object")
+    action = {"sqs": "sqs:SendMessage", "sns": "sns:Publish"}.get(service)
+    return Need((action,), arn) if action else None
+
+
+def _of_key(part: Part, subject: Subject) -> Iterator[_Wanted]:
+    """A queue that is encrypted with a key of one's own."""
+    queue = subject.deployment.queue(part.arn) if part.arn else None
+    key = "" if queue is None else queue.kms_key.text()
+    if key and not key.startswith("alias/aws/"):
+        is_arn = key.startswith("arn:")
+        resource = (
+            key if is_arn else subject.deployment.home.arn("kms", key if key.startswith("alias/") else f"key/{key}")
+        )
+        # An alias is another name of a key that is not known here.
+        yield _Wanted(part.name, Need(_OF_KEYS, resource, has_own_policy=True), _COSTS[part.role])
+
+
+def _with_policy(need: Need, subject: Subject) -> Need:
+    queue = subject.deployment.queue(need.resource)
+    return msgspec.structs.replace(need, has_own_policy=True) if queue is not None and queue.has_policy else need
+
+
+def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> None:
+    report, role = subject.report, subject.deployment.role
+    for action, verdict in verdicts.items():
+        if verdict.kind == "denied" and verdict.statement is not None:
+            report.error(
+                verdict.statement.where,
+                f"{wanted.who} needs {action} on {wanted.need.resource}, and this statement denies it: "
+                f"{wanted.cost}. Leave it out of the "
+                "statement",
+            )
+        elif verdict.kind == "maybe" and verdict.statement is not None:
+            report.not_checked(
+                verdict.statement.where, f"whether {wanted.who} may {action} on {wanted.need.resource}: {verdict.why}"
+            )
+    missing = [action for action, verdict in verdicts.items() if verdict.kind == "missing"]
+    if not missing:
+        return
+    actions = " and ".join(missing)
+    if role.unread or wanted.need.has_own_policy:
+        who = role.unread[0].what if role.unread else "the resource's own policy"
+        report.not_checked(
+            role.where,
+            f"{wanted.who} needs {actions} on {wanted.need.resource}: nothing that was read allows it; {who} may",
+        )
+        return
+    resource = wanted.need.resource.replace("any-object", "*")
+    resource = resource if is_known(resource) else f"!Sub '{resource}'"
+    report.error(
+        role.where,
+        f"nothing in the role allows {actions} for {wanted.who}: {wanted.cost}. Add "
+        f"{{Effect: Allow, Action: [{', '.join(missing)}], Resource: {resource}}}",
+    )

@@ -1,0 +1,271 @@
+"""A SAM or CloudFormation template, read as the deployment that it would make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, StreamkitError
+from .deployment import (
+    Deployment,
+    Function,
+    QueueFacts,
+    Setting,
+    SourceMapping,
+    Subscription,
+    TableFacts,
+    Unread,
+    is_handler,
+    name_of_function,
+)
+from .intrinsics import Intrinsics, Resource
+from .nodes import Node, parsed
+from .roles import RoleReader
+from .unknown import Unknowns, is_known
+
+__all__ = ["read_template"]
+
+_FUNCTIONS = ("AWS::Lambda::Function", "AWS::Serverless::Function")
+_TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::Serverless::SimpleTable")
+#: SAM's events that are event source mappings, with the property that names their source.
+_PULLED = {
+    "Kinesis": "Stream",
+    "SQS": "Queue",
+    "DynamoDB": "Stream",
+    "MSK": "Stream",
+    "MQ": "Broker",
+    "DocumentDB": "Cluster",
+}
+
+
+def read_template(
+    path: str, handler: str, *, function: str = "", parameters: Mapping[str, str] | None = None
+) -> tuple[Deployment, Unknowns]:
+    """The deployment of the function with this ``handler`` (``orders.handler``), or of the logical id ``function``.
+
+    StreamkitError for what is no template; ConfigurationError where it is not told which function is meant.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise StreamkitError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StreamkitError(f"{path} is no template: it is not UTF-8") from None
+    root = parsed(text, path)
+    intrinsics = Intrinsics(root, path, parameters or {})
+    reader = _Reader(intrinsics, intrinsics.get(root, "Globals", "Function"))
+    return reader.deployment(reader.chosen(handler, function)), intrinsics.unknowns
+
+
+class _Reader:
+    def __init__(self, template: Intrinsics, globals_: Node | None) -> None:
+        self._template = template
+        self._globals = globals_
+        self._functions = {resource.logical_id: self._function(resource) for resource in template.of_kind(*_FUNCTIONS)}
+        self._unread: list[Unread] = []
+
+    def chosen(self, handler: str, wanted: str) -> str:
+        """The logical id of the function that is meant."""
+        there = ", ".join(self._functions) or "none"
+        path = self._template.path
+        if wanted:
+            if wanted not in self._functions:
+                raise ConfigurationError(f"{path} has no function {wanted}: there are {there}")
+            return wanted
+        fitting = [name for name, one in self._functions.items() if is_handler(one.handler, handler)]
+        streams = [name for name in fitting if self._reads_a_stream(name)]
+        for found in (fitting, streams):
+            if len(found) == 1:
+                return found[0]
+        if fitting:
+            raise ConfigurationError(
+                f"{path} has several functions with the handler {handler}: choose one by --function: "
+                f"{', '.join(fitting)}"
+            )
+        if len(self._functions) == 1:
+            return next(iter(self._functions))
+        raise ConfigurationError(
+            f"{path} has no function with the handler {handler}: choose one by --function: {there}"
+        )
+
+    def deployment(self, logical_id: str) -> Deployment:
+        template = self._template
+        function = self._functions[logical_id]
+        role = RoleReader(template, self._own).role(template.resources[logical_id])
+        mappings, subscriptions = self._mappings(), self._subscriptions()
+        return Deployment(
+            function=function,
+            functions=tuple(one for name, one in self._functions.items() if name != logical_id),
+            role=role,
+            home=template.home,
+            mappings=tuple(mappings),
+            queues=tuple(map(self._queue, template.of_kind("AWS::SQS::Queue"))),
+            tables=tuple(map(self._table, template.of_kind(*_TABLES))),
+            subscriptions=tuple(subscriptions),
+            unread=tuple(self._unread),
+        )
+
+    def _reads_a_stream(self, logical_id: str) -> bool:
+        name = self._functions[logical_id].name
+        return any(one.function == name and one.service == "kinesis" for one in self._mappings())
+
+    def _own(self, resource: Resource, *path: str) -> Node | None:
+        """A property of a function, or what SAM's Globals say of it."""
+        found = self._template.property(resource, *path)
+        if found is None and resource.kind == "AWS::Serverless::Function":
+            return self._template.get(self._globals, *path)
+        return found
+
+    def _setting(self, node: Node | None, otherwise: str) -> Setting:
+        if node is None:
+            return Setting(None, otherwise)
+        return Setting(self._template.plain(node), self._template.where(node))
+
+    def _function(self, resource: Resource) -> Function:
+        template = self._template
+        where = template.where(resource.node)
+        variables: dict[str, str] = {}
+        places = [template.property(resource, "Environment", "Variables")]
+        if resource.kind == "AWS::Serverless::Function":
+            places.insert(0, template.get(self._globals, "Environment", "Variables"))
+        for node in places:
+            if node is not None and isinstance(node.value, dict):
+                values = {name: template.plain(value) for name, value in node.value.items()}
+                variables |= {name: str(value) for name, value in values.items() if value is not None}
+        here = next((template.where(node) for node in reversed(places) if node is not None), where)
+        return Function(
+            name=template.name_of(resource),
+            label=resource.logical_id,
+            where=where,
+            handler=template.text(self._own(resource, "Handler")),
+            timeout=self._setting(self._own(resource, "Timeout"), where),
+            environment=variables,
+            environment_where=here,
+            recursive_loop=self._setting(self._own(resource, "RecursiveLoop"), where),
+            on_failure=self._setting(self._failure_target(resource), where),
+        )
+
+    def _failure_target(self, resource: Resource) -> Node | None:
+        for path in (
+            ("DeadLetterConfig", "TargetArn"),
+            ("DeadLetterQueue", "TargetArn"),
+            ("EventInvokeConfig", "DestinationConfig", "OnFailure"),
+        ):
+            if (found := self._own(resource, *path)) is not None:
+                return found
+        name = self._template.name_of(resource)
+        for config in self._template.of_kind("AWS::Lambda::EventInvokeConfig"):
+            if name_of_function(self._template.text(self._template.property(config, "FunctionName"))) == name:
+                return self._template.property(config, "DestinationConfig", "OnFailure", "Destination")
+        return None
+
+    def _mappings(self) -> list[SourceMapping]:
+        template = self._template
+        mappings = []
+        for resource in template.of_kind("AWS::Lambda::EventSourceMapping"):
+            properties = template.property(resource)
+            function = template.text(template.property(resource, "FunctionName"))
+            source = template.text(template.property(resource, "EventSourceArn"))
+            mappings.append(
+                self._mapping(resource.logical_id, resource.node, properties, name_of_function(function), source)
+            )
+        for resource, label, event, kind in self._events():
+            if kind in _PULLED:
+                source = template.text(template.get(event, "Properties", _PULLED[kind]))
+                properties = template.get(event, "Properties")
+                mappings.append(self._mapping(label, event, properties, template.name_of(resource), source))
+        return mappings
+
+    def _mapping(self, label: str, node: Node, properties: Node | None, function: str, source: str) -> SourceMapping:
+        settings = {}
+        if properties is not None and isinstance(properties.value, dict):
+            settings = {name: self._setting(value, "") for name, value in properties.value.items()}
+        settings = {name: setting for name, setting in settings.items() if setting.is_set}
+        return SourceMapping(
+            label=label, where=self._template.where(node), function=function, source=source, settings=settings
+        )
+
+    def _events(self) -> list[tuple[Resource, str, Node, str]]:
+        """SAM's events: their function, label, node and type."""
+        found = []
+        for resource in self._template.of_kind("AWS::Serverless::Function"):
+            events = self._template.property(resource, "Events")
+            if events is None or not isinstance(events.value, dict):
+                continue
+            for name, event in events.value.items():
+                kind = self._template.text(self._template.get(event, "Type"))
+                found.append((resource, f"{resource.logical_id}.{name}", event, kind))
+        return found
+
+    def _subscriptions(self) -> list[Subscription]:
+        template = self._template
+        found = []
+
+        def add(node: Node, topic: Any, protocol: Any, endpoint: Any) -> None:
+            found.append(Subscription(str(topic or ""), str(protocol or ""), str(endpoint or ""), template.where(node)))
+
+        for resource in template.of_kind("AWS::SNS::Subscription"):
+            values = (
+                template.plain(template.property(resource, name)) for name in ("TopicArn", "Protocol", "Endpoint")
+            )
+            add(resource.node, *values)
+        for resource in template.of_kind("AWS::SNS::Topic"):
+            for node in template.items(template.property(resource, "Subscription")):
+                protocol, endpoint = (template.plain(template.get(node, name)) for name in ("Protocol", "Endpoint"))
+                add(node, template.arn_of(resource), protocol, endpoint)
+        for resource, label, event, kind in self._events():
+            if kind != "SNS":
+                continue
+            if template.get(event, "Properties", "SqsSubscription") is not None:
+                self._unread.append(Unread(f"{label}: the queue of its SqsSubscription", template.where(event)))
+                continue
+            add(event, template.plain(template.get(event, "Properties", "Topic")), "lambda", template.arn_of(resource))
+        return found
+
+    def _queue(self, resource: Resource) -> QueueFacts:
+        template = self._template
+        where = template.where(resource.node)
+        name = template.name_of(resource)
+        redrive = template.property(resource, "RedrivePolicy")
+        there = where if redrive is None else template.where(redrive)
+
+        def setting(*path: str) -> Setting:
+            return self._setting(template.property(resource, *path), there if path[0] == "RedrivePolicy" else where)
+
+        queues = [
+            template.plain(template.property(policy, "Queues")) or []
+            for policy in template.of_kind("AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy")
+        ]
+        url = template.plain(Node({"Ref": Node(resource.logical_id, 0)}, 0))
+        return QueueFacts(
+            arn=template.arn_of(resource),
+            label=resource.logical_id,
+            where=where,
+            fifo=name.endswith(".fifo") or setting("FifoQueue").flag(default=False) is True,
+            visibility=setting("VisibilityTimeout"),
+            retention=setting("MessageRetentionPeriod"),
+            dead_letters=setting("RedrivePolicy", "deadLetterTargetArn"),
+            max_receive_count=setting("RedrivePolicy", "maxReceiveCount"),
+            kms_key=setting("KmsMasterKeyId"),
+            has_policy=any(url in listed for listed in queues),
+        )
+
+    def _table(self, resource: Resource) -> TableFacts:
+        template = self._template
+        where = template.where(resource.node)
+        keys: tuple[tuple[str, str], ...] | None = None
+        if resource.kind == "AWS::Serverless::SimpleTable":
+            name = template.text(template.property(resource, "PrimaryKey", "Name")) or "id"
+            keys = ((name, "HASH"),) if is_known(name) else None
+        else:
+            parts = template.plain(template.property(resource, "KeySchema"))
+            if isinstance(parts, list) and all(isinstance(part, dict) for part in parts):
+                keys = tuple((str(part.get("AttributeName")), str(part.get("KeyType"))) for part in parts)
+                keys = keys if all(is_known(name) and is_known(kind) for name, kind in keys) else None
+        expiry = template.property(resource, "TimeToLiveSpecification")
+        is_on = self._setting(template.get(expiry, "Enabled"), where).flag(default=expiry is not None)
+        attribute = None if is_on is False else template.get(expiry, "AttributeName")
+        return TableFacts(
+            name=template.name_of(resource), where=where, keys=keys, expiry=self._setting(attribute, where)
+        )

@@ -1,0 +1,224 @@
+"""The same rules over a function that is deployed, read by boto3 from moto."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from botocore.exceptions import ClientError
+
+from streamkit import Divert, Park, RecordProcessor
+from streamkit.checks.deployed import Account
+from streamkit.errors import StreamkitError
+from streamkit.finding import Finding
+from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.progress.dynamodb import DynamoDbProgress
+from streamkit.queues.sns import SnsTopic
+from streamkit.queues.sqs import SqsQueue
+
+from .given import one, orders
+from .world import REPORTS, World, code
+
+
+@pytest.fixture
+def world(moto_endpoint: str) -> Iterator[World]:
+    world = World(moto_endpoint)
+    # moto does not have this operation; a function that was never asked about has this answer.
+    world.refuse("GetFunctionRecursionConfig", "ResourceNotFoundException")
+    try:
+        world.build()
+        yield world
+    finally:
+        world.close()
+
+
+def but_for_the_loop(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if "RecursiveLoop of" not in finding.message]
+
+
+def test_of_a_deployment_in_which_nothing_is_wrong_nothing_is_said_but_what_moto_does_not_know(world: World) -> None:
+    found = world.check()
+
+    assert but_for_the_loop(found) == []
+    assert [finding.severity for finding in found] == ["note"]
+
+
+def test_partial_answers_that_are_off_and_the_call_that_turns_them_on(world: World) -> None:
+    world.change("stream", FunctionResponseTypes=[])
+    world.change("retry", FunctionResponseTypes=[])
+
+    found = world.check()
+
+    call = "aws lambda update-event-source-mapping --uuid {} --function-response-types"
+    stream = one(found, "Lambda does not read what the function answers")
+    assert (stream.severity, stream.where) == ("error", call.format(world.mappings["stream"]))
+    assert one(found, "Lambda deletes every message").where == call.format(world.mappings["retry"])
+
+
+def test_a_discard_limit_without_a_destination(world: World) -> None:
+    world.change("stream", MaximumRetryAttempts=5)
+    lost = one(world.check(), "lost without a word")
+    assert (lost.severity, lost.where.rpartition(" ")[2]) == ("error", "--maximum-retry-attempts")
+
+    world.change("stream", DestinationConfig={"OnFailure": {"Destination": world.arn(world.letters)}})
+    found = world.check()
+    assert not any(finding.severity == "error" for finding in found)
+    assert one(found, "Divert and Park put aside by themselves").severity == "warning"
+
+
+def test_the_functions_time_out_and_variables(world: World) -> None:
+    world.clients["lambda"].update_function_configuration(
+        FunctionName=world.name,
+        Timeout=1,
+        Environment={"Variables": {"RETRIES": world.retries, "PROGRESS": world.name}},
+    )
+
+    found = world.check()
+
+    timeout = one(found, "only the first record")
+    assert (timeout.severity, timeout.where) == (
+        "error",
+        f"aws lambda update-function-configuration --function-name {world.name} --timeout",
+    )
+    assert one(found, "the environment variable DEAD_LETTERS is not set").severity == "error"
+
+
+def test_the_queues_attributes(world: World) -> None:
+    redrive = json.dumps({"deadLetterTargetArn": world.arn(world.letters), "maxReceiveCount": 3})
+    world.clients["sqs"].set_queue_attributes(
+        QueueUrl=world.retries, Attributes={"VisibilityTimeout": "60", "RedrivePolicy": redrive}
+    )
+    world.clients["sqs"].set_queue_attributes(QueueUrl=world.letters, Attributes={"MessageRetentionPeriod": "345600"})
+
+    found = world.check()
+
+    visibility = one(found, "Write VisibilityTimeout: 360")
+    assert (visibility.severity, visibility.where.rpartition(" ")[2]) == ("warning", "VisibilityTimeout")
+    assert one(found, "Write maxReceiveCount: 15").severity == "warning"
+    assert one(found, "SQS counts from when they were first sent").severity == "error"
+
+
+def test_a_retry_queue_that_nothing_reads_is_known_to_be_so(world: World) -> None:
+    world.clients["lambda"].delete_event_source_mapping(UUID=world.mappings["retry"])
+
+    assert one(world.check(), "nothing reads orders's retry queue").severity == "error"
+
+
+def test_a_retry_queue_that_another_function_reads(world: World) -> None:
+    world.clients["lambda"].delete_event_source_mapping(UUID=world.mappings["retry"])
+    role = world.clients["iam"].get_role(RoleName=world.name)["Role"]["Arn"]
+    for name, handler in (("mails", "mails.handler"), ("again", "orders.handler")):
+        world.clients["lambda"].create_function(
+            FunctionName=f"{world.name}-{name}",
+            Runtime="python3.12",
+            Role=role,
+            Handler=handler,
+            Code={"ZipFile": code()},
+            Timeout=60,
+        )
+    made = world.clients["lambda"].create_event_source_mapping(
+        FunctionName=f"{world.name}-mails", EventSourceArn=world.arn(world.retries), FunctionResponseTypes=REPORTS
+    )
+    assert one(world.check(), f"triggers {world.name}-mails, which does not run orders").severity == "error"
+
+    world.clients["lambda"].delete_event_source_mapping(UUID=made["UUID"])
+    world.clients["lambda"].create_event_source_mapping(
+        FunctionName=f"{world.name}-again", EventSourceArn=world.arn(world.retries), FunctionResponseTypes=REPORTS
+    )
+    assert not any(finding.severity == "error" for finding in world.check())
+
+
+def test_queues_and_tables_that_are_not_there(world: World) -> None:
+    def elsewhere() -> RecordProcessor:
+        queue = SqsQueue("https://sqs.us-east-1.amazonaws.com/123456789012/nowhere")
+        return orders(on_failure=Divert(queue, SqsQueue.from_env("DEAD_LETTERS")), progress=DynamoDbProgress("nowhere"))
+
+    found = world.check(elsewhere)
+
+    assert one(found, "no such thing as the queue arn:aws:sqs:us-east-1:123456789012:nowhere").severity == "error"
+    assert one(found, "no such thing as the table nowhere").severity == "error"
+
+
+def test_a_table_that_is_of_another_store(world: World) -> None:
+    fifo = [world.queue(f"{name}.fifo", FifoQueue="true", VisibilityTimeout="360") for name in ("retries", "letters")]
+
+    def parking() -> RecordProcessor:
+        return orders(on_failure=Park(SqsQueue(fifo[0]), DynamoDbLedger(world.name), SqsQueue(fifo[1])))
+
+    found = world.check(parking)
+
+    assert "processor (HASH), group (RANGE)" in one(found, "every request to it fails").message
+    assert one(found, "orders's ledger has a TTL").severity == "error"
+
+
+def test_permissions_of_inline_and_managed_policies(world: World) -> None:
+    iam = world.clients["iam"]
+    iam.delete_role_policy(RoleName=world.name, PolicyName="all")
+    assert len([finding for finding in world.check() if "nothing in the role allows" in finding.message]) == 5
+
+    document = {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Action": ["sqs:*", "kinesis:*"], "Resource": "*"},
+    }
+    policy = iam.create_policy(PolicyName=world.name, PolicyDocument=json.dumps(document))["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName=world.name, PolicyArn=policy)
+    world.allow("tables", ["dynamodb:Query"], f"arn:aws:dynamodb:us-east-1:123456789012:table/{world.name}")
+    missing = one(world.check(), "nothing in the role allows")
+    assert missing.message.startswith("nothing in the role allows dynamodb:PutItem for orders's progress")
+    assert missing.where == f"aws iam put-role-policy --role-name {world.name}"
+
+    world.allow("tables", ["dynamodb:*"], "*")
+    assert but_for_the_loop(world.check()) == []
+    world.allow("never", ["sqs:SendMessage"], world.arn(world.retries), effect="Deny")
+    assert one(world.check(), "this statement denies it").where == f"the policy never of {world.name}"
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        ("ListRolePolicies", "its inline policies (AccessDenied)"),
+        ("GetRolePolicy", "the policy all (AccessDenied)"),
+        ("GetRole", "the role"),
+        ("GetQueueAttributes", "the queue arn:aws:sqs:us-east-1:123456789012:"),
+        ("DescribeTable", "the table"),
+    ],
+)
+def test_what_this_user_may_not_look_at_is_a_note_and_never_an_error(world: World, operation: str, what: str) -> None:
+    world.refuse(operation)
+
+    found = world.check()
+
+    assert {finding.severity for finding in found} == {"note"}
+    assert any(what in finding.message for finding in found)
+
+
+def test_whom_a_topic_tells_and_what_lambda_does_with_what_fails_there(world: World) -> None:
+    topic = world.clients["sns"].create_topic(Name=world.name)["TopicArn"]
+    world.allow("topic", ["sns:Publish"], topic)
+
+    def by_topic() -> RecordProcessor:
+        return orders(on_failure=Divert(SnsTopic(topic), SqsQueue.from_env("DEAD_LETTERS")))
+
+    assert one(world.check(by_topic), "nobody subscribes").severity == "error"
+
+    function = f"arn:aws:lambda:us-east-1:123456789012:function:{world.name}"
+    world.clients["sns"].subscribe(TopicArn=topic, Protocol="lambda", Endpoint=function)
+    assert one(world.check(by_topic), "Lambda drops the record").severity == "error"
+
+    world.clients["lambda"].put_function_event_invoke_config(
+        FunctionName=world.name, DestinationConfig={"OnFailure": {"Destination": world.arn(world.letters)}}
+    )
+    assert not any(finding.severity == "error" for finding in world.check(by_topic))
+
+
+def test_a_function_that_is_not_there(world: World) -> None:
+    with pytest.raises(StreamkitError, match="there is no function nowhere here"):
+        Account(world.clients.__getitem__, "nowhere").deployment()
+
+
+def test_any_other_error_of_awss_is_raised(world: World) -> None:
+    world.refuse("ListEventSourceMappings", "ServiceException")
+
+    with pytest.raises(ClientError, match="ServiceException"):
+        world.check()

@@ -1,0 +1,337 @@
+"""What a role has to allow: each need, wildcards, Deny, conditions, and what can't be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamkit import Divert, Park, RecordProcessor
+from streamkit.claims.s3 import S3Claims
+from streamkit.idempotency import Idempotency
+from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.marks.dynamodb import DynamoDbMarks
+from streamkit.plans.dynamodb import DynamoDbPlans
+from streamkit.queues.sqs import SqsQueue
+from streamkit.sinks.base import Sink, Write
+from streamkit.sinks.bigquery import BigQuerySink
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
+from streamkit.sinks.cloudsearch import CloudSearchSink
+from streamkit.sinks.events import EventBridgeSink
+from streamkit.sinks.functions import LambdaSink
+from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.s3 import S3Sink
+from streamkit.sinks.sns import SnsSink
+from streamkit.sinks.sqs import SqsSink
+
+from .given import RIGHT, Check, changed, line_of, one, orders
+
+POLICIES = RIGHT[RIGHT.index("      Policies:\n") : RIGHT.index("      Events:\n        Stream")]
+LETTERS = """\
+        - Statement:
+            - Effect: Allow
+              Action: sqs:SendMessage
+              Resource: !GetAtt DeadLetters.Arn
+"""
+
+
+def allowing(*statements: str) -> str:
+    """The right template with more statements."""
+    return changed(LETTERS, LETTERS + "".join(f"        - Statement: [{one}]\n" for one in statements))
+
+
+def test_what_nothing_allows_is_told_with_the_statement_to_add(check: Check) -> None:
+    text = changed("        - SQSSendMessagePolicy: {QueueName: !GetAtt Retries.QueueName}\n", "")
+
+    finding = one(check(text), "nothing in the role allows sqs:SendMessage for orders's retry queue")
+
+    assert (finding.severity, finding.where) == ("error", line_of("      Policies:", text))
+    arn = "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${Retries.QueueName}"
+    assert f"Add {{Effect: Allow, Action: [sqs:SendMessage], Resource: !Sub '{arn}'}}" in finding.message
+    assert "holds its shard" in finding.message
+
+
+def test_a_function_without_policies_may_nothing_but_what_sam_gives_its_events(check: Check) -> None:
+    found = check(changed(POLICIES, ""))
+
+    assert [finding.message.partition(":")[0] for finding in found] == ["nothing in the role allows sqs"] * 2 + [
+        "nothing in the role allows dynamodb"
+    ]
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "'*'",
+        "!GetAtt DeadLetters.Arn",
+        "!Sub 'arn:aws:sqs:*:*:${DeadLetters.QueueName}'",
+        "!Sub 'arn:aws:sqs:${AWS::Region}:${AWS::AccountId}:*'",
+        "!Join [':', ['arn:aws:sqs', !Ref 'AWS::Region', '111122223333', !GetAtt DeadLetters.QueueName]]",
+        "['arn:aws:sqs:::elsewhere', 'arn:aws:sqs:*']",
+    ],
+)
+@pytest.mark.parametrize(
+    "action", ["sqs:SendMessage", "sqs:Send*", "SQS:sendmessage", "'*'", "[sqs:GetQueueUrl, sqs:*]"]
+)
+def test_wildcards_of_actions_and_resources(check: Check, action: str, resource: str) -> None:
+    text = changed("Action: sqs:SendMessage\n", f"Action: {action}\n")
+
+    assert check(text.replace("Resource: !GetAtt DeadLetters.Arn", f"Resource: {resource}")) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Action: sqs:SendMessage\n", "Action: sqs:ReceiveMessage\n"),
+        ("Resource: !GetAtt DeadLetters.Arn", "Resource: !GetAtt Events.Arn"),
+        ("Action: sqs:SendMessage\n", "NotAction: sqs:*\n"),
+        ("Resource: !GetAtt DeadLetters.Arn", "NotResource: !GetAtt DeadLetters.Arn"),
+        ("Resource: !GetAtt DeadLetters.Arn", "Resource: 'arn:aws:sqs:*:*'\n              Sid: no"),
+    ],
+)
+def test_what_is_of_something_else_does_not_count(check: Check, old: str, new: str) -> None:
+    found = check(changed(old, new))
+
+    if "'arn:aws:sqs:*:*'" in new:  # A star goes on over colons.
+        assert found == []
+    else:
+        assert one(found, "sqs:SendMessage for orders's dead letters").severity == "error"
+
+
+def test_not_action_and_not_resource_allow_all_the_rest(check: Check) -> None:
+    assert check(changed("Action: sqs:SendMessage\n", "NotAction: iam:*\n")) == []
+    assert check(changed("Resource: !GetAtt DeadLetters.Arn", "NotResource: !GetAtt Events.Arn")) == []
+    other = changed("Resource: !GetAtt DeadLetters.Arn", "NotResource: !Ref Nobody")
+    assert one(check(other), "its resource is not known").severity == "note"
+    assert check(changed("Resource: !GetAtt DeadLetters.Arn", "NotResource: 'arn:aws:s3:::*'")) == []
+
+
+def test_a_deny_wins_and_its_line_is_named(check: Check) -> None:
+    text = allowing("{Effect: Deny, Action: 'sqs:*', Resource: '*'}")
+
+    finding = one(check(text), "orders's retry queue needs sqs:SendMessage")
+
+    assert (finding.severity, finding.where) == ("error", line_of("Effect: Deny", text))
+
+
+def test_a_condition_may_not_hold(check: Check) -> None:
+    condition = "Condition: {StringEquals: {'aws:SourceVpce': 'vpce-1'}}"
+    conditional = changed("Effect: Allow\n", f"Effect: Allow\n              {condition}\n")
+    found = one(check(conditional), "whether orders's dead letters may sqs:SendMessage")
+    assert (found.severity, found.message.rpartition(": ")[2]) == ("note", "the statement has a condition")
+
+    denied = allowing(f"{{Effect: Deny, Action: 'sqs:SendMessage', Resource: '*', {condition}}}")
+    assert {finding.severity for finding in check(denied)} == {"note"}
+
+
+def test_a_resource_that_nobody_knows_is_a_note(check: Check) -> None:
+    text = changed("Resource: !GetAtt DeadLetters.Arn", "Resource: !Ref Nobody")
+    assert one(check(text), "its resource is not known").severity == "note"
+    named = "arn:aws:sqs:eu-west-1:111122223333:mine-*"
+    assert one(check(text, Nobody=named), "its resource is not known").severity == "note"
+    assert one(check(text, Nobody="arn:aws:sns:*:*:*"), "sqs:SendMessage for orders's dead letters").severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [
+        ("- arn:aws:iam::123456789012:policy/mine", "the managed policy arn:aws:iam::123456789012:policy/mine"),
+        ("- SomePolicyOfSams: {QueueName: x}", "the policy SomePolicyOfSams"),
+        ("- SQSSendMessagePolicy: {}", "the policy SQSSendMessagePolicy"),
+    ],
+)
+def test_a_policy_that_is_not_here_makes_what_is_missing_a_note(check: Check, policy: str, what: str) -> None:
+    found = check(changed(LETTERS, f"        {policy}\n"))
+
+    assert {finding.severity for finding in found} == {"note"}
+    assert one(found, f"not checked: what {what} allows or forbids")
+    assert one(found, "orders's dead letters needs sqs:SendMessage")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "- AmazonSQSFullAccess",
+        "- arn:aws:iam::aws:policy/AmazonSQSFullAccess",
+        "- !Sub 'arn:${AWS::Partition}:iam::aws:policy/AdministratorAccess'",
+        "- SQSSendMessagePolicy: {QueueName: !GetAtt DeadLetters.QueueName}",
+        "- !Ref Managed",
+    ],
+)
+def test_policies_that_are_named(check: Check, policy: str) -> None:
+    managed = """\
+  Managed:
+    Type: AWS::IAM::ManagedPolicy
+    Properties:
+      PolicyDocument: {Statement: {Effect: Allow, Action: sqs:SendMessage, Resource: '*'}}
+"""
+    assert check(changed("  Retries:\n", f"{managed}  Retries:\n", changed(LETTERS, f"        {policy}\n"))) == []
+
+
+ROLE = """\
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      ManagedPolicyArns:
+        - arn:aws:iam::aws:policy/service-role/AWSLambdaKinesisExecutionRole
+        - arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole
+      Policies:
+        - PolicyName: tables
+          PolicyDocument:
+            Statement: {Effect: Allow, Action: ['dynamodb:Query', 'dynamodb:PutItem'], Resource: !GetAtt Progress.Arn}
+  Sending:
+    Type: AWS::IAM::Policy
+    Properties:
+      Roles: [!Ref Role]
+      PolicyDocument:
+        Statement: {Effect: Allow, Action: sqs:SendMessage, Resource: [!GetAtt Retries.Arn, !GetAtt DeadLetters.Arn]}
+"""
+WITH_ROLE = changed(POLICIES, "      Role: !GetAtt Role.Arn\n").replace("  Retries:\n", f"{ROLE}  Retries:\n", 1)
+
+
+def test_a_role_of_its_own_with_policies_of_each_kind(check: Check) -> None:
+    assert check(WITH_ROLE) == []
+    without = changed("      Roles: [!Ref Role]\n", "      Roles: [elsewhere]\n", WITH_ROLE)
+    assert {finding.where for finding in check(without)} == {line_of("  Role:\n", WITH_ROLE)}
+
+
+def test_a_mapping_needs_permissions_too(check: Check) -> None:
+    stream = "        - arn:aws:iam::aws:policy/service-role/AWSLambdaKinesisExecutionRole\n"
+    found = one(check(changed(stream, "", WITH_ROLE)), "Lambda can't read the stream")
+    assert "kinesis:GetRecords and kinesis:GetShardIterator and kinesis:DescribeStream" in found.message
+    queue = "        - arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole\n"
+    assert "sqs:ReceiveMessage" in one(check(changed(queue, "", WITH_ROLE)), "Lambda can't read the queue").message
+    destination = "StartingPosition: TRIM_HORIZON\n            MaximumRetryAttempts: 9\n"
+    for arn, action in (("arn:aws:sns:eu-west-1:1:gone", "sns:Publish"), ("arn:aws:s3:::gone", "s3:PutObject")):
+        line = f"            DestinationConfig: {{OnFailure: {{Destination: '{arn}'}}}}\n"
+        text = changed("StartingPosition: TRIM_HORIZON\n", destination + line, WITH_ROLE)
+        assert action in one(check(text), "what Lambda gives up is lost without a word").message
+
+
+def test_a_role_and_a_boundary_that_are_not_here(check: Check) -> None:
+    elsewhere = changed("!GetAtt Role.Arn", "arn:aws:iam::123456789012:role/elsewhere", WITH_ROLE)
+    assert {finding.severity for finding in check(elsewhere)} == {"note"}
+    bounded = changed(
+        "      ManagedPolicyArns:\n",
+        "      PermissionsBoundary: arn:aws:iam::1:policy/most\n      ManagedPolicyArns:\n",
+        WITH_ROLE,
+    )
+    assert one(check(bounded), "the permissions boundary").severity == "note"
+
+
+def test_a_queue_with_a_policy_of_its_own_may_allow_it(check: Check) -> None:
+    policy = "  Letters: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref DeadLetters], PolicyDocument: {}}}\n"
+    text = changed("  Retries:\n", f"{policy}  Retries:\n", changed(LETTERS, ""))
+
+    assert one(check(text), "the resource's own policy may").severity == "note"
+
+
+def test_a_queue_with_a_key_of_its_own_needs_the_key(check: Check) -> None:
+    text = changed("      VisibilityTimeout: 360\n", "      VisibilityTimeout: 360\n      KmsMasterKeyId: alias/mine\n")
+    assert one(check(text), "kms:GenerateDataKey and kms:Decrypt").severity == "note"
+    assert check(text.replace("alias/mine", "alias/aws/sqs")) == []
+
+
+class Unheard(Sink):
+    def write(self, writes: object, *, deadline: float) -> list[Write]:  # type: ignore[override]  # It is never called.
+        return []
+
+
+@pytest.mark.parametrize(
+    ("sink", "actions", "resource"),
+    [
+        (KinesisSink("copies"), "kinesis:PutRecords", "kinesis:${AWS::Region}:${AWS::AccountId}:stream/copies"),
+        (
+            SqsSink("https://sqs.eu-west-1.amazonaws.com/123456789012/work"),
+            "sqs:SendMessage",
+            "sqs:eu-west-1:123456789012:work",
+        ),
+        (
+            SqsSink("arn:aws:sqs:eu-west-1:123456789012:work"),
+            "sqs:GetQueueUrl",
+            "arn:aws:sqs:eu-west-1:123456789012:work",
+        ),
+        (SnsSink("arn:aws:sns:eu-west-1:123456789012:news"), "sns:Publish", "arn:aws:sns:eu-west-1:123456789012:news"),
+        (EventBridgeSink("shop"), "events:PutEvents", "event-bus/shop"),
+        (LambdaSink("mailer"), "lambda:InvokeFunction", "function:mailer"),
+        (S3Sink("archive", prefix="orders/"), "s3:PutObject", "s3:::archive/orders/*"),
+        (
+            BigQueryExactlyOnceSink("shop.orders", DynamoDbPlans("plans")),
+            "dynamodb:GetItem and dynamodb:PutItem",
+            "table/plans",
+        ),
+        (
+            Idempotency(DynamoDbMarks("marks"), "charged", lease=60),
+            "dynamodb:PutItem and dynamodb:UpdateItem and dynamodb:DeleteItem",
+            "table/marks",
+        ),
+    ],
+)
+def test_each_sink_and_store_needs_its_own_actions(check: Check, sink: object, actions: str, resource: str) -> None:
+    def writing() -> RecordProcessor:
+        if isinstance(sink, BigQueryExactlyOnceSink):
+            exact: RecordProcessor = type(
+                "Exact", (RecordProcessor,), {"name": "orders", "ordering": "shard", "target": sink}
+            )()
+            return exact
+        return orders(target=sink)
+
+    found = [finding for finding in check(make=writing) if f"allows {actions} for" in finding.message]
+    assert [finding.severity for finding in found] == ["error"]
+    assert resource in found[0].message
+
+    listed = ", ".join(f"'{action}'" for action in (*actions.split(" and "), "sqs:SendMessage"))
+    assert not any(
+        "allows" in finding.message
+        for finding in check(allowing(f"{{Effect: Allow, Action: [{listed}], Resource: '*'}}"), writing)
+    )
+
+
+def test_the_ledger_and_claims_need_theirs(check: Check) -> None:
+    def parking() -> RecordProcessor:
+        queue, letters = (SqsQueue.from_env(name, claims=S3Claims("large")) for name in ("RETRIES", "DEAD_LETTERS"))
+        return orders(on_failure=Park(queue, DynamoDbLedger("parked"), letters))
+
+    messages = [finding.message for finding in check(make=parking) if "role allows" in finding.message]
+
+    assert [message.partition(" for ")[0].removeprefix("nothing in the role allows ") for message in messages] == [
+        "s3:PutObject and s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "dynamodb:Query and dynamodb:GetItem and dynamodb:UpdateItem and dynamodb:DeleteItem",
+    ]
+    assert "s3:::large/streamkit-claims/*" in messages[0]
+    covered = allowing("{Effect: Allow, Action: ['s3:*', 'dynamodb:*'], Resource: ['arn:aws:s3:::large*', '*']}")
+    assert not any("role allows" in finding.message for finding in check(covered, parking))
+    # A pattern that is of some objects only is not of all.
+    some = allowing(
+        "{Effect: Allow, Action: 's3:*', Resource: ['arn:aws:s3:::large', 'arn:aws:s3:::large/streamkit-claims/a']}"
+    )
+    assert any("s3:PutObject and s3:GetObject" in finding.message for finding in check(some, parking))
+
+
+def test_a_domain_of_cloudsearch_may_have_a_policy_of_its_own(check: Check) -> None:
+    search = CloudSearchSink("https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com")
+    found = one(check(make=lambda: orders(search=search)), "cloudsearch:document")
+    assert found.severity == "note"
+    assert "cloudsearch:eu-west-1:" in found.message
+    assert "domain/shop" in found.message
+
+
+def test_bigquery_needs_nothing_of_awss_and_an_unheard_of_sink_is_told(check: Check) -> None:
+    assert check(make=lambda: orders(warehouse=BigQuerySink("shop.orders"))) == []
+    found = check(make=lambda: orders(other=Unheard()))
+    assert [(finding.severity, finding.where) for finding in found] == [("note", "orders's sink Unheard")]
+
+
+def test_branches_that_share_a_queue_are_told_once(check: Check) -> None:
+    from streamkit.fanout import FanOut
+
+    retries, letters = SqsQueue.from_env("RETRIES"), SqsQueue.from_env("DEAD_LETTERS")
+    made = [
+        type(name, (RecordProcessor,), {"name": name, "on_failure": Divert(retries, letters)}) for name in ("a", "b")
+    ]
+
+    found = [
+        finding for finding in check(changed(POLICIES, ""), lambda: FanOut(*made)) if "role allows" in finding.message
+    ]
+
+    assert len(found) == 2

@@ -1,0 +1,242 @@
+"""Each rule about a stream's mapping: what it says of a template and on which line, and nothing where all is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from streamkit import Block, Record, RecordProcessor, Write
+from streamkit.errors import ConfigurationError
+from streamkit.plans.memory import MemoryPlans
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
+from streamkit.window import Window, WindowProcessor
+
+from .given import RIGHT, Check, changed, line_of, one, orders
+
+START = "            StartingPosition: TRIM_HORIZON\n"
+REPORTS = "            FunctionResponseTypes: [ReportBatchItemFailures]\n"
+
+
+def with_setting(line: str) -> str:
+    return changed(START, f"{START}            {line}\n")
+
+
+class Windowed(WindowProcessor):
+    name = "totals"
+
+    def aggregate(self, record: Record, state: Any) -> None: ...
+
+    def finish(self, window: Window, state: Any) -> Iterable[Write] | None: ...
+
+
+class Exact(RecordProcessor):
+    name = "exact"
+    ordering = "shard"
+    warehouse = BigQueryExactlyOnceSink("shop.orders", MemoryPlans())
+
+
+class InShardOrder(RecordProcessor):
+    name = "in-order"
+    ordering = "shard"
+
+
+class Blocking(RecordProcessor):
+    name = "blocking"
+    on_failure = Block()
+
+
+def test_of_a_deployment_in_which_nothing_is_wrong_nothing_is_said(check: Check) -> None:
+    assert check() == []
+
+
+def test_partial_answers_that_are_off(check: Check) -> None:
+    text = changed(REPORTS, "")
+
+    finding = one(check(text), "partial answers are off, so Lambda does not read")
+
+    assert (finding.severity, finding.where) == ("error", line_of("Stream:\n", text))
+    assert "Write FunctionResponseTypes: [ReportBatchItemFailures]" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("setting", "when"),
+    [("MaximumRetryAttempts: 5", "after 5 retries"), ("MaximumRecordAgeInSeconds: 3600", "when they are 3600 s old")],
+)
+def test_a_discard_limit_without_a_destination_is_an_error_and_with_one_it_contradicts_the_policy(
+    check: Check, setting: str, when: str
+) -> None:
+    text = with_setting(setting)
+    lost = one(check(text), "lost without a word")
+    assert (lost.severity, lost.where) == ("error", line_of(setting, text))
+    assert lost.message.startswith(when)
+
+    kept = with_setting(
+        f"{setting}\n            DestinationConfig: {{OnFailure: {{Destination: !GetAtt DeadLetters.Arn}}}}"
+    )
+    found = check(kept)
+    assert [finding for finding in found if finding.severity == "error"] == []
+    assert one(found, "Divert and Park put aside by themselves").severity == "warning"
+    assert "Block is to hold them" in one(check(kept, Blocking), when).message
+
+    assert check(with_setting(f"{setting.partition(':')[0]}: -1")) == []
+
+
+def test_a_destination_without_a_limit_never_gets_anything(check: Check) -> None:
+    text = with_setting("DestinationConfig: {OnFailure: {Destination: !GetAtt DeadLetters.Arn}}")
+
+    finding = one(check(text), "OnFailure never gets anything")
+
+    assert (finding.severity, finding.where) == ("warning", line_of("DestinationConfig", text))
+
+
+def test_failure_documents_that_would_go_into_the_retry_queue(check: Check) -> None:
+    text = with_setting("DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Retries.Arn}}")
+
+    assert one(check(text), "OnFailure is the retry queue").severity == "error"
+
+
+def test_a_limit_without_bisect_takes_the_whole_batch_and_bisect_is_explained(check: Check) -> None:
+    limit = "MaximumRetryAttempts: 5"
+    assert one(check(with_setting(limit)), "takes all of its batch").severity == "warning"
+
+    found = check(with_setting(f"{limit}\n            BisectBatchOnFunctionError: true"))
+
+    assert not any("takes all of its batch" in finding.message for finding in found)
+    assert one(found, "splits a batch at the record").severity == "note"
+
+
+def test_a_window_and_a_processor_that_do_not_go_together(check: Check) -> None:
+    windowed = with_setting("TumblingWindowInSeconds: 60")
+    assert one(check(windowed), "folds no windows").where == line_of("TumblingWindow", windowed)
+    assert one(check(RIGHT, Windowed), "it refuses every event").severity == "error"
+    assert not any("window" in finding.message for finding in check(windowed, Windowed))
+
+
+def test_lanes_and_orders_that_do_not_go_together(check: Check) -> None:
+    text = with_setting("ParallelizationFactor: 4")
+    place = line_of("ParallelizationFactor", text)
+
+    assert one(check(text, InShardOrder), 'ordering = "shard"').severity == "error"
+    exact = one(check(text, Exact), "taken for repeats, and lost")
+    assert (exact.severity, exact.where) == ("error", place)
+    assert one(check(text), "of KPL aggregates that is the aggregate's").severity == "note"
+    for make in (InShardOrder, Exact, orders):
+        assert not any("lanes" in finding.message for finding in check(with_setting("ParallelizationFactor: 1"), make))
+
+
+def test_a_batch_that_six_megabytes_cut_is_told(check: Check) -> None:
+    found = one(check(with_setting("BatchSize: 10000")), "a batch ends at 6 MB")
+    assert found.severity == "note"
+    assert "under 75 bytes" in found.message
+    assert check(with_setting("BatchSize: 1000")) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("BatchSize: 20000", "BatchSize is 20000, which AWS does not take"),
+        ("ParallelizationFactor: 11", "ParallelizationFactor is 11, which AWS does not take"),
+        ("MaximumRecordAgeInSeconds: 30", "MaximumRecordAgeInSeconds is 30, which AWS does not take"),
+        ("MaximumBatchingWindowInSeconds: soon", "MaximumBatchingWindowInSeconds is 'soon'"),
+        ("FilterCriteria: {Filters: [{Pattern: 'no json'}]}", "FilterCriteria is none that AWS takes"),
+    ],
+)
+def test_what_aws_refuses_is_an_error(check: Check, setting: str, rule: str) -> None:
+    text = with_setting(setting)
+
+    finding = one(check(text), rule)
+
+    assert (finding.severity, finding.where) == ("error", line_of(setting, text))
+
+
+def test_the_start_of_a_stream(check: Check) -> None:
+    latest = changed("StartingPosition: TRIM_HORIZON", "StartingPosition: LATEST")
+    assert one(check(latest), "never read").severity == "warning"
+    assert one(check(changed(START, "")), "without a start").severity == "error"
+
+
+def test_a_filter_by_data_and_aggregates(check: Check) -> None:
+    by_data = with_setting('FilterCriteria: {Filters: [{Pattern: \'{"data": {"type": ["order"]}}\'}]}')
+    assert one(check(by_data), "a KPL aggregate is none").severity == "note"
+    as_mapping = with_setting("FilterCriteria: {Filters: [{Pattern: {data: {type: [order]}}}]}")
+    assert [finding.severity for finding in check(as_mapping)] == ["note"]
+
+
+def test_a_mapping_that_is_switched_off(check: Check) -> None:
+    assert one(check(with_setting("Enabled: false")), "the mapping is switched off").severity == "warning"
+    assert check(with_setting("Enabled: true")) == []
+
+
+def test_two_mappings_of_one_stream(check: Check) -> None:
+    second = """\
+        Again:
+          Type: Kinesis
+          Properties:
+            Stream: !GetAtt Events.Arn
+            StartingPosition: TRIM_HORIZON
+            FunctionResponseTypes: [ReportBatchItemFailures]  # again
+"""
+    finding = one(check(changed("        Retry:\n", f"{second}        Retry:\n")), "a second mapping")
+
+    assert finding.severity == "error"
+
+
+def test_a_function_that_nothing_triggers_and_events_that_nobody_knows(check: Check) -> None:
+    begin, end = RIGHT.index("      Events:\n"), RIGHT.index("  Events:\n    Type")
+    bare = RIGHT[:begin] + RIGHT[end:]
+    assert one(check(bare), "nothing triggers Orders here").severity == "warning"
+    other = changed("          Type: Kinesis\n", "          Type: DynamoDB\n").replace(
+        "!GetAtt Events.Arn", "arn:aws:dynamodb:::x"
+    )
+    assert one(check(other), "does not know the events of dynamodb").severity == "error"
+
+
+def test_what_the_template_does_not_tell_is_no_finding_but_a_note(check: Check) -> None:
+    text = with_setting("MaximumRetryAttempts: !Ref Nobody")
+
+    finding = one(check(text), "not checked: MaximumRetryAttempts is ${Nobody}")
+
+    assert (finding.severity, finding.where) == ("note", line_of("MaximumRetryAttempts", text))
+    assert "give --parameter Nobody=" in finding.message
+    assert one(check(text, Nobody="3"), "lost without a word").severity == "error"
+    assert check(text, Nobody="-1") == []
+
+
+def test_a_parameter_that_the_template_has_not_is_an_error(check: Check) -> None:
+    with pytest.raises(ConfigurationError, match="no parameter Nowhere: there are Given, Nobody"):
+        check(Nowhere="1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["!If [IsGiven, !Ref Given, '-1']", "!If [IsGiven, !Ref Given, !Ref 'AWS::NoValue']"],
+)
+def test_conditions_are_decided_by_the_parameters(check: Check, answer: str) -> None:
+    text = with_setting(f"MaximumRetryAttempts: {answer}")
+
+    assert check(text) == []
+    assert one(check(text, Given="3"), "lost without a word").message.startswith("after 3 retries")
+
+
+def test_a_mapping_of_its_own_is_read_as_an_event_of_sams(check: Check) -> None:
+    event = RIGHT[RIGHT.index("        Stream:\n") : RIGHT.index("        Retry:\n")]
+    own = """\
+  Mapping:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties:
+      FunctionName: !Ref Orders
+      EventSourceArn: !Sub "${Events.Arn}"
+      StartingPosition: TRIM_HORIZON
+      MaximumRetryAttempts: 2
+"""
+    policy = "        - Statement:\n"
+    text = changed(event, "").replace("  Retries:\n", f"{own}  Retries:\n", 1)
+    text = text.replace(policy, "        - AWSLambdaKinesisExecutionRole\n" + policy)
+    found = check(text)
+
+    assert {finding.where for finding in found if finding.severity == "error"} == {
+        line_of("  Mapping:", text),
+        line_of("MaximumRetryAttempts", text),
+    }
