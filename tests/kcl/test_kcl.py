@@ -28,11 +28,11 @@ class Orders(RecordProcessor):
     name = "orders"
 
     def process(self, record):
+        print("a print", flush=True)
+        os.system("echo of a program")  # While it runs, the system ignores SIGINT.
+        assert sys.stdin.read() == ""
         with open("tries", "a") as tries:
             tries.write(f"{record.event_id} {record.partition_key} {ascii(record.data.decode('latin-1'))[1:-1]}\\n")
-        print("a print", flush=True)
-        os.system("echo of a program")
-        assert sys.stdin.read() == ""
         if record.data == b"slow":
             time.sleep(1)
         if record.data == b"bad" and Path("failing").exists():
