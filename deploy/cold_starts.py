@@ -1,9 +1,9 @@
 """python -m deploy.cold_starts: from the start of a process to its first answer, for each package, in AWS's own runtime client.
 
-Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a warm-up
-ping, which takes the imports of the handler alone; to a first batch, which is written to a server on this machine and takes what the
-sink imports; and to a second batch. Then the same without bytecode, and what each library takes of the first batch. The figures are
-medians; the ratio to a handler that imports nothing is what can be compared between machines.
+Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a
+warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server on this machine and takes
+what the sink imports; and to a second batch. Then the same without bytecode, and what each library takes of the first batch. The
+figures are medians; the ratio to a handler that imports nothing is what can be compared between machines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "localstack" / part) for part in ("", "host_mode")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "host_mode"))
 
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
@@ -184,7 +185,7 @@ def main() -> int:
         for name, function in FUNCTIONS.items():
             code = Path(folder) / name
             with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
-                archive.extractall(code)  # noqa: S202  # Built above.
+                archive.extractall(code)
             events = [_PING] if name == "dead-letters" else [_PING, batch(name, 1), batch(name, 2)]
             with_it = measure(code, function.handler, variables[name], events)
             if len(events) > 1:

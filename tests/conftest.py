@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Folders of tests that run where they are asked for, and what asks for them.
 APART = {
     "localstack_flow": "make localstack-test",
+    "kcl_flow": "make kcl-test",
     "acceptance": "./build.sh acceptance-test local",
     "integration": "./build.sh int-test local",
 }

@@ -50,6 +50,9 @@ OWN_METRICS = "tests/metrics/test_values.py"
 OTLP = "tests/metrics/test_otlp.py"
 OUTSIDE = "tests/test_outside.py"
 HEARTBEAT = "tests/test_heartbeat.py"
+KCL = "tests/kcl/test_kcl.py"
+KCL_RECORDS = "tests/kcl/test_records.py"
+KCL_WORKER = "tests/kcl/test_worker.py"
 
 
 class Mutant(NamedTuple):
@@ -1876,6 +1879,78 @@ MUTANTS = [
         "ran = list(range(len(records)))",
         HEARTBEAT,
         "leaves_its_last",
+    ),
+    Mutant(
+        "answer a shard's daemon as if all of a batch were settled",
+        "kcl/records.py",
+        "    return sum(position < lowest for position in positions)",
+        "    return len(positions)",
+        KCL_RECORDS,
+        "just_before_the_lowest_record",
+    ),
+    Mutant(
+        "name the whole of an aggregate that was opened before",
+        "event.py",
+        "            failure[OPENED] = min(subs)\n",
+        "            failure[OPENED] = 0\n",
+        "tests/test_event.py",
+        "lowest_place_too",
+    ),
+    Mutant(
+        "open again what was opened before",
+        "event.py",
+        "if looks_like_one and sub == 0 and not _is_followed(raws, index):",
+        "if looks_like_one:",
+        "tests/test_event.py",
+        "whatever_a_record_looks_like",
+    ),
+    Mutant(
+        "checkpoint the end of a shard before its last records are settled",
+        "kcl/worker.py",
+        "        while self._backlog and not self._is_over:\n",
+        "        while False:\n            self._backlog.drop()\n",
+        KCL,
+        "TestTheShardsEnd and waits_for_a_record",
+    ),
+    Mutant(
+        "go on after a shutdown was requested",
+        "kcl/worker.py",
+        "                self._is_over = True\n                if not",
+        "                if not",
+        KCL,
+        "requested_checkpoints_what_is_settled",
+    ),
+    Mutant(
+        "go on after the lease was lost",
+        "kcl/worker.py",
+        "        self._is_over = self._is_lost = True\n        self._backlog.drop()\n",
+        "        return\n",
+        KCL,
+        "lease_is_lost_ends_all_work",
+    ),
+    Mutant(
+        "forget what was not checkpointed for a throttle",
+        "kcl/checkpoints.py",
+        "        if self._written(position):\n            self.saved = position",
+        "        self.saved = position\n        if self._written(position):\n            pass",
+        KCL,
+        "left_to_the_next",
+    ),
+    Mutant(
+        "take what is printed for the protocol",
+        "kcl/channel.py",
+        "    os.dup2(2, 1)\n",
+        "",
+        KCL,
+        "never_reaches_the_daemon",
+    ),
+    Mutant(
+        "keep the daemon waiting for as long as a record fails",
+        "kcl/worker.py",
+        "        return max(0.0, until - time.monotonic())\n",
+        "        return None\n",
+        KCL_WORKER,
+        "lost_lease_is_heard_of",
     ),
 ]
 

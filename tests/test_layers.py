@@ -41,7 +41,7 @@ LAYERS = [
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
-    ["checks"],
+    ["kcl", "checks"],
     ["packaging", "cli"],
 ]
 CORE = {name for layer in LAYERS[:9] for name in layer}
