@@ -37,7 +37,7 @@ LAYERS = [
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
     ["checks"],
-    ["packaging", "cli"],
+    ["packaging", "new", "cli"],
 ]
 CORE = {name for layer in LAYERS[:7] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
