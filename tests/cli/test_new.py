@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -28,22 +30,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = new(folder, "paid-orders")
     assert done.returncode == 0, done.stderr
     made = folder / "paid-orders"
-    python = made / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    (made / ".venv" / "bin").mkdir(parents=True)
+    for program, module in (("python", ""), ("streamkit", "-m streamkit.cli ")):
+        place = made / ".venv" / "bin" / program
+        place.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
+        place.chmod(0o755)
     shutil.copyfile(LOCK, made / "requirements.txt")
     (made / "requirements-dev.txt").touch()
     (made / ".venv" / ".installed").touch()
     return made
 
 
-def make(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def environment_of_make() -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE"))}
+    # What this environment has beside what the project's own would have.
+    return {**mine, **ENVIRONMENT, "PYTEST_ADDOPTS": "-p no:kinesis"}
+
+
+def make(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=project,
-        env={**mine, **ENVIRONMENT, "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:kinesis"},
+        env=environment_of_make(),
         capture_output=True,
         text=True,
         timeout=240,
@@ -129,6 +137,46 @@ def test_its_package_is_where_the_template_looks_for_it(project: Path) -> None:
     assert {"paid_orders.py", "streamkit/handler.py", "streamkit/queues/sqs.py", "streamkit/claims/s3.py"} <= names
     assert {name.partition("/")[0] for name in names} >= {"msgspec", "pybase64", "tenacity"}
     assert not any(name.startswith(("tests", "boto3", "streamkit/cli")) for name in names)
+
+
+def test_what_its_readme_says_of_a_local_endpoint_is_so(project: Path, moto_endpoint: str) -> None:
+    """All but the last try of event 3, for which the README has two minutes."""
+    blocks = re.findall(r"```sh\n(.*?)```", (project / "README.md").read_text(), re.DOTALL)
+    (prepare,) = (block for block in blocks if "make run" in block)
+    (look,) = (block for block in blocks if "streamkit dead-letters" in block)
+    environment = {**environment_of_make(), "AWS_ENDPOINT_URL": moto_endpoint}
+    prepare = prepare.replace("AWS_ENDPOINT_URL=http://localhost:4566", "").replace("make run", "exec make run")
+    running = subprocess.Popen(
+        ["bash", "-e", "-c", prepare],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        lines = []
+        assert running.stdout is not None
+        for line in running.stdout:
+            lines.append(line)
+            if "retries: 1 message" in line:
+                break
+        os.killpg(running.pid, signal.SIGINT)
+        rest, _ = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    said = "".join(lines) + rest
+
+    assert "put 3 records to paid-orders" in said
+    assert "paid-orders/shardId-000000000000: stopped after 3 records in 1 batch" in said, said
+    # make has waited for it, and ends as it was told to.
+    assert running.returncode == -signal.SIGINT, said
+    shown = subprocess.run(
+        ["bash", "-e", "-c", look], cwd=project, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert " paid-orders " in shown.stdout
+    assert "Reject: negative total (paid_orders.py:" in shown.stdout
 
 
 def test_what_is_deployed_has_a_revision_of_all_that_makes_a_version(project: Path, tmp_path: Path) -> None:
