@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test simulate exactly-once soak fuzz demo-fanout mutants package validate lint types check bench clean
+.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package ci-long validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ test: setup  ## run all the tests, on every core (four at most)
 localstack-test: setup  ## install and start LocalStack, run the flows of Kinesis, SQS and DynamoDB on it, and stop it
 	@$(BIN)/python localstack/setup_localstack.py
 	$(BIN)/python -m pytest tests/localstack_flow
+
+kcl-test: setup  ## install the KCL's MultiLangDaemon and LocalStack, and run streamkit kcl under real daemons on it
+	@$(BIN)/python localstack/setup_localstack.py
+	@$(BIN)/python localstack/setup_kcl.py
+	$(BIN)/python -m pytest -s tests/kcl_flow
 
 simulate: setup  ## seeded schedules of failures: N=100000 of them (going on where it was interrupted), or SEED=7 replayed
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count $(or $(N),10000))
@@ -59,6 +64,14 @@ mutants: setup  ## break the core in one line at a time, and see each breakage c
 
 package: setup  ## reproducible zips of the functions in processors/, for arm64 and x86-64, into dist/; prints their sizes
 	@$(BIN)/python -m deploy.package $(NAME)
+
+ci-long: setup  ## what takes hours: simulation, exactly once, soak, fuzzing, mutants, real KCL daemons
+	$(MAKE) simulate N=100000
+	$(MAKE) exactly-once
+	$(MAKE) soak
+	$(MAKE) fuzz
+	$(MAKE) mutants
+	$(MAKE) kcl-test
 
 bench: setup  ## every benchmark beside its peer, as ratios
 	$(BIN)/python -m bench

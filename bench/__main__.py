@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, correlation, fanning, main_path, parking, producing, reading
+from . import aggregates, batches, cold_start, correlation, fanning, main_path, metrics, parking, producing, reading
 from .harness import Difference, print_rows, print_table, progress
 
 _PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
@@ -24,6 +24,8 @@ def main() -> int:
         rows += fan_rows
         followed, following = correlation.run(15)
         rows += followed
+        measured, measuring = metrics.run(40)
+        rows += measured
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
@@ -43,6 +45,8 @@ def main() -> int:
     print_table(["batch", "requests"], asked)
     print("\nWhat following an event adds to a record, by the fastest rounds and in pairs:\n")
     print_table(["what is done", "more", "in pairs"], following)
+    print("\nWhat metrics add to a batch, by the fastest rounds and in pairs:\n")
+    print_table(["records in a batch", "without", "more", "in pairs", "1 % of"], measuring)
     print("\nWhat the endpoint got from each producer:\n")
     print_table(["producer", "requests", "Kinesis records", "records", "bytes"], put)
     print("\nWhere the time of a record goes:\n")

@@ -7,7 +7,9 @@ Prints each package's size beside what it may have, and ends with 1 where one ha
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,12 @@ from streamkit.packaging import ARCHITECTURES, Package, PackagingError, build
 
 from .runtime import RUNTIME
 
-__all__ = ["DIST", "FUNCTIONS", "Function", "packaged"]
+__all__ = ["DIST", "FUNCTIONS", "Function", "digests", "package_all", "packaged"]
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 _MB = 1_000_000
+_SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -62,25 +65,48 @@ def packaged(name: str, architecture: str, out: Path = DIST) -> Package:
     )
 
 
+def package_all(names: Sequence[str] = (), out: Path = DIST, architectures: Iterable[str] = ARCHITECTURES) -> bool:
+    """Build packages and print a line for each; whether each has the size that it may have. SHA256SUMS has their digests."""
+    RUNTIME.set_up(lambda _: None)
+    wanted = [(name, architecture) for name in names or FUNCTIONS for architecture in architectures]
+    too_large = 0
+    lines = []
+    print(f"{'package':34} {'zipped':>9} {'at most':>9} {'unzipped':>9}  sha256")
+    with ThreadPoolExecutor(2) as pool:
+        for (name, _), package in zip(wanted, pool.map(lambda one: packaged(one[0], one[1], out), wanted), strict=True):
+            most = FUNCTIONS[name].most
+            too_large += package.size > most
+            lines.append(f"{package.sha256}  {package.path.name}\n")
+            print(
+                f"{package.path.name:34} {package.size / _MB:6.2f} MB {most / _MB:6.0f} MB "
+                f"{package.unzipped / _MB:6.2f} MB  {package.sha256[:16]}{'  TOO LARGE' if package.size > most else ''}",
+                flush=True,
+            )
+    if len(lines) == len(FUNCTIONS) * len(ARCHITECTURES):
+        (out / _SUMS).write_text("".join(lines))
+    return not too_large
+
+
+def digests(packages: Path) -> dict[str, str]:
+    """File → digest, of packages that were built before. PackagingError where one is not what SHA256SUMS says that it was."""
+    sums = packages / _SUMS
+    if not sums.exists():
+        raise PackagingError(f"there is no {_SUMS} in {packages}: these are not packages of `make package`")
+    found = {}
+    for line in sums.read_text().splitlines():
+        digest, name = line.split()
+        if hashlib.sha256((packages / name).read_bytes()).hexdigest() != digest:
+            raise PackagingError(f"{name} is not what was built: its digest differs from that in {_SUMS}")
+        found[name] = digest
+    return found
+
+
 def main(names: list[str]) -> int:
     unknown = set(names) - FUNCTIONS.keys()
     if unknown:
         print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(FUNCTIONS)}", file=sys.stderr)
         return 2
-    RUNTIME.set_up(lambda _: None)
-    wanted = [(name, architecture) for name in names or FUNCTIONS for architecture in ARCHITECTURES]
-    too_large = 0
-    print(f"{'package':34} {'zipped':>9} {'at most':>9} {'unzipped':>9}  sha256")
-    with ThreadPoolExecutor(2) as pool:
-        for (name, _), package in zip(wanted, pool.map(lambda one: packaged(*one), wanted), strict=True):
-            most = FUNCTIONS[name].most
-            too_large += package.size > most
-            print(
-                f"{package.path.relative_to(ROOT)!s:34} {package.size / _MB:6.2f} MB {most / _MB:6.0f} MB "
-                f"{package.unzipped / _MB:6.2f} MB  {package.sha256[:16]}{'  TOO LARGE' if package.size > most else ''}",
-                flush=True,
-            )
-    return 1 if too_large else 0
+    return 0 if package_all(names) else 1
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from streamkit.new.project import Project
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "localstack"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 from local_environment import Environment, SetupError  # isort: skip
 
 __all__ = ["SAM", "new_template", "problems_of", "transformed"]
+
+HERE = Path(__file__).resolve().parent
 
 SAM = Environment(
     "sam",

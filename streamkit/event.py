@@ -24,17 +24,34 @@ from .claims.base import Claim, open_claim
 from .envelope import MARK as ENVELOPE_MARK
 from .envelope import Early, Envelope, open_envelope
 from .errors import BatchFailed, DecodeError, StreamkitError, UnknownVersion
+from .heartbeat import BASE64_PREFIX as HEARTBEAT_PREFIX
+from .heartbeat import HEARTBEAT, is_heartbeat
 from .outcome import DONE, NOT_STARTED, Failed, NotStarted, Outcome, Unavailable, is_settled
 from .record import _UNPARSED, Record, Source
 from .wrapper import MARK as WRAPPER_MARK
 from .wrapper import unwrap
 
-__all__ = ["Batch", "QueuedRecord", "StreamRecord", "decode", "decode_data", "is_warm_up", "response", "view"]
+__all__ = [
+    "OPENED",
+    "Batch",
+    "OpenedRecord",
+    "QueuedRecord",
+    "StreamRecord",
+    "decode",
+    "decode_data",
+    "is_warm_up",
+    "response",
+    "view",
+]
 
 #: ``batchItemFailures``; and ``state``, where the event is of a tumbling window.
 Answer = dict[str, Any]
 #: What fetches the body that a claim stands for.
 Fetch = Callable[[Claim], str]
+
+#: A field of a record's ``kinesis`` that Lambda does not send: the event's aggregates are open, and this is the record's place in
+#: its own, from 0. All records of an event have it, or none. Where they do, the answer has it too, beside ``itemIdentifier``.
+OPENED = "subSequenceNumber"
 
 # The name of X-Ray's header among what travelled beside a message.
 _XRAY = "x-amzn-trace-id"
@@ -108,6 +125,19 @@ class StreamRecord(Record):
             return pybase64.b64encode(self._user.data).decode()
         data = self._raw["kinesis"].get("data")
         return data if isinstance(data, str) else None
+
+
+class OpenedRecord(StreamRecord):
+    """A record of an event whose aggregates were opened before (``OPENED``), as the Kinesis Client Library does it."""
+
+    @property
+    def event_id(self) -> str:
+        return f"{super().event_id.removesuffix(':0')}:{self.sub_sequence_number}"
+
+    @property
+    def sub_sequence_number(self) -> int:
+        number: int = self._raw["kinesis"][OPENED]
+        return number
 
 
 class QueuedRecord(Record):
@@ -221,6 +251,10 @@ class Batch(msgspec.Struct):
     source: Literal["kinesis", "sqs", "sns"]
     records: list[Record]
     outcomes: list[Outcome]
+    #: The indexes of those whose work or writes have failed in this invocation, wherever they are to go.
+    failed: set[int] = msgspec.field(default_factory=set)
+    #: The indexes of a stream's heartbeats, which are settled from the beginning.
+    heartbeats: list[int] = msgspec.field(default_factory=list)
 
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""
@@ -266,6 +300,8 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
         return Batch("kinesis", [], [])
     source = _event_source(raws[0])
     if source == "aws:kinesis":
+        if _is_opened(raws[0]):
+            return _decode_opened(raws, lenient)
         return _decode_stream(raws, lenient)
     if source == "aws:sqs":
         return _decode_messages("sqs", raws, _sqs_record, fetch)
@@ -280,15 +316,20 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
 def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
     records: list[Record] = []
     damaged: list[int] = []
-    prefix = kpl.BASE64_PREFIX
+    heartbeats: list[int] = []
+    prefixes = (kpl.BASE64_PREFIX, HEARTBEAT_PREFIX)
     append, make = records.append, StreamRecord
     for raw in raws:
         # The hot loop: what is not as it should be is found by what it raises.
         try:
             kinesis = raw["kinesis"]
             data, _ = kinesis["data"], kinesis["sequenceNumber"]
-            if data.startswith(prefix):
+            if data.startswith(prefixes):
                 raw["eventID"]  # What a damaged aggregate's error names.
+                if data.startswith(HEARTBEAT_PREFIX) and (heartbeat := _heartbeat(data)) is not None:
+                    heartbeats.append(len(records))
+                    append(make(heartbeat, _UNPARSED, None, raw))
+                    continue
                 for record in _opened(raw, data, lenient):
                     if record.damage is not None:
                         damaged.append(len(records))
@@ -301,7 +342,18 @@ def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
     outcomes: list[Outcome] = [NOT_STARTED] * len(records)
     for index in damaged:
         outcomes[index] = _undecodable(records[index])
-    return Batch("kinesis", records, outcomes)
+    for index in heartbeats:
+        outcomes[index] = HEARTBEAT
+    return Batch("kinesis", records, outcomes, heartbeats=heartbeats)
+
+
+def _heartbeat(data: str) -> bytes | None:
+    """The data of a heartbeat; None where it only begins as one."""
+    try:
+        content = pybase64.b64decode(data, validate=True)
+    except ValueError:
+        return None
+    return content if is_heartbeat(content) else None
 
 
 def _opened(raw: Any, data: str, lenient: bool) -> Iterator[StreamRecord]:
@@ -323,6 +375,57 @@ def _opened(raw: Any, data: str, lenient: bool) -> Iterator[StreamRecord]:
             yield StreamRecord(wrapped[1], _UNPARSED, wrapped[0], raw, user)
         else:
             yield StreamRecord(user.error or user.data, _UNPARSED, None, raw, user)
+
+
+def _is_opened(raw: Mapping[str, Any]) -> bool:
+    kinesis = raw.get("kinesis")
+    return isinstance(kinesis, Mapping) and OPENED in kinesis
+
+
+def _decode_opened(raws: list[Any], lenient: bool) -> Batch:
+    """The records of an event whose aggregates are open. The data of each is a user's, whatever it looks like: but a record
+    alone with its sequence number that looks like an aggregate was perhaps too damaged to be opened.
+    """
+    records: list[Record] = []
+    outcomes: list[Outcome] = []
+    for index, raw in enumerate(raws):
+        record: StreamRecord
+        try:
+            kinesis = raw["kinesis"]
+            data, sub = kinesis["data"], kinesis[OPENED]
+            if type(sub) is not int:
+                raise TypeError
+            looks_like_one = data.startswith(kpl.BASE64_PREFIX)
+        except (KeyError, TypeError, AttributeError):
+            record = _malformed(raw, index)
+        else:
+            record = OpenedRecord(data, _UNPARSED, None, raw)
+            if looks_like_one and sub == 0 and not _is_followed(raws, index):
+                record._data = _whole(data, lenient)
+        records.append(record)
+        outcomes.append(NOT_STARTED if record.damage is None else _undecodable(record))
+    return Batch("kinesis", records, outcomes)
+
+
+def _is_followed(raws: list[Any], index: int) -> bool:
+    """Whether the record after this one has the same sequence number, and so both are of one aggregate."""
+    if index + 1 == len(raws):
+        return False
+    try:
+        return bool(raws[index + 1]["kinesis"]["sequenceNumber"] == raws[index]["kinesis"]["sequenceNumber"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _whole(data: str, lenient: bool) -> str | DecodeError:
+    """``data``, or why it is a damaged aggregate."""
+    try:
+        kpl.deaggregate(pybase64.b64decode(data, validate=True), lenient=lenient)
+    except DecodeError as error:
+        return error
+    except ValueError:
+        return DecodeError("the data is not valid base64")
+    return data
 
 
 def _malformed(raw: Any, index: int) -> StreamRecord:
@@ -363,6 +466,9 @@ def _decode_messages(
             # From a topic it runs, early or not: to give it back would use up one of Lambda's three invocations, which are a
             # minute or two apart whatever was asked for, and the record could end without ever having run.
             outcome = Failed(Early(early_by))
+        if type(record._data) is bytes and is_heartbeat(record._data):
+            # Of a batch that Lambda has given up: it tells nothing any more, and is no record.
+            outcome = HEARTBEAT
         records.append(record)
         outcomes.append(outcome)
     return Batch(source, records, outcomes)
@@ -484,7 +590,11 @@ def response(batch: Batch) -> Answer:
         return {"batchItemFailures": []}
     if batch.source == "kinesis":
         lowest = min((record.sequence_number or "" for record in unsettled), key=_position)
-        return {"batchItemFailures": [{"itemIdentifier": lowest}]}
+        failure: dict[str, Any] = {"itemIdentifier": lowest}
+        if isinstance(unsettled[0], OpenedRecord):
+            subs = [record.sub_sequence_number or 0 for record in unsettled if record.sequence_number == lowest]
+            failure[OPENED] = min(subs)
+        return {"batchItemFailures": [failure]}
     if batch.source == "sns":
         raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
     return {
@@ -508,7 +618,7 @@ def made_no_progress(batch: Batch) -> Record | None:
     """The record that the next invocation has to begin with again, where this one ran out of time within an aggregate
     at the start of its batch: it will run out of time there again, and for ever. None where that did not happen.
     """
-    if batch.source != "kinesis" or not batch.records:
+    if batch.source != "kinesis" or not batch.records or isinstance(batch.records[0], OpenedRecord):
         return None
     first = batch.records[0].sequence_number
     for record, outcome in zip(batch.records, batch.outcomes, strict=True):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from . import errors
+from . import errors, metrics
 from .correlation.context import reset_working, set_working, use
 from .deadline import Deadline
 from .delivery import Delivery, Failure, gravity
@@ -151,7 +151,9 @@ class Execution:
 
         batch, running = self._batch, self._running
         has_started = False
-        with ThreadPoolExecutor(most, "streamkit") as pool:
+        # What the records of a thread count belongs to this invocation.
+        counting = (metrics.current.values,)
+        with ThreadPoolExecutor(most, "streamkit", initializer=metrics.current.set, initargs=counting) as pool:
             for index, record in enumerate(batch.records):
                 self._collect(wait_for_one=False)
                 while running and not self._is_stopped and (len(running) >= most or self._is_busy(index)):
@@ -240,7 +242,11 @@ class Execution:
         self._batch.outcomes[index] = outcome
         if isinstance(outcome, Failed) and self._follows_what_stops_it(index):
             return
-        where = self._settlement.add(index, outcome.error) if isinstance(outcome, Failed) else None
+        where = None
+        if isinstance(outcome, Failed):
+            if not isinstance(outcome.error, Early):
+                self._batch.failed.add(index)
+            where = self._settlement.add(index, outcome.error)
         with use(self._batch.records[index]):
             self._log(index, outcome, where)
         if where is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from math import inf, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import event as events
 from . import handler as handlers
@@ -32,6 +32,9 @@ from .reason import reason
 from .record import Record
 from .redelivery import Redelivery
 from .sinks.base import ShardSink
+
+if TYPE_CHECKING:
+    from .metrics.metering import Invocation, Part
 
 __all__ = ["FanOut"]
 
@@ -96,6 +99,7 @@ class FanOut(RecordProcessor):
         context: Any,
         observer: handlers.Observer | None,
         tracing: handlers.TracedInvocation | None = None,
+        measured: Invocation | None = None,
     ) -> events.Answer:
         """Run the branches one after another, then save what each has settled; the answer comes last."""
         branches = self._made()
@@ -105,6 +109,12 @@ class FanOut(RecordProcessor):
         policies = [branch.made.on_failure for branch in branches if branch.made is not None]
         batches, nobodys = _batches(branches, event, ClaimCheck(deadline, *policies).fetch)
         passages = [_Passage(branch, batch, context, tracing) for branch, batch in zip(branches, batches, strict=True)]
+        if measured is not None:
+            measured.decoded(deadline)
+            for passage in passages:
+                passage.follow(measured)
+            if nobodys.records:
+                measured.follow("", nobodys, deadline)
 
         shard = _shard(batches[0])
         is_proven = shard in self._proven
@@ -120,6 +130,8 @@ class FanOut(RecordProcessor):
         response = events.response(_unsettled([*(passage.batch for passage in passages), nobodys]))
         if "window" in event:
             response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+        if batches[0].heartbeats:
+            handlers.pulse(batches[0], response, self.name, deadline, measured)
         self._proven.add(shard)
         return response
 
@@ -207,12 +219,19 @@ class _Passage:
         self._share = _Share(context)
         self._deadline = Deadline(self._share, branch.margin)
         self._redelivery = None if branch.made is None else Redelivery(branch.made, batch, self._deadline)
+        self._part: Part | None = None
+
+    def follow(self, measured: Invocation) -> None:
+        """Let the branch's time and outcomes be measured."""
+        self._part = measured.follow(str(self.branch), self.batch, self._deadline)
 
     def run(self, remaining: float, margin: float, left: int) -> None:
         """Run the records in this branch's share of the ``remaining`` seconds, which ``left`` branches are to divide but for
         the longest ``margin`` of theirs. What is raised is of this branch: what nobody has confirmed stays where it is.
         """
         self._share.begin(remaining, max(0.0, remaining - margin) / left + self.branch.margin)
+        if self._part is not None:
+            self._part.begin()
         try:
             if self.branch.made is None or self._redelivery is None:
                 raise self.branch.error or StreamkitError("the branch could not be made")
@@ -224,6 +243,8 @@ class _Passage:
             if error is not self.branch.error:
                 log.error("%s: the branch failed, and its records stay where they are: %s", self.branch, reason(error))
             self._leave(error)
+        if self._part is not None:
+            self._part.end()
         self._share.end()
 
     def _leave(self, error: Exception) -> None:
@@ -305,7 +326,8 @@ def _batches(branches: list[_Branch], event: Any, fetch: events.Fetch) -> tuple[
 def _batch_of(name: str, batch: Batch) -> Batch:
     """A branch's own records: all that are addressed to it, or to nobody."""
     if batch.source == "kinesis":
-        return Batch(batch.source, [events.view(record) for record in batch.records], batch.outcomes.copy())
+        records, outcomes = [events.view(record) for record in batch.records], batch.outcomes.copy()
+        return Batch(batch.source, records, outcomes, heartbeats=batch.heartbeats)
     own = [n for n, record in enumerate(batch.records) if _addressee(record) in (None, name)]
     return Batch(batch.source, [events.view(batch.records[n]) for n in own], [batch.outcomes[n] for n in own])
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import event as events
+from . import heartbeat, metrics
 from .claim_check import ClaimCheck
 from .deadline import Deadline
 from .delivery import Delivery
@@ -22,7 +23,10 @@ from .reason import reason
 from .redelivery import Redelivery
 from .sinks.base import Sink
 
-__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "run"]
+if TYPE_CHECKING:
+    from .metrics.metering import Invocation, Metering
+
+__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "pulse", "run"]
 
 log = logging.getLogger("streamkit")
 
@@ -50,6 +54,7 @@ def answer(
     context: Any,
     observer: Observer | None = None,
     tracing: TracedInvocation | None = None,
+    measured: Invocation | None = None,
 ) -> events.Answer:
     """Decode the event, ``run`` what is not done yet, save what is done; the answer comes last.
 
@@ -58,6 +63,9 @@ def answer(
     deadline = Deadline(context, processor.deadline_margin)
     claims = ClaimCheck(deadline, processor.on_failure)
     batch = events.decode(event, lenient=processor.aggregates == "lenient", fetch=claims.fetch)
+    if measured is not None:
+        measured.decoded(deadline)
+        measured.follow(processor.name, batch, deadline)
     redelivery = Redelivery(processor, batch, deadline)
     window = None if processor._window_run is None else processor._window_run(processor, event, batch)
 
@@ -75,6 +83,8 @@ def answer(
         response["state"] = window.state()
     elif "window" in event:
         response["state"] = event.get("state", {})  # Without one, Lambda takes the call for failed.
+    if batch.heartbeats:
+        pulse(batch, response, processor.name, deadline, measured)
     return response
 
 
@@ -118,6 +128,18 @@ def look_on(observer: Observer, batch: events.Batch, processor: RecordProcessor)
         log.error("%s: the observer of the handler has failed: %s", processor.name, reason(error))
 
 
+def pulse(
+    batch: events.Batch, answer: events.Answer, processor: str, deadline: Deadline, measured: Invocation | None
+) -> None:
+    """Tell outside of a heartbeat that has come through: now that nothing can fail any more, but for the answer's own way."""
+    try:
+        beaten = heartbeat.beat([batch.records[index] for index in batch.heartbeats], answer, processor, deadline)
+        if beaten is not None and measured is not None:
+            measured.heartbeat(beaten.age, has_failed=beaten.has_failed)
+    except Exception as error:  # noqa: BLE001  # Silence is the alarm; the answer is none the worse.
+        log.error("%s: a heartbeat could not be told of: %s", processor, reason(error))
+
+
 def _log_endless_aggregate(processor: RecordProcessor, batch: events.Batch) -> None:
     record = events.made_no_progress(batch) if processor.progress is None else None
     if record is not None:
@@ -145,6 +167,8 @@ class Handler:
         self.observer: Observer | None = None
         #: What makes a span of each invocation (``correlation.opentelemetry.traced``).
         self.tracing: Tracing | None = None
+        # Made at the first invocation; False where metrics are off.
+        self._metering: Metering | Literal[False] | None = None
 
     @property
     def processor(self) -> RecordProcessor:
@@ -158,26 +182,50 @@ class Handler:
         return self._processor
 
     def __call__(self, event: Any, context: Any = None) -> events.Answer:
+        if self._metering is None:
+            self._metering = _metering()
+        if not self._metering:
+            return self._invoke(event, context, None)
+        with self._metering.invocation(event, context) as measured:
+            return self._invoke(event, context, measured)
+
+    def _invoke(self, event: Any, context: Any, measured: Invocation | None) -> events.Answer:
         processor = self.processor
+        if measured is not None:
+            measured.name = processor.name
         if processor._fan_out is None and events.is_warm_up(event):
             return {"batchItemFailures": []}
         if self.tracing is None:
-            return self._answer(processor, event, context, None)
+            return self._answer(processor, event, context, None, measured)
         with self.tracing.invocation(processor.name) as invocation:
-            return self._answer(processor, event, context, invocation)
+            return self._answer(processor, event, context, invocation, measured)
 
     def _answer(
-        self, processor: RecordProcessor, event: Any, context: Any, tracing: TracedInvocation | None
+        self,
+        processor: RecordProcessor,
+        event: Any,
+        context: Any,
+        tracing: TracedInvocation | None,
+        measured: Invocation | None,
     ) -> events.Answer:
         if processor._fan_out is not None:
-            return processor._fan_out(event, context, self.observer, tracing)  # type: ignore[no-any-return]  # FanOut's own method.
-        return answer(processor, event, context, self.observer, tracing)
+            return processor._fan_out(event, context, self.observer, tracing, measured)  # type: ignore[no-any-return]  # FanOut's own method.
+        return answer(processor, event, context, self.observer, tracing, measured)
 
     def close(self) -> None:
         """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
         if processor is not None:
             close([processor])
+
+
+def _metering() -> Metering | Literal[False]:
+    if metrics.setting() == ("off", ""):
+        # Its modules need not be imported.
+        return False
+    from .metrics.metering import metering
+
+    return metering() or False
 
 
 def close(processors: Iterable[RecordProcessor]) -> None:

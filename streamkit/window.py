@@ -266,9 +266,13 @@ class WindowRun:
         records, outcomes = self._batch.records, self._batch.outcomes
         if deadline.remaining() >= deadline.reserve or not records:
             return False
-        number = records[-1].sequence_number
+        heartbeats = set(self._batch.heartbeats)
+        ran = [index for index in range(len(records)) if index not in heartbeats]
+        if not ran:
+            return False
+        number = records[ran[-1]].sequence_number
         last = [index for index, record in enumerate(records) if record.sequence_number == number]
-        if number != self._sequence_number or last[0] == 0 or any(outcomes[index] is not DONE for index in last):
+        if number != self._sequence_number or last[0] == ran[0] or any(outcomes[index] is not DONE for index in last):
             return False
         for index in last:
             outcomes[index] = NOT_STARTED

@@ -15,22 +15,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "localstack"))
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
-ON_LOCALSTACK = "localstack_flow"
+#: Folders of tests that run where they are asked for, and what asks for them.
+APART = {
+    "localstack_flow": "make localstack-test",
+    "kcl_flow": "make kcl-test",
+    "acceptance": "./build.sh acceptance-test local",
+    "integration": "./build.sh int-test local",
+}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What needs LocalStack runs where its folder is asked for, as `make localstack-test` does."""
-    if collection_path.name == ON_LOCALSTACK and not _asks_for_localstack(config):
+    if collection_path.name in APART and not _asks_for(collection_path.name, config):
         return True
     return None
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    return None if _asks_for_localstack(config) else f"without tests/{ON_LOCALSTACK}: make localstack-test"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"without tests/{name}: {how}" for name, how in APART.items() if not _asks_for(name, config)]
 
 
-def _asks_for_localstack(config: pytest.Config) -> bool:
-    return any(ON_LOCALSTACK in argument for argument in config.args)
+def _asks_for(name: str, config: pytest.Config) -> bool:
+    return any(f"tests/{name}" in argument for argument in config.args)
 
 
 @pytest.fixture(scope="session")

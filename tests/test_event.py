@@ -13,7 +13,7 @@ from streamkit import StreamkitError, kpl
 from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, UnknownVersion
 from streamkit.errors import BatchFailed, DecodeError
-from streamkit.event import Batch, QueuedRecord, decode, is_warm_up, made_no_progress, response
+from streamkit.event import OPENED, Batch, QueuedRecord, decode, is_warm_up, made_no_progress, response
 from streamkit.outcome import DONE, NOT_STARTED, Failed, Held, NotStarted, Outcome, Settled, Unavailable
 from streamkit.testing import kinesis_event
 
@@ -156,6 +156,71 @@ class TestAKinesisEvent:
 
         with pytest.raises(StreamkitError, match="record 0 of the event has no sequence number or event id"):
             decode(event)
+
+
+class TestAnEventWhoseAggregatesWereOpenedBefore:
+    """As the Kinesis Client Library does it: each record says its place in its aggregate."""
+
+    @staticmethod
+    def event(*records: tuple[int, int, bytes]) -> dict[str, Any]:
+        event = kinesis_event([data for _, _, data in records], shard_id="shard", stream="orders")
+        for raw, (number, sub, _) in zip(event["Records"], records, strict=True):
+            raw["kinesis"] |= {"sequenceNumber": str(number), OPENED: sub}
+            raw["eventID"] = f"shard:{number}"
+        return event
+
+    def test_is_the_same_records_as_that_of_the_whole(self) -> None:
+        opened = decode(self.event((10, 0, b"a"), (11, 0, b"b"), (11, 1, b"c"))).records
+        whole = decode(
+            kinesis_event([b"a", aggregate(b"b", b"c")], start=10, shard_id="shard", stream="orders")
+        ).records
+
+        for one, other in zip(opened, whole, strict=True):
+            assert one.event_id == other.event_id
+            assert one.data == other.data
+            assert (one.sequence_number, one.sub_sequence_number) == (other.sequence_number, other.sub_sequence_number)
+
+    def test_can_begin_within_an_aggregate(self) -> None:
+        batch = decode(self.event((11, 2, b"c"), (11, 3, b"d")))
+
+        assert [record.event_id for record in batch.records] == ["orders/shard:11:2", "orders/shard:11:3"]
+
+    def test_has_no_aggregate_in_it_whatever_a_record_looks_like(self) -> None:
+        nested = aggregate(b"a", b"b")
+        damaged = nested[:-1] + b"\0"
+
+        batch = decode(self.event((10, 0, nested), (11, 0, damaged), (11, 1, damaged), (12, 3, damaged)))
+
+        assert payloads(batch) == [nested, damaged, damaged, damaged]
+
+    def test_has_a_damaged_one_where_a_record_stands_alone(self) -> None:
+        damaged = aggregate(b"a", b"b")[:-1] + b"\0"
+        event = self.event((10, 0, b"a"), (11, 0, damaged), (12, 0, b"c"))
+
+        assert payloads(decode(event)) == [b"a", None, b"c"]
+        assert payloads(decode(event, lenient=True)) == [b"a", damaged, b"c"]
+
+    @pytest.mark.parametrize("place", [None, "0", 0.0, True, [], {}])
+    def test_with_a_place_that_is_none_fails_that_record_alone(self, place: Any) -> None:
+        event = self.event((10, 0, b"a"), (11, 1, b"b"))
+        event["Records"][1]["kinesis"][OPENED] = place
+
+        batch = decode(event)
+
+        assert batch.outcomes[0] is NOT_STARTED
+        assert isinstance(batch.outcomes[1], Failed)
+
+    def test_is_answered_with_the_lowest_place_too(self) -> None:
+        batch = decode(self.event((9, 0, b"a"), (10, 0, b"b"), (10, 1, b"c"), (10, 2, b"d"), (11, 0, b"e")))
+        batch.outcomes[:] = [DONE, DONE, Failed(ValueError()), DONE, NOT_STARTED]
+
+        assert response(batch) == {"batchItemFailures": [{"itemIdentifier": "10", OPENED: 1}]}
+
+    def test_makes_progress_within_an_aggregate(self) -> None:
+        batch = decode(self.event((10, 0, b"a"), (10, 1, b"b")))
+        batch.outcomes[:] = [DONE, NotStarted()]
+
+        assert made_no_progress(batch) is None
 
 
 class TestAnSqsEvent:

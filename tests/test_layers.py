@@ -25,21 +25,26 @@ LAYERS = [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "metrics"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
+    ["heartbeat"],
+    [
+        *("metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.otlp", "metrics.report"),
+        "metrics.values",
+    ],
     # What of it a cold start may import; its other modules come when they are asked for.
     ["correlation", "correlation.context", "correlation.value"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
-        "window",
+        *("window", "metrics.metering", "metrics.figures"),
     ],
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
-    ["checks"],
+    ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]
-CORE = {name for layer in LAYERS[:7] for name in layer}
+CORE = {name for layer in LAYERS[:9] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}

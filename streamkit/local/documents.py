@@ -33,16 +33,19 @@ def kinesis_record(
     stream_arn: str,
     shard_id: str,
     sequence_number: str,
-    data: bytes,
+    data: bytes | str,
     partition_key: str | None,
     arrived_at: float,
 ) -> dict[str, Any]:
-    """One of ``Records`` in the event. A record that was put without a partition key has none here."""
+    """One of ``Records`` in the event. A record that was put without a partition key has none here.
+
+    ``data`` as text is base64 already.
+    """
     kinesis: dict[str, Any] = {
         "kinesisSchemaVersion": "1.0",
         "partitionKey": partition_key,
         "sequenceNumber": sequence_number,
-        "data": pybase64.b64encode(data).decode(),
+        "data": data if isinstance(data, str) else pybase64.b64encode(data).decode(),
         "approximateArrivalTimestamp": round(arrived_at, 3),
     }
     if partition_key is None:

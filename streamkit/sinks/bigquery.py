@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
+from . import google
 from .base import Refusal, RefusalKind, Sink, Write
 
 __all__ = ["BigQuerySink"]
@@ -53,7 +54,8 @@ class BigQuerySink(Sink):
     """Rows into ``table``, named ``dataset.table`` or ``project.dataset.table``.
 
     ``client`` is a ``google.cloud.bigquery.Client``. By default one is made on the first write: with the application's
-    default credentials and their project, or, where ``BIGQUERY_EMULATOR_HOST`` names an endpoint, with none.
+    default credentials and their project; or with those of the function's own role, where ``GOOGLE_CREDENTIALS`` describes them
+    (``streamkit.sinks.google``); or, where ``BIGQUERY_EMULATOR_HOST`` names an endpoint, with none.
 
     Each row's ``insertId`` is its write id (a digest of it where that is over BigQuery's 128 characters), by which
     BigQuery drops repeats: as a best effort, for about a minute. A row that BigQuery finds invalid is refused alone.
@@ -178,15 +180,13 @@ class BigQuerySink(Sink):
 
     def _make_client(self) -> Any:
         try:
-            from google.auth.credentials import AnonymousCredentials
             from google.auth.exceptions import DefaultCredentialsError
             from google.cloud import bigquery
         except ImportError as error:
             raise ImportError(_INSTALL) from error
         project = self.table.rpartition(".")[0].rpartition(".")[0] or None
-        credentials = AnonymousCredentials() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None  # type: ignore[no-untyped-call]  # google-auth's fault
         try:
-            return bigquery.Client(project=project, credentials=credentials)
+            return bigquery.Client(project=project, credentials=google.credentials())
         except (DefaultCredentialsError, OSError) as error:
             raise ConfigurationError(
                 f"{self.owner or 'a BigQuerySink'} finds no Google credentials, or no project in them: set them up as "

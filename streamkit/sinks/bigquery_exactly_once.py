@@ -30,6 +30,7 @@ from .bigquery_streams import (
     may_pass,
     schema_has_changed,
 )
+from .google import credentials
 
 __all__ = ["BigQueryExactlyOnceSink"]
 
@@ -250,7 +251,9 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
                 import grpc
 
                 transport = BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(endpoint))
-            self._streams = WriteStreams(cast(Any, BigQueryWriteClient)(transport=transport))
+            # A transport brings credentials of its own.
+            made = {"transport": transport} if transport else {"credentials": credentials()}
+            self._streams = WriteStreams(cast(Any, BigQueryWriteClient)(**made))
         return self._streams
 
     def _ask(self, deadline: float, request: Callable[[float], T]) -> T:

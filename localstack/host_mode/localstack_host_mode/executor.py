@@ -34,6 +34,8 @@ __all__ = ["LocalProcessExecutor", "LocalProcessPlugin"]
 _FUNCTION = Path(__file__).with_name("function.py")
 _LOOPBACK = "127.0.0.1"
 _KEPT = ("PATH", "HOME", "NO_PROXY", "no_proxy")
+#: FUNCTION_ENV_X=y of LocalStack is X=y of every function: where services are that a template can't know of.
+_PASSED = "FUNCTION_ENV_"
 
 
 class LocalProcessPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # LocalStack ships no types.
@@ -54,6 +56,7 @@ class LocalProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # LocalStack
 
     def start(self, env_vars: dict[str, Any]) -> None:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        kept |= {name.removeprefix(_PASSED): os.environ[name] for name in os.environ if name.startswith(_PASSED)}
         self._environment = kept | {name: str(value) for name, value in env_vars.items()}
         self._launch()
 

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The one way to test and deploy, on a laptop and in CI alike. Without arguments it tells how it is called.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+  cat >&2 <<'END'
+usage:
+  ./build.sh check                                    lint, types and templates
+  ./build.sh test                                     unit tests; what they need of services is on this machine
+  ./build.sh package                                  the functions' zips, into dist/
+  ./build.sh int-test STAGE REGION PROFILE            handlers, invoked here, against the services of a stage
+  ./build.sh deploy STAGE REGION PROFILE              the stream and the functions of a stage: deploy/stages/STAGE.toml
+  ./build.sh acceptance-test STAGE REGION PROFILE     a deployed stage, from outside
+
+  int-test and acceptance-test take `local` in place of STAGE REGION PROFILE: they make a stage on this machine for it.
+  PACKAGES=folder ./build.sh deploy ...               the zips of an earlier build, as they are
+END
+  exit 2
+}
+
+command="${1:-}"
+shift || true
+
+# STAGE REGION PROFILE, or local where that may be.
+stage_of() {
+  if [[ $# -eq 1 && $1 == local && $command != deploy ]]; then
+    export STAGE=local
+  elif [[ $# -eq 3 && $1 != local && $1 =~ ^[a-z][a-z0-9-]{0,19}$ && $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ && -n $3 ]]; then
+    export STAGE=$1 REGION=$2 PROFILE=$3
+  else
+    usage
+  fi
+}
+
+case "$command" in
+  check | test | package)
+    [[ $# -eq 0 ]] || usage
+    make "$command"
+    ;;
+  int-test)
+    stage_of "$@"
+    make setup
+    .venv/bin/python -m pytest tests/integration
+    ;;
+  deploy)
+    stage_of "$@"
+    make setup
+    .venv/bin/python -m deploy.stack "$STAGE" "$REGION" "$PROFILE"
+    ;;
+  acceptance-test)
+    stage_of "$@"
+    make setup
+    [[ $STAGE != local ]] || .venv/bin/python localstack/setup_localstack.py
+    .venv/bin/python -m pytest tests/acceptance
+    ;;
+  *)
+    usage
+    ;;
+esac

@@ -1,0 +1,215 @@
+"""python -m deploy.stack STAGE REGION PROFILE: a stage's stream and functions, as ``deploy/stages/STAGE.toml`` has them.
+
+Packages are built first, and uploaded by their digests; PACKAGES=folder takes those of an earlier build as they are, so that
+what is promoted is what was tested. Each function is a stack of its own: they are deployed side by side, and one that fails stops
+no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamkit.packaging import PackagingError
+
+from .package import DIST, digests, package_all
+
+__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "settings_of"]
+
+HERE = Path(__file__).parent
+_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+#: For a canary of half an hour, and the rest of the stack.
+_LONGEST_SECONDS = 7200
+
+
+class DeploymentError(RuntimeError):
+    """A stack was not deployed; the message has what CloudFormation says of its resources."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of a stage's templates: of the stream, and of each function by its processor's name."""
+
+    stream: Mapping[str, str]
+    functions: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class AWS:
+    """Where stacks are made. ``template`` makes of a template's file what CloudFormation is given; ``poll`` is in seconds."""
+
+    session: Any
+    template: Callable[[Path, Mapping[str, str]], str] = lambda file, _: file.read_text()
+    architecture: str = "arm64"
+    poll: float = 5.0
+
+
+def settings_of(stage: str) -> Settings:
+    """What ``deploy/stages/STAGE.toml`` says. Values that are no text are passed as JSON. DeploymentError where there is none."""
+    file = HERE / "stages" / f"{stage}.toml"
+    if not file.exists():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml")))
+        raise DeploymentError(f"there is no stage {stage}: write deploy/stages/{stage}.toml; there are {known}")
+    read = tomllib.loads(file.read_text())
+    functions = {name: _texts(function) for name, function in read.get("functions", {}).items()}
+    return Settings(_texts(read.get("stream", {})), functions)
+
+
+class Deployer:
+    """Deploys one stage with the packages in a folder."""
+
+    def __init__(self, aws: AWS, stage: str, packages: Path, say: Callable[[str], None] = print) -> None:
+        self._aws = aws
+        self._stage = stage
+        self._packages = packages
+        self._say = say
+        self._cloudformation = aws.session.client("cloudformation")
+        self._s3 = aws.session.client("s3")
+
+    def deploy(self, settings: Settings) -> None:
+        """The bucket of packages, the stream, then all functions. DeploymentError once each has been tried, if one failed."""
+        bucket = self.stack("streamkit-code", HERE / "code.yaml", {})["Code"]
+        self.stack(f"streamkit-{self._stage}", HERE / "stream.yaml", {"Stage": self._stage, **settings.stream})
+        failed = []
+        with ThreadPoolExecutor(8) as pool:
+            made = {name: pool.submit(self.function, name, its, bucket) for name, its in settings.functions.items()}
+        for name, future in made.items():
+            error = future.exception()
+            if isinstance(error, DeploymentError):
+                failed.append(f"{name}: {error}")
+            elif error is not None:
+                raise error
+        if failed:
+            raise DeploymentError("\n".join(failed))
+
+    def function(self, name: str, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
+        """The stack of one function: its outputs."""
+        if "Function" not in settings:
+            raise DeploymentError("it names no Function, such as bigquery")
+        template = HERE / "function.yaml"
+        of_stage = {part: f"/streamkit/{self._stage}/{key}" for part, key in _OF_STAGE.items()}
+        parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **of_stage, **settings}
+        parameters["CodeKey"] = self._uploaded(settings["Function"], bucket)
+        parameters["DeadLettersCodeKey"] = self._uploaded("dead-letters", bucket)
+        content = json.dumps([template.read_text(), parameters], sort_keys=True)
+        parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return self.stack(f"streamkit-{self._stage}-{name}", template, parameters)
+
+    def stack(self, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
+        """Make the stack, or change what is different: its outputs, once it is done. DeploymentError where it fails."""
+        cloudformation = self._cloudformation
+        kind = "UPDATE" if self._exists(name) else "CREATE"
+        change = f"streamkit-{os.urandom(4).hex()}"
+        cloudformation.create_change_set(
+            StackName=name,
+            ChangeSetName=change,
+            ChangeSetType=kind,
+            TemplateBody=self._aws.template(template, parameters),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=_CAPABILITIES,
+        )
+        if self._has_changes(name, change):
+            cloudformation.execute_change_set(StackName=name, ChangeSetName=change)
+            self._wait(name, kind)
+            self._say(f"{name}: {'made' if kind == 'CREATE' else 'changed'}")
+        else:
+            self._say(f"{name}: as it was")
+        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+
+    def _exists(self, name: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            (stack,) = self._cloudformation.describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return False
+            raise
+        # One that a change set has begun and nobody has carried out is not there yet.
+        return bool(stack["StackStatus"] != "REVIEW_IN_PROGRESS")
+
+    def _has_changes(self, name: str, change: str) -> bool:
+        from botocore.exceptions import WaiterError
+
+        waiter = self._cloudformation.get_waiter("change_set_create_complete")
+        try:
+            waiter.wait(
+                StackName=name, ChangeSetName=change, WaiterConfig={"Delay": self._aws.poll, "MaxAttempts": 120}
+            )
+        except WaiterError:
+            found = self._cloudformation.describe_change_set(StackName=name, ChangeSetName=change)
+            why = found.get("StatusReason", "no reason given")
+            if "didn't contain changes" in why or "No updates are to be performed" in why:
+                self._cloudformation.delete_change_set(StackName=name, ChangeSetName=change)
+                return False
+            raise DeploymentError(f"{name} can't be changed: {why}") from None
+        return True
+
+    def _wait(self, name: str, kind: str) -> None:
+        from botocore.exceptions import WaiterError
+
+        waiter = self._cloudformation.get_waiter(f"stack_{kind.lower()}_complete")
+        attempts = int(_LONGEST_SECONDS / self._aws.poll)
+        try:
+            waiter.wait(StackName=name, WaiterConfig={"Delay": self._aws.poll, "MaxAttempts": attempts})
+        except WaiterError:
+            events = self._cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+            why = [
+                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+                for event in reversed(events)
+                if event.get("ResourceStatus", "").endswith("FAILED")
+            ]
+            raise DeploymentError(f"{name} failed and was rolled back:\n  " + "\n  ".join(why[:10])) from None
+
+    def _uploaded(self, function: str, bucket: str) -> str:
+        """The key of a function's package, which is its digest: one that is there already is not sent again."""
+        from botocore.exceptions import ClientError
+
+        file = self._packages / f"{function}-{self._aws.architecture}.zip"
+        if not file.exists():
+            raise DeploymentError(f"there is no package {file.name}: make package")
+        key = f"{function}/{hashlib.sha256(file.read_bytes()).hexdigest()}.zip"
+        try:
+            self._s3.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                raise
+            self._s3.upload_file(str(file), bucket, key)
+        return key
+
+
+_OF_STAGE = {"Stream": "stream", "Key": "key", "AlarmTopic": "alarms"}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def main(stage: str, region: str, profile: str) -> int:
+    import boto3
+
+    settings = settings_of(stage)
+    packages = Path(os.environ["PACKAGES"]) if os.environ.get("PACKAGES") else DIST
+    if packages == DIST:
+        package_all()
+    else:
+        digests(packages)
+    session = boto3.session.Session(profile_name=profile, region_name=region)
+    Deployer(AWS(session), stage, packages).deploy(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except (DeploymentError, PackagingError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,44 @@
+"""The names and units of streamkit's own figures, in every format: docs/monitoring.md says what each means."""
+
+from __future__ import annotations
+
+__all__ = ["BRANCH", "FIGURES", "RESERVED", "snake"]
+
+#: By name: the unit, as CloudWatch calls it.
+FIGURES = {
+    "Records": "Count",
+    "Bytes": "Bytes",
+    "Failed": "Count",
+    "Retried": "Count",
+    "DeadLettered": "Count",
+    "Unavailable": "Count",
+    "DuplicatesSkipped": "Count",
+    "Unsettled": "Count",
+    "OldestRecordAge": "Milliseconds",
+    "ColdStart": "Count",
+    "Errors": "Count",
+    "Duration": "Milliseconds",
+    "DecodeTime": "Milliseconds",
+    "ProcessTime": "Milliseconds",
+    "DeliverTime": "Milliseconds",
+    "SettleTime": "Milliseconds",
+    "ProgressTime": "Milliseconds",
+    "ParkTime": "Milliseconds",
+    "ClaimTime": "Milliseconds",
+    "TimeUse": "Percent",
+    "BatchUse": "Percent",
+    "HeartbeatAge": "Milliseconds",
+    "HeartbeatFailures": "Count",
+    "MetricErrors": "Count",
+}
+#: Of each branch of a ``FanOut``: what became of its records.
+BRANCH = ("Failed", "Retried", "DeadLettered", "Unavailable", "DuplicatesSkipped", "Unsettled")
+#: What else stands in a line.
+RESERVED = frozenset(
+    [*FIGURES, "FunctionName", "Processor", "FunctionVersion", "RequestId", "Source", "Shard", "Branches", "Error"]
+)
+
+
+def snake(name: str) -> str:
+    """``dead_lettered`` for ``DeadLettered``."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,0 +1,111 @@
+"""What users have counted and measured in one invocation."""
+
+from __future__ import annotations
+
+import re
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Container
+
+from .names import RESERVED
+
+__all__ = ["BOUNDS", "MOST_NAMES", "MOST_VALUES", "Latencies", "Values"]
+
+#: Values that CloudWatch takes for one metric of a line (the embedded metric format's limit).
+MOST_VALUES = 100
+#: Names of users' own in one invocation. A name for each customer would cost a metric for each customer.
+MOST_NAMES = 500
+#: Upper bounds of a histogram's buckets, in milliseconds, as OpenTelemetry has them by default, from 1 ms on; the last has none.
+BOUNDS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0)
+
+_LONGEST_NAME = 200
+# CloudWatch takes up to 2**360, which a sum of these does not come to.
+_LARGEST = 1e100
+_is_name = re.compile(rf"[A-Za-z][A-Za-z0-9_.]{{0,{_LONGEST_NAME - 1}}}").fullmatch
+_not_in_names = re.compile(r"[^A-Za-z0-9_.]")
+
+
+class Latencies:
+    """The times of one name, in milliseconds: all of them up to ``MOST_VALUES``, and what they come to."""
+
+    __slots__ = ("buckets", "count", "least", "most", "total", "values")
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.count = 0
+        self.total = 0.0
+        self.least = float("inf")
+        self.most = 0.0
+        self.buckets = [0] * (len(BOUNDS) + 1)
+
+    def add(self, milliseconds: float) -> None:
+        self.count += 1
+        self.total += milliseconds
+        self.least = min(self.least, milliseconds)
+        self.most = max(self.most, milliseconds)
+        self.buckets[bisect_left(BOUNDS, milliseconds)] += 1
+        if self.count <= MOST_VALUES:
+            self.values.append(round(milliseconds, 3))
+
+    def merge(self, other: Latencies) -> None:
+        """Add all that ``other`` has, but for its single values."""
+        self.count += other.count
+        self.total += other.total
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+
+
+class Values:
+    """The values of one invocation. Several threads may add to them.
+
+    ``complain`` is called with a fault, and what it is a fault of: whoever logs it does so once for each of these.
+    """
+
+    def __init__(self, complain: Callable[[str, str], None]) -> None:
+        self.counts: dict[str, float] = {}
+        self.latencies: dict[str, Latencies] = {}
+        self._complain = complain
+        self._lock = threading.Lock()
+
+    def count(self, name: str, value: float) -> None:
+        with self._lock:
+            known = name if name in self.counts else self._admitted(name, self.counts, self.latencies)
+            if known is not None and self._is_sound(known, value):
+                self.counts[known] = self.counts.get(known, 0) + value
+
+    def latency(self, name: str, milliseconds: float) -> None:
+        with self._lock:
+            known = name if name in self.latencies else self._admitted(name, self.latencies, self.counts)
+            if known is not None and self._is_sound(known, milliseconds):
+                if known not in self.latencies:
+                    self.latencies[known] = Latencies()
+                self.latencies[known].add(milliseconds)
+
+    def _admitted(self, name: str, own: Container[str], others: Container[str]) -> str | None:
+        """The name as it can stand in a line; None where there is no place for it."""
+        if not isinstance(name, str) or not name:
+            self._complain("", f"the name of a metric is a text that is not empty; got {type(name).__name__}")
+            return None
+        known = name
+        if not _is_name(known) or known in RESERVED:
+            known = _not_in_names.sub("_", known)
+            if not known[0].isalpha() or known in RESERVED:
+                known = f"user.{known}"
+            known = known[:_LONGEST_NAME]
+            self._complain(name, f"{name[:_LONGEST_NAME]!r} can't be the name of a metric, which is called {known}")
+        if known in others:
+            self._complain(known, f"{known} is a count and a latency: what came second is left out")
+            return None
+        if known not in own and len(self.counts) + len(self.latencies) >= MOST_NAMES:
+            self._complain("most", f"an invocation has at most {MOST_NAMES} metrics of its own; {known} is left out")
+            return None
+        return known
+
+    def _is_sound(self, name: str, value: float) -> bool:
+        # NaN is none of these, and an int of any size can be compared.
+        if isinstance(value, int | float) and 0 <= value <= _LARGEST:
+            return True
+        shown = f"{value!r}" if isinstance(value, float) else f"a value of type {type(value).__name__}"
+        self._complain(name, f"a value of the metric {name} is a number from 0 to {_LARGEST:g}; left out: {shown}")
+        return False

@@ -1,0 +1,188 @@
+"""The system from outside: events into the stream, and then a look into the table, the index and the queues."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from .world import World, eventually
+
+
+def flight(id: str, kind: str = "flight", **fields: Any) -> dict[str, Any]:  # noqa: A002  # The column's name.
+    return {"type": kind, "id": id, "origin": "DEN", "delay": 5} | fields
+
+
+def airport(iata: str, name: str) -> dict[str, Any]:
+    return {"type": "airport", "iata": iata, "name": name, "city": "Denver", "state": "CO"}
+
+
+def ids(run: str, count: int) -> list[str]:
+    return [f"{run}-{n:03}" for n in range(count)]
+
+
+def data_of(letter: dict[str, Any]) -> dict[str, Any]:
+    """The event in a dead letter."""
+    event: dict[str, Any] = json.loads(base64.b64decode(letter["data"]))
+    return event
+
+
+def letters_of(world: World, function: str, run: str, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def look() -> list[dict[str, Any]]:
+        found.extend(letter for letter in world.dead_letters(function) if data_of(letter)["id"].startswith(run))
+        return found
+
+    return eventually(look, lambda letters: len(letters) >= count)
+
+
+def needs(world: World, function: str) -> None:
+    if function not in world.functions:
+        pytest.skip(f"the stage {world.stage} has no function {function}")
+
+
+def test_each_event_is_a_row(world: World, run: str) -> None:
+    wanted = ids(run, 300)
+
+    world.publish(*map(flight, wanted))
+
+    assert eventually(lambda: world.rows("flights", run), lambda rows: len(rows) >= 300) == wanted
+
+
+def test_each_event_is_a_row_exactly_once(world: World, run: str) -> None:
+    needs(world, "exact")
+    wanted = ids(run, 100)
+
+    world.publish(*(flight(one, "exact") for one in wanted))
+
+    assert eventually(lambda: world.rows("exact", run), lambda rows: len(rows) >= 100) == wanted
+
+
+def test_each_event_is_a_document(world: World, run: str) -> None:
+    wanted = [one.replace("-", "") for one in ids(run, 20)]
+
+    world.publish(*(airport(one, f"{run} field") for one in wanted))
+
+    assert eventually(lambda: world.found(run), lambda found: len(found) >= 20) == wanted
+
+
+def test_an_event_that_can_never_be_a_row_is_a_dead_letter_and_its_neighbours_are_rows(world: World, run: str) -> None:
+    wanted = ids(run, 9)
+    events = [flight(one) for one in wanted]
+    events[4]["delay"] = "late"
+
+    world.publish(*events, key=run)
+
+    (letter,) = letters_of(world, "flights", run, 1)
+    assert data_of(letter) == events[4], "with all of its data"
+    assert letter["partition_key"] == run
+    assert "delay" in letter["failures"][-1]["message"] or "late" in letter["failures"][-1]["message"]
+    assert eventually(lambda: world.rows("flights", run), lambda rows: len(rows) >= 8) == wanted[:4] + wanted[5:]
+
+
+def test_an_event_that_fails_is_tried_three_times_more_and_then_a_dead_letter(world: World, run: str) -> None:
+    events = [flight(one) for one in ids(run, 5)]
+    del events[2]["origin"]
+
+    world.publish(*events, key=run)
+
+    (letter,) = letters_of(world, "flights", run, 1)
+    assert data_of(letter) == events[2]
+    assert [failure["type"] for failure in letter["failures"]] == ["MissingField"] * 4
+    assert len(eventually(lambda: world.rows("flights", run), lambda rows: len(rows) >= 4)) == 4
+
+
+def test_a_key_that_is_parked_holds_no_other_and_goes_on_in_order(world: World, run: str) -> None:
+    needs(world, "parked")
+    events = [flight(one, "parked") for one in ids(run, 5)]
+    del events[1]["origin"]
+
+    world.publish(*events, key=run)
+    world.publish(flight(f"{run}-other", "parked"))
+
+    (letter,) = letters_of(world, "parked", run, 1)
+    assert data_of(letter) == events[1]
+    rows = eventually(lambda: world.rows("parked", run), lambda rows: len(rows) >= 5)
+    assert rows == [events[n]["id"] for n in (0, 2, 3, 4)] + [f"{run}-other"]
+
+
+def test_what_fails_behind_a_topic_ends_among_the_dead_letters_too(world: World, run: str) -> None:
+    needs(world, "by-topic")
+    events = [flight(one, "by-topic") for one in ids(run, 3)]
+    del events[1]["origin"]
+
+    world.publish(*events)
+
+    assert len(eventually(lambda: world.rows("by-topic", run), lambda rows: len(rows) >= 2)) == 2
+    # It is Lambda that gives up, with a document of its own around what the topic brought.
+    found: list[str] = []
+
+    def look() -> list[str]:
+        found.extend(json.dumps(message) for message in world.dead_letters("by-topic"))
+        return found
+
+    assert len(eventually(look, bool)) == 1
+    assert "MissingField" in found[0]
+
+
+def test_what_lambda_gives_up_is_a_dead_letter_with_its_data(world: World, run: str) -> None:
+    needs(world, "strict")
+    events = [flight(one, "strict") for one in ids(run, 3)]
+    del events[2]["origin"]
+
+    world.publish(*events, key=run)
+
+    letters = letters_of(world, "strict", run, 1)
+    assert events[2] in [data_of(letter) for letter in letters]
+    assert {letter["failures"][-1]["type"] for letter in letters} == {"RetryAttemptsExhausted"}
+    rows = eventually(lambda: world.rows("strict", run), lambda rows: len(set(rows)) >= 2)
+    assert set(rows) == {events[0]["id"], events[1]["id"]}
+
+
+def test_an_outage_of_the_index_delays_and_loses_nothing(world: World, run: str) -> None:
+    if world.breakable is None:
+        pytest.skip("only an index of this machine can be told to fail")
+    wanted = [one.replace("-", "") for one in ids(run, 10)]
+    world.breakable.fail(507, times=4)
+
+    world.publish(*(airport(one, f"{run} field") for one in wanted))
+
+    assert eventually(lambda: world.found(run), lambda found: len(found) >= 10, within=120) == wanted
+    assert world.dead_letters("airports") == []
+    assert world.messages(world.output("airports", "Retries")) == []
+
+
+def test_an_event_is_handed_on(world: World, run: str) -> None:
+    needs(world, "fan")
+    events = [{"type": "order", "id": one} for one in ids(run, 12)]
+    orders = world.session.client("sqs").get_queue_url(QueueName="orders")["QueueUrl"]
+    found: list[dict[str, Any]] = []
+
+    world.publish(*events)
+
+    def look() -> list[dict[str, Any]]:
+        found.extend(world.messages(orders))
+        return found
+
+    eventually(look, lambda messages: len(messages) >= 12)
+    assert sorted(message["id"] for message in found) == [event["id"] for event in events]
+
+
+def test_functions_write_what_they_did_and_no_payload_into_their_logs(world: World, run: str) -> None:
+    world.publish(flight(f"{run}-secret", origin="confidential"))
+    eventually(lambda: world.rows("flights", run), bool)
+    logs = world.session.client("logs")
+    group = f"/aws/lambda/streamkit-{world.stage}-flights"
+
+    def look() -> str:
+        return "\n".join(
+            event["message"]
+            for stream in logs.describe_log_streams(logGroupName=group)["logStreams"]
+            for event in logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        )
+
+    assert eventually(look, bool)
+    assert "confidential" not in look()

@@ -1,0 +1,134 @@
+"""A deployed stage, seen from outside: its stream, its search index, its table, its queues. Nothing here imports streamkit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+__all__ = ["World", "aws_world", "local_world"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """``breakable`` is the search index where it can be told to fail; ``functions`` has the parameters of each."""
+
+    stage: str
+    session: Any
+    functions: Mapping[str, Mapping[str, str]]
+    warehouse: Any
+    search: Any
+    breakable: Any = None
+
+    def publish(self, *events: Mapping[str, Any], key: str = "") -> None:
+        """Each under its own key, or all under one."""
+        kinesis = self.session.client("kinesis")
+        for n in range(0, len(events), 500):
+            records = [
+                {"Data": json.dumps(event).encode(), "PartitionKey": key or str(event.get("id", event.get("iata")))}
+                for event in events[n : n + 500]
+            ]
+            while records:
+                answer = kinesis.put_records(StreamName=f"streamkit-{self.stage}", Records=records)
+                records = [
+                    record for record, result in zip(records, answer["Records"], strict=True) if "ErrorCode" in result
+                ]
+
+    def rows(self, function: str, prefix: str) -> list[str]:
+        """The ids in the function's table that begin so, in order, each as often as it is there."""
+        from google.cloud import bigquery
+
+        table = self.functions[function]["BigQueryTable"]
+        options = bigquery.QueryJobConfig(
+            query_parameters=[bigquery.ScalarQueryParameter("prefix", "STRING", f"{prefix}%")], use_query_cache=False
+        )
+        query = f"SELECT id FROM `{table}` WHERE id LIKE @prefix ORDER BY id"
+        return [row.id for row in self.warehouse.query_and_wait(query, job_config=options)]
+
+    def found(self, text: str) -> list[str]:
+        """The ids of the documents that a search for ``text`` finds."""
+        answer = self.search.search(query=text, queryParser="simple", size=1000)
+        return sorted(hit["id"] for hit in answer["hits"]["hit"])
+
+    def output(self, function: str, name: str) -> str:
+        """An output of the function's stack."""
+        stack = f"streamkit-{self.stage}-{function}"
+        (found,) = self.session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        value: str = {one["OutputKey"]: one["OutputValue"] for one in found["Outputs"]}[name]
+        return value
+
+    def environment(self, function: str) -> dict[str, str]:
+        """The variables that the deployed function has."""
+        name = f"streamkit-{self.stage}-{function}"
+        found = self.session.client("lambda").get_function_configuration(FunctionName=name, Qualifier="live")
+        variables: dict[str, str] = found["Environment"]["Variables"]
+        return variables
+
+    def messages(self, url: str) -> list[dict[str, Any]]:
+        """What is in a queue now, as JSON; it is deleted."""
+        sqs, found = self.session.client("sqs"), []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def dead_letters(self, function: str) -> list[dict[str, Any]]:
+        return self.messages(self.output(function, "DeadLetters"))
+
+
+def eventually(look: Callable[[], T], is_there: Callable[[T], bool], within: float = 60.0) -> T:
+    """What ``look`` sees, as soon as it is what is waited for; after so many seconds whatever it is."""
+    until = time.monotonic() + within
+    while True:
+        seen = look()
+        if is_there(seen) or time.monotonic() > until:
+            return seen
+        time.sleep(0.3)
+
+
+@contextlib.contextmanager
+def local_world(functions: Collection[str] = ()) -> Iterator[World]:
+    """The stage ``local``, with these functions or all."""
+    import boto3
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
+
+    from deploy.local import local_stage
+
+    with local_stage(only=functions) as stage:
+        warehouse: Any = bigquery.Client(
+            project="local",
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # google-auth's fault
+            client_options={"api_endpoint": stage.bigquery.endpoint},
+        )
+        search = boto3.client(
+            "cloudsearchdomain",
+            endpoint_url=stage.search.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="nobody",
+            aws_secret_access_key="nothing",
+        )
+        yield World("local", stage.session, stage.settings.functions, warehouse, search, stage.search)
+
+
+@contextlib.contextmanager
+def aws_world(stage: str, region: str, profile: str) -> Iterator[World]:
+    """A stage on AWS, with the functions ``flights`` and ``airports`` of deploy/stages; BigQuery by its defaults."""
+    import boto3
+    from google.cloud import bigquery
+
+    from deploy.stack import settings_of
+
+    session = boto3.session.Session(profile_name=profile, region_name=region)
+    functions = settings_of(stage).functions
+    warehouse = bigquery.Client(project=functions["flights"]["BigQueryTable"].split(".")[0])
+    domain = session.client("cloudsearch").describe_domains(DomainNames=[functions["airports"]["SearchDomain"]])
+    endpoint = domain["DomainStatusList"][0]["SearchService"]["Endpoint"]
+    search = session.client("cloudsearchdomain", endpoint_url=f"https://{endpoint}")
+    yield World(stage, session, functions, warehouse, search)
