@@ -1,4 +1,6 @@
-"""python -m deploy.validate [TEMPLATE ...]: templates looked at as AWS would, offline; all of this folder's by default.
+"""python -m deploy.validate [TEMPLATE ...]: templates looked at as AWS would, offline.
+
+By default all of this folder's, and the one that ``streamkit new`` writes.
 
 ``sam validate`` reads SAM's text. cfn-lint reads that too, and what SAM makes of it, since what SAM only passes on is not checked
 in the text. Ends with 1 where one of them finds something. They live in an environment of their own, ``.local/sam``.
@@ -7,16 +9,21 @@ in the text. Ends with 1 where one of them finds something. They live in an envi
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from streamkit.new.project import Project
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 from local_environment import Environment, SetupError  # isort: skip
 
-__all__ = ["SAM", "problems_of", "transformed"]
+__all__ = ["SAM", "new_template", "problems_of", "transformed"]
 
 HERE = Path(__file__).resolve().parent
 
@@ -58,6 +65,18 @@ def problems_of(template: Path) -> str:
         return _said("cfn-lint", str(result), "--ignore-checks", "W2001")
 
 
+@contextmanager
+def new_template() -> Iterator[Path]:
+    """The template of a new project, as ``sam package`` hands it to AWS: with its package in S3."""
+    with tempfile.TemporaryDirectory() as folder:
+        Project("orders", python="3.13").write(Path(folder))
+        template = Path(folder) / "template.yaml"
+        text, packages = re.subn("CodeUri: .*", "CodeUri: s3://packages/orders.zip", template.read_text())
+        assert packages == 1
+        template.write_text(text)
+        yield template
+
+
 def _said(program: str, *arguments: str) -> str:
     """What a program has against it; empty where it ends with 0."""
     done = subprocess.run([str(SAM.program(program)), *arguments], capture_output=True, text=True, env=_environment())
@@ -71,11 +90,15 @@ def _environment() -> dict[str, str]:
 
 def main(names: list[str]) -> int:
     SAM.set_up(lambda _: None)
+    templates = {name: Path(name) for name in names} or {path.name: path for path in sorted(HERE.glob("*.yaml"))}
     found = 0
-    for template in map(Path, names or sorted(map(str, HERE.glob("*.yaml")))):
-        problems = problems_of(template)
-        found += bool(problems)
-        print(f"{template.name}: {problems or 'valid'}", flush=True)
+    with new_template() as new:
+        if not names:
+            templates["streamkit new"] = new
+        for name, template in templates.items():
+            problems = problems_of(template)
+            found += bool(problems)
+            print(f"{name}: {problems or 'valid'}", flush=True)
     return 1 if found else 0
 
 

@@ -42,7 +42,7 @@ LAYERS = [
     ["correlation.opentelemetry"],
     ["fanout", "forward", "producer", "local", "recovery", "testing"],
     ["kcl", "checks"],
-    ["packaging", "cli"],
+    ["packaging", "new", "cli"],
 ]
 CORE = {name for layer in LAYERS[:9] for name in layer}
 BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")

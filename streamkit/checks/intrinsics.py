@@ -40,6 +40,7 @@ _ARNS = {
     "AWS::Lambda::Function": ("lambda", "function:"),
     "AWS::Serverless::Function": ("lambda", "function:"),
     "AWS::Events::EventBus": ("events", "event-bus/"),
+    "AWS::KMS::Key": ("kms", "key/"),
 }
 _FUNCTIONS = ("AWS::Lambda::Function", "AWS::Serverless::Function")
 _VARIABLE = re.compile(r"\$\{(!?)([^${}]*)\}")
@@ -258,7 +259,7 @@ class Intrinsics:
         if resource.kind in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
             name = self.text(self.property(resource, "FunctionName")).rpartition(":function:")[2].partition(":")[0]
             return self.home.arn("lambda", f"function:{name}:{self.unknowns.mark(resource.logical_id)}")
-        if resource.kind in _NAMES:
+        if resource.kind in _NAMES or resource.kind == "AWS::KMS::Key":
             return self.name_of(resource)
         return self.unknowns.mark(f"${{{resource.logical_id}}}")
 

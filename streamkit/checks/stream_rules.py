@@ -21,6 +21,8 @@ __all__ = ["check_streams"]
 _EVENT_OF_A_RECORD = 500
 _LARGEST_EVENT = 6_000_000
 _REPORTS = "ReportBatchItemFailures"
+#: An hour less than the shortest retention of a stream, in seconds.
+_ABOUT_RETENTION = 82_800
 #: What AWS's names are in ``Settings``.
 _SETTINGS = {
     "BatchSize": "batch_size",
@@ -100,6 +102,12 @@ def _limits(mapping: SourceMapping, subject: Subject) -> None:
                 "without a word. Write "
                 f"{name}: -1, or add DestinationConfig: {{OnFailure: {{Destination: <ARN of a queue>}}}}",
             )
+        elif setting is age and number >= _ABOUT_RETENTION:
+            report.note(
+                setting.where,
+                f"{end} Lambda gives up records and tells OnFailure where they are: right where that is a little under the "
+                "stream's retention, which would end them in silence, and too early where the retention is much longer",
+            )
         else:
             report.warning(
                 setting.where,
@@ -113,7 +121,7 @@ def _limits(mapping: SourceMapping, subject: Subject) -> None:
             "OnFailure never gets anything: without MaximumRetryAttempts and MaximumRecordAgeInSeconds Lambda tries "
             "until the stream "
             "has dropped the records, and says nothing then. Rely on an alarm on IteratorAge, or write "
-            "MaximumRecordAgeInSeconds a little under the stream's retention",
+            "MaximumRecordAgeInSeconds a little under the stream's retention, as 82800 for a day's",
         )
 
 

@@ -230,6 +230,17 @@ def test_a_queue_with_a_key_of_its_own_needs_the_key(check: Check) -> None:
     assert check(text.replace("alias/mine", "alias/aws/sqs")) == []
 
 
+@pytest.mark.parametrize("key", ["!GetAtt Key.Arn", "!Ref Key"])
+def test_a_queue_with_a_key_of_the_template(check: Check, key: str) -> None:
+    encrypted = f"      VisibilityTimeout: 360\n      KmsMasterKeyId: {key}\n"
+    resource = "  Key: {Type: AWS::KMS::Key, Properties: {KeyPolicy: {}}}\n"
+    text = changed("      VisibilityTimeout: 360\n", encrypted, changed("  Retries:\n", f"{resource}  Retries:\n"))
+    assert one(check(text), "kms:GenerateDataKey and kms:Decrypt").severity == "note"
+
+    given = '{Effect: Allow, Action: ["kms:Decrypt", "kms:GenerateDataKey"], Resource: !GetAtt Key.Arn}'
+    assert check(changed(LETTERS, f"{LETTERS}        - Statement: [{given}]\n", text)) == []
+
+
 class Unheard(Sink):
     def write(self, writes: object, *, deadline: float) -> list[Write]:  # type: ignore[override]  # It is never called.
         return []

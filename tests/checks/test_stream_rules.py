@@ -83,6 +83,18 @@ def test_a_discard_limit_without_a_destination_is_an_error_and_with_one_it_contr
     assert check(with_setting(f"{setting.partition(':')[0]}: -1")) == []
 
 
+def test_an_age_just_under_a_streams_retention_is_what_a_destination_is_for(check: Check) -> None:
+    def aged(seconds: int) -> str:
+        destination = "DestinationConfig: {OnFailure: {Destination: !GetAtt DeadLetters.Arn}}"
+        return with_setting(f"MaximumRecordAgeInSeconds: {seconds}\n            {destination}")
+
+    found = check(aged(82_800))
+
+    assert one(found, "a little under the stream's retention").severity == "note"
+    assert [finding for finding in found if finding.severity != "note"] == []
+    assert one(check(aged(82_799)), "Write MaximumRecordAgeInSeconds: -1").severity == "warning"
+
+
 def test_a_destination_without_a_limit_never_gets_anything(check: Check) -> None:
     text = with_setting("DestinationConfig: {OnFailure: {Destination: !GetAtt DeadLetters.Arn}}")
 

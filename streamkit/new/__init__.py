@@ -1,0 +1,1 @@
+"""What ``streamkit new`` writes: the texts are in ``files``, ``project`` fills in the names."""
