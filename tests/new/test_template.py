@@ -37,7 +37,7 @@ MAY_DIFFER = {
     "FromStream.MaximumBatchingWindowInSeconds": "a number in place of a parameter",
     "FromStream.ParallelizationFactor": "a number in place of a parameter",
     "FromStream.MaximumRetryAttempts": "always -1, the default of deploy/",
-    "FromStream.MaximumRecordAgeInSeconds": "of a stream whose retention is somebody else's, OnFailure learns what it will forget",
+    "FromStream.MaximumRecordAgeInSeconds": "the retention is somebody else's; OnFailure learns what the stream will forget",
     "LogGroup.RetentionInDays": "a number in place of a parameter",
     "Retries.VisibilityTimeout": "six times its one time-out",
     "GivenUp.VisibilityTimeout": "no function reads it",
