@@ -75,7 +75,12 @@ def test_no_package_that_the_project_brings_is_hidden() -> None:
             if extra is None or (name == "kinesis-streamkit" and extra[1] in ("aws", "cli", "testing")):
                 waiting.append(re.split(r"[^\w-]", one, maxsplit=1)[0].lower())
     modules = {name.replace("-", "_") for name in brought}
-    names = {"kinesis_streamkit": "streamkit", "python_dateutil": "dateutil", "pyyaml": "yaml", "markdown_it_py": "markdown_it"}
+    names = {
+        "kinesis_streamkit": "streamkit",
+        "python_dateutil": "dateutil",
+        "pyyaml": "yaml",
+        "markdown_it_py": "markdown_it",
+    }
     on_windows_or_old = {"colorama", "exceptiongroup", "tomli", "typing_extensions"}
 
     assert {"botocore", "pluggy", "pygments"} <= modules
