@@ -76,7 +76,9 @@ class Project:
         # AWS takes no _ in the name of a stack.
         self.service = name.replace("_", "-")
         if keyword.iskeyword(self.module):
-            raise ConfigurationError(f"{name} is a word of Python's own, and so no module: take another, as {name}-events")
+            raise ConfigurationError(
+                f"{name} is a word of Python's own, and so no module: take another, as {name}-events"
+            )
         if self.module in sys.stdlib_module_names:
             raise ConfigurationError(
                 f"{self.module} is a module of Python's standard library, which {self.module}.py would hide: take another name, "

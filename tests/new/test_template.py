@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deploy.validate import SAM, new_template, transformed
 from streamkit.new.project import Project
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -37,7 +39,7 @@ MAY_DIFFER = {
     "FromStream.MaximumBatchingWindowInSeconds": "a number in place of a parameter",
     "FromStream.ParallelizationFactor": "a number in place of a parameter",
     "FromStream.MaximumRetryAttempts": "always -1, the default of deploy/",
-    "FromStream.MaximumRecordAgeInSeconds": "the retention is somebody else's; OnFailure learns what the stream will forget",
+    "FromStream.MaximumRecordAgeInSeconds": "the stream is somebody else's: OnFailure learns what it will forget",
     "LogGroup.RetentionInDays": "a number in place of a parameter",
     "Retries.VisibilityTimeout": "six times its one time-out",
     "GivenUp.VisibilityTimeout": "no function reads it",
@@ -145,3 +147,24 @@ def allowed(path: str) -> str:
 def without_condition(resource: dict[str, Any]) -> dict[str, Any]:
     """In deploy/ what belongs to one way of retries has one."""
     return {name: one for name, one in resource.items() if name != "Condition" or one == "HasEmail"}
+
+
+def test_another_revision_is_another_version_and_a_deployment_without_one_is_refused() -> None:
+    SAM.set_up(lambda _: None)
+
+    def made(**parameters: str) -> dict[str, Any]:
+        with new_template() as template:
+            transform: dict[str, Any] = json.loads(transformed(template, **parameters))
+            return transform
+
+    first, second = made(Revision="0123456789abcdef"), made(Revision="fedcba9876543210")
+
+    versions = [
+        [name for name, one in template["Resources"].items() if one["Type"] == "AWS::Lambda::Version"]
+        for template in (first, second)
+    ]
+    assert [len(found) for found in versions] == [1, 1]
+    assert versions[0] != versions[1]
+    assert first["Rules"]["Revision"]["Assertions"][0]["Assert"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "Revision"}, first["Parameters"]["Revision"]["Default"]]}]
+    }
