@@ -34,6 +34,7 @@ MAY_DIFFER = {
     "Processor.Timeout": "a number in place of a parameter",
     "Processor.LoggingConfig.ApplicationLogLevel": "a level in place of a parameter",
     "Processor.DeploymentPreference.Type": "the one that rolls back, in place of a parameter",
+    "Processor.DeadLetterQueue": "nothing invokes it asynchronously: it has no retry topic",
     "Processor.Environment": "the names that its own module reads",
     "FromStream.BatchSize": "a number in place of a parameter",
     "FromStream.MaximumBatchingWindowInSeconds": "a number in place of a parameter",
@@ -54,7 +55,7 @@ MAY_DIFFER = {
 #: What is not in a project.
 LEFT_OUT = {
     # Of other functions, and of other ways of retries.
-    *("FromRetryTopic", "AfterRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy"),
+    *("FromRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy"),
     *("Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm", "OldestParkedAlarm", "Plans", "Progress"),
     # A person fetches what Lambda gave up.
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
