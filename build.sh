@@ -25,8 +25,9 @@ shift || true
 # STAGE REGION PROFILE, or local where that may be.
 stage_of() {
   if [[ $# -eq 1 && $1 == local && $command != deploy ]]; then
-    export STAGE=local
-  elif [[ $# -eq 3 && $1 != local && $1 =~ ^[a-z][a-z0-9-]{0,19}$ && $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ && -n $3 ]]; then
+    # LocalStack in a container runs no functions, so it is the one without.
+    export STAGE=local STREAMKIT_LOCALSTACK=host
+  elif [[ $# -eq 3 && $1 != local && $1 =~ ^[a-z][a-z0-9]{0,11}$ && $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ && -n $3 ]]; then
     export STAGE=$1 REGION=$2 PROFILE=$3
   else
     usage
@@ -41,6 +42,7 @@ case "$command" in
   int-test)
     stage_of "$@"
     make setup
+    [[ $STAGE != local ]] || .venv/bin/python localstack/setup_localstack.py
     .venv/bin/python -m pytest tests/integration
     ;;
   deploy)

@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class AWS:
 
 def settings_of(stage: str) -> Settings:
     """What ``deploy/stages/STAGE.toml`` says. Values that are no text are passed as JSON. DeploymentError where there is none."""
+    if stage == "code":
+        raise DeploymentError("code is the stack of the packages' bucket: choose another name for the stage")
     file = HERE / "stages" / f"{stage}.toml"
     if not file.exists():
         known = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml")))
@@ -105,13 +108,18 @@ class Deployer:
         """The stack of one function: its outputs."""
         if "Function" not in settings:
             raise DeploymentError("it names no Function, such as bigquery")
+        if name == "heartbeat" or name.endswith("-dead-letters"):
+            raise DeploymentError(f"{name} is the name of a function of streamkit's own: choose another")
         template = HERE / "function.yaml"
         parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **self._of_stage(), **settings}
         parameters["CodeKey"] = self._uploaded(settings["Function"], bucket)
         parameters["DeadLettersCodeKey"] = self._uploaded("dead-letters", bucket)
-        content = json.dumps([template.read_text(), parameters], sort_keys=True)
+        stack = f"streamkit-{self._stage}-{name}"
+        # One that was rolled back is tried again as another: the version that it had made is still there.
+        again = self._rolled_back_at(stack)
+        content = json.dumps([template.read_text(), parameters, again], sort_keys=True)
         parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return self.stack(f"streamkit-{self._stage}-{name}", template, parameters)
+        return self.stack(stack, template, parameters)
 
     def stack(self, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
         """Make the stack, or change what is different: its outputs, once it is done. DeploymentError where it fails."""
@@ -127,8 +135,10 @@ class Deployer:
             Capabilities=_CAPABILITIES,
         )
         if self._has_changes(name, change):
-            cloudformation.execute_change_set(StackName=name, ChangeSetName=change)
-            self._wait(name, kind)
+            began = datetime.now(UTC)
+            # What a first try has made goes with it, what is else kept too: it is empty.
+            cloudformation.execute_change_set(StackName=name, ChangeSetName=change, **_RETAIN[kind])
+            self._wait(name, kind, began)
             self._say(f"{name}: {'made' if kind == 'CREATE' else 'changed'}")
         else:
             self._say(f"{name}: as it was")
@@ -138,17 +148,34 @@ class Deployer:
     def _of_stage(self) -> dict[str, str]:
         return {part: f"/streamkit/{self._stage}/{key}" for part, key in _OF_STAGE.items()}
 
-    def _exists(self, name: str) -> bool:
+    def _found(self, name: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError
 
         try:
             (stack,) = self._cloudformation.describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
             if "does not exist" in str(error):
-                return False
+                return None
             raise
+        return dict(stack)
+
+    def _exists(self, name: str) -> bool:
+        stack = self._found(name)
+        if stack is not None and stack["StackStatus"] == "ROLLBACK_COMPLETE":
+            # Its first try failed: there is nothing in it, and it can't be changed.
+            self._cloudformation.delete_stack(StackName=name)
+            waiter = self._cloudformation.get_waiter("stack_delete_complete")
+            waiter.wait(StackName=name, WaiterConfig={"Delay": self._aws.poll, "MaxAttempts": 120})
+            return False
         # One that a change set has begun and nobody has carried out is not there yet.
-        return bool(stack["StackStatus"] != "REVIEW_IN_PROGRESS")
+        return stack is not None and stack["StackStatus"] != "REVIEW_IN_PROGRESS"
+
+    def _rolled_back_at(self, name: str) -> str:
+        """When; empty where the last change was not."""
+        stack = self._found(name)
+        if stack is None or stack["StackStatus"] != "UPDATE_ROLLBACK_COMPLETE":
+            return ""
+        return str(stack["LastUpdatedTime"])
 
     def _has_changes(self, name: str, change: str) -> bool:
         from botocore.exceptions import WaiterError
@@ -167,7 +194,7 @@ class Deployer:
             raise DeploymentError(f"{name} can't be changed: {why}") from None
         return True
 
-    def _wait(self, name: str, kind: str) -> None:
+    def _wait(self, name: str, kind: str, since: datetime) -> None:
         from botocore.exceptions import WaiterError
 
         waiter = self._cloudformation.get_waiter(f"stack_{kind.lower()}_complete")
@@ -179,9 +206,11 @@ class Deployer:
             why = [
                 f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
                 for event in reversed(events)
-                if event.get("ResourceStatus", "").endswith("FAILED")
+                if event.get("ResourceStatus", "").endswith("FAILED") and event["Timestamp"] >= since
             ]
-            raise DeploymentError(f"{name} failed and was rolled back:\n  " + "\n  ".join(why[:10])) from None
+            stack = self._found(name)
+            state = "it is gone" if stack is None else stack["StackStatus"]
+            raise DeploymentError(f"{name} was not deployed ({state}):\n  " + "\n  ".join(why[:10])) from None
 
     def _uploaded(self, function: str, bucket: str) -> str:
         """The key of a function's package, which is its digest: one that is there already is not sent again."""
@@ -200,6 +229,7 @@ class Deployer:
         return key
 
 
+_RETAIN: dict[str, dict[str, bool]] = {"CREATE": {"RetainExceptOnCreate": True}, "UPDATE": {}}
 _OF_STAGE = {"Stream": "stream", "Key": "key", "AlarmTopic": "alarms"}
 
 
@@ -213,7 +243,8 @@ def main(stage: str, region: str, profile: str) -> int:
     settings = settings_of(stage)
     packages = Path(os.environ["PACKAGES"]) if os.environ.get("PACKAGES") else DIST
     if packages == DIST:
-        package_all()
+        if not package_all():
+            raise DeploymentError("a package is too large")
     else:
         digests(packages)
     session = boto3.session.Session(profile_name=profile, region_name=region)

@@ -10,6 +10,7 @@ once wait for each other. Needs the standard library only.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def set_up() -> None:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine answers, and not merely its program is there."""
+    """Whether a Docker engine answers, and not merely its program is there; not asked where STREAMKIT_LOCALSTACK is ``host``."""
+    if os.environ.get("STREAMKIT_LOCALSTACK") == "host":
+        return False
     try:
         return subprocess.run(["docker", "info"], capture_output=True, timeout=30).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

@@ -33,10 +33,10 @@ def letters_of(world: World, function: str, run: str, count: int) -> list[dict[s
     found: list[dict[str, Any]] = []
 
     def look() -> list[dict[str, Any]]:
-        found.extend(letter for letter in world.dead_letters(function) if data_of(letter)["id"].startswith(run))
+        found.extend(world.dead_letters(function, run))
         return found
 
-    return eventually(look, lambda letters: len(letters) >= count)
+    return eventually(look, lambda letters: len(letters) >= count, within=120)
 
 
 def needs(world: World, function: str) -> None:
@@ -110,11 +110,11 @@ def test_a_key_that_is_parked_waits_in_order_and_holds_no_other(world: World, ru
     # What waits does so behind the one that fails, which the queue brings again when its visibility time-out is over.
 
     def pending() -> int:
-        return sum(name.startswith("+") for item in world.items("parked", "parked") for name in item)
+        return sum(name.startswith("+") for item in world.items("parked", "Parked") for name in item)
 
     assert eventually(pending, lambda ids: ids >= 4) == 4
     assert world.rows("parked", run) == wanted
-    assert world.dead_letters("parked") == []
+    assert world.dead_letters("parked", run) == []
 
 
 def test_what_fails_behind_a_topic_ends_among_the_dead_letters_too(world: World, run: str) -> None:
@@ -129,7 +129,7 @@ def test_what_fails_behind_a_topic_ends_among_the_dead_letters_too(world: World,
     found: list[dict[str, Any]] = []
 
     def look() -> list[dict[str, Any]]:
-        found.extend(world.dead_letters("by-topic"))
+        found.extend(world.dead_letters("by-topic", run))
         return found
 
     (letter,) = eventually(look, bool)
@@ -159,8 +159,8 @@ def test_an_outage_of_the_index_delays_and_loses_nothing(world: World, run: str)
     world.publish(*(airport(one, f"{run} field") for one in wanted))
 
     assert eventually(lambda: world.found(run), lambda found: len(found) >= 10, within=120) == wanted
-    assert world.dead_letters("airports") == []
-    assert world.messages(world.output("airports", "Retries")) == []
+    assert world.dead_letters("airports", run) == []
+    assert world.messages(world.output("airports", "Retries"), run) == []
 
 
 def test_an_event_is_handed_on(world: World, run: str) -> None:
@@ -172,7 +172,7 @@ def test_an_event_is_handed_on(world: World, run: str) -> None:
     world.publish(*events)
 
     def look() -> list[dict[str, Any]]:
-        found.extend(world.messages(orders))
+        found.extend(world.messages(orders, run))
         return found
 
     eventually(look, lambda messages: len(messages) >= 12)

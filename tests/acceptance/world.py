@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import time
@@ -67,27 +68,47 @@ class World:
     def environment(self, function: str) -> dict[str, str]:
         """The variables that the deployed function has."""
         name = f"streamkit-{self.stage}-{function}"
-        found = self.session.client("lambda").get_function_configuration(FunctionName=name, Qualifier="live")
+        functions = self.session.client("lambda")
+        # LocalStack knows a version's settings, and no alias's.
+        version = functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+        found = functions.get_function_configuration(FunctionName=name, Qualifier=version)
         variables: dict[str, str] = found["Environment"]["Variables"]
         return variables
 
-    def messages(self, url: str) -> list[dict[str, Any]]:
-        """What is in a queue now, as JSON; it is deleted."""
+    def messages(self, url: str, text: str = "") -> list[dict[str, Any]]:
+        """What is in a queue now and has ``text`` in it, as JSON; it is deleted. The rest is somebody else's, and stays."""
         sqs, found = self.session.client("sqs"), []
-        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        seen: set[str] = set()
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=5).get(
+            "Messages"
+        ):
+            if seen >= {message["MessageId"] for message in messages}:
+                break
             for message in messages:
-                found.append(json.loads(message["Body"]))
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                seen.add(message["MessageId"])
+                event = json.loads(message["Body"])
+                if text in _opened(event):
+                    found.append(event)
+                    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
     def items(self, function: str, table: str) -> list[dict[str, Any]]:
-        """All items of one of the function's tables, as DynamoDB has them."""
-        name = f"streamkit-{self.stage}-{function}-{table}"
+        """All items of the table that is an output of the function's stack, as DynamoDB has them."""
+        name = self.output(function, table)
         found: list[dict[str, Any]] = self.session.client("dynamodb").scan(TableName=name, ConsistentRead=True)["Items"]
         return found
 
-    def dead_letters(self, function: str) -> list[dict[str, Any]]:
-        return self.messages(self.output(function, "DeadLetters"))
+    def dead_letters(self, function: str, text: str = "") -> list[dict[str, Any]]:
+        """Those with ``text`` in their event, or where they came from."""
+        return self.messages(self.output(function, "DeadLetters"), text)
+
+
+def _opened(message: dict[str, Any]) -> str:
+    """All of its text, with the event that is in it."""
+    inner = message["Records"][0]["Sns"]["Message"] if "Records" in message else ""
+    envelope = json.loads(inner) if inner else message
+    data = base64.b64decode(envelope["data"]).decode() if isinstance(envelope.get("data"), str) else ""
+    return f"{json.dumps(message)} {data}"
 
 
 def eventually(look: Callable[[], T], is_there: Callable[[T], bool], within: float = 60.0) -> T:
