@@ -1,7 +1,7 @@
 """python -m deploy.cold_starts: from the start of a process to its first answer, for each package, in AWS's own runtime client.
 
 Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a
-warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server on this machine and takes
+warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server here and takes
 what the sink imports; and to a second batch. Then the same without bytecode, and what each library takes of the first batch. The
 figures are medians; the ratio to a handler that imports nothing is what can be compared between machines.
 """

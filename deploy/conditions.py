@@ -40,7 +40,6 @@ def without_what_is_left_out(template: dict[str, Any], parameters: Mapping[str, 
                 return values[name].replace(",", "")
         return str(value)
 
-    kept = {
-        part: {name: one for name, one in template[part].items() if holds(one)} for part in ("Resources", "Outputs")
-    }
-    return {**template, **kept}
+    kept = {part: template[part] for part in ("Resources", "Outputs") if part in template}
+    wanted = {part: {name: one for name, one in ones.items() if holds(one)} for part, ones in kept.items()}
+    return template | wanted

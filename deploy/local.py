@@ -13,8 +13,10 @@ import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,12 +53,13 @@ _SOONER = {
 
 @dataclass(frozen=True)
 class LocalStage:
-    """``session`` is boto3's; ``search`` can be told to fail."""
+    """``session`` is boto3's; ``search`` can be told to fail; ``pings`` are the paths that the switch was asked for."""
 
     session: Any
     settings: Settings
     bigquery: BigQueryServer
     search: CloudSearchServer
+    pings: list[str]
 
 
 @contextlib.contextmanager
@@ -73,6 +76,7 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
     with contextlib.ExitStack() as servers:
         bigquery = servers.enter_context(bigquery_server("local"))
         search = servers.enter_context(CloudSearchServer(FIELDS))
+        switch, pings = servers.enter_context(_dead_mans_switch())
         make_table(bigquery)
         passed = {
             "FUNCTION_ENV_BIGQUERY_EMULATOR_HOST": bigquery.endpoint,
@@ -83,15 +87,15 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
         session = boto3.session.Session(
             aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1"
         )
-        settings = _settings(session, search.endpoint)
+        settings = _settings(session, search.endpoint, f"{switch}/flights?{{shard}}")
         if only:
-            settings = Settings(settings.stream, {name: settings.functions[name] for name in only})
+            settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.heartbeat)
         aws = AWS(session, _for_localstack, architecture, poll=0.5)
         Deployer(aws, "local", packages or DIST).deploy(settings)
-        yield LocalStage(session, settings, bigquery, search)
+        yield LocalStage(session, settings, bigquery, search, pings)
 
 
-def _settings(session: Any, search: str) -> Settings:
+def _settings(session: Any, search: str, switch: str) -> Settings:
     sqs = session.client("sqs")
     orders = sqs.create_queue(QueueName="orders")["QueueUrl"]
     target = sqs.get_queue_attributes(QueueUrl=orders, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -100,7 +104,7 @@ def _settings(session: Any, search: str) -> Settings:
     return Settings(
         {"Shards": "2"},
         {
-            "flights": rows | {"Filter": _only("flight")},
+            "flights": rows | {"Filter": _only("flight"), "HeartbeatUrl": switch},
             # Under Block, and given up by Lambda.
             "strict": rows | {"RetriesBy": "none", "DeleteAfterRetries": "2", "Filter": _only("strict")},
             "exact": rows | {"Function": "bigquery-exactly-once", "RetriesBy": "none", "Filter": _only("exact")},
@@ -123,7 +127,30 @@ def _settings(session: Any, search: str) -> Settings:
                 "Routes": json.dumps([{"name": "orders", "to": target}]),
             },
         },
+        {},
     )
+
+
+@contextlib.contextmanager
+def _dead_mans_switch() -> Iterator[tuple[str, list[str]]]:
+    """Its URL, and the paths that it is asked for."""
+    pings: list[str] = []
+
+    class Switch(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            pings.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002  # Its base names it.
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Switch)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", pings
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _only(kind: str) -> str:
@@ -132,7 +159,7 @@ def _only(kind: str) -> str:
 
 def _for_localstack(template: Path, parameters: Mapping[str, str]) -> str:
     """LocalStack's own SAM is older; what SAM made here is small enough for a request without its spaces."""
-    if template.name != "function.yaml":
+    if template.name in ("stream.yaml", "code.yaml"):
         return template.read_text()
     made = without_what_is_left_out(json.loads(transformed(template, **parameters)), parameters)
     return json.dumps(made, separators=(",", ":"))

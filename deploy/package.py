@@ -46,6 +46,7 @@ FUNCTIONS = {
     "cloudsearch": Function("processors.cloudsearch", "core", 5 * _MB),
     "dead-letters": Function("processors.dead_letters", "core", 5 * _MB),
     "fanout": Function("processors.fanout", "core", 5 * _MB),
+    "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = ("google/cloud/bigquery_storage_v1alpha", "google/cloud/bigquery_storage_v1beta*", "cffi", "cffi-*")

@@ -36,10 +36,12 @@ class DeploymentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters of a stage's templates: of the stream, and of each function by its processor's name."""
+    """Parameters of a stage's templates: of the stream, of each function by its processor's name, and of its heartbeats."""
 
     stream: Mapping[str, str]
     functions: Mapping[str, Mapping[str, str]]
+    #: None for none.
+    heartbeat: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def settings_of(stage: str) -> Settings:
         raise DeploymentError(f"there is no stage {stage}: write deploy/stages/{stage}.toml; there are {known}")
     read = tomllib.loads(file.read_text())
     functions = {name: _texts(function) for name, function in read.get("functions", {}).items()}
-    return Settings(_texts(read.get("stream", {})), functions)
+    heartbeat = _texts(read["heartbeat"]) if "heartbeat" in read else None
+    return Settings(_texts(read.get("stream", {})), functions, heartbeat)
 
 
 class Deployer:
@@ -81,6 +84,8 @@ class Deployer:
         failed = []
         with ThreadPoolExecutor(8) as pool:
             made = {name: pool.submit(self.function, name, its, bucket) for name, its in settings.functions.items()}
+            if settings.heartbeat is not None:
+                made["heartbeat"] = pool.submit(self.heartbeat, settings.heartbeat, bucket)
         for name, future in made.items():
             error = future.exception()
             if isinstance(error, DeploymentError):
@@ -90,13 +95,18 @@ class Deployer:
         if failed:
             raise DeploymentError("\n".join(failed))
 
+    def heartbeat(self, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
+        """The stack of the heartbeats: its outputs."""
+        key = self._uploaded("heartbeat", bucket)
+        parameters = {"Stage": self._stage, **self._of_stage(), "CodeBucket": bucket, "CodeKey": key, **settings}
+        return self.stack(f"streamkit-{self._stage}-heartbeat", HERE / "heartbeat.yaml", parameters)
+
     def function(self, name: str, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
         """The stack of one function: its outputs."""
         if "Function" not in settings:
             raise DeploymentError("it names no Function, such as bigquery")
         template = HERE / "function.yaml"
-        of_stage = {part: f"/streamkit/{self._stage}/{key}" for part, key in _OF_STAGE.items()}
-        parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **of_stage, **settings}
+        parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **self._of_stage(), **settings}
         parameters["CodeKey"] = self._uploaded(settings["Function"], bucket)
         parameters["DeadLettersCodeKey"] = self._uploaded("dead-letters", bucket)
         content = json.dumps([template.read_text(), parameters], sort_keys=True)
@@ -124,6 +134,9 @@ class Deployer:
             self._say(f"{name}: as it was")
         (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+
+    def _of_stage(self) -> dict[str, str]:
+        return {part: f"/streamkit/{self._stage}/{key}" for part, key in _OF_STAGE.items()}
 
     def _exists(self, name: str) -> bool:
         from botocore.exceptions import ClientError

@@ -30,7 +30,7 @@ _SERVICES = ("kinesis", "sqs", "sns", "dynamodb", "s3", "ssm", "kms", "logs", "c
 _SETTINGS = {
     "OVERRIDE_IN_DOCKER": "0",
     "FILESYSTEM_ROOT": "filesystem",  # In the server's own folder, which is removed with it.
-    "SERVICES": ",".join((*_SERVICES, "lambda", "cloudformation")),
+    "SERVICES": ",".join((*_SERVICES, "lambda", "cloudformation", "scheduler")),
     "EAGER_SERVICE_LOADING": "1",
     "KINESIS_LATENCY": "50",
     # Functions are processes of the Python that this is, and find its packages beside their own code.

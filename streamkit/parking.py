@@ -174,8 +174,10 @@ class StreamParking:
         except Exception as error:  # noqa: BLE001  # Whatever the ledger raises: what it knows is needed.
             _make_unavailable(batch, error)
             return
+        batch.parked_keys = len(self._parked)
         if not self._parked:
             return
+        batch.parked_since = min(key.since for key in self._parked.values())
         round_trip = _round_trip(before, deadline.remaining())
         pending = {group: self._room(group) for group in self._parked}
         for index, (record, outcome) in enumerate(zip(batch.records, batch.outcomes, strict=True)):

@@ -262,6 +262,12 @@ class Invocation:
         figures["BatchUse"] = round(100 * use, 2)
         if shard := shard_of(raws):
             facts["Shard"] = shard
+        keys = [part.batch.parked_keys for part in self._parts if part.batch.parked_keys is not None]
+        if keys:
+            figures["ParkedKeys"] = sum(keys)
+            since = [part.batch.parked_since for part in self._parts if part.batch.parked_since is not None]
+            # Other machines' clocks have said since when.
+            figures["OldestParkedAge"] = int(max(time.time() - min(since), 0) * 1000) if since else 0
 
 
 _EMPTY = Batch("kinesis", [], [])

@@ -15,6 +15,8 @@ FIGURES = {
     "DuplicatesSkipped": "Count",
     "Unsettled": "Count",
     "OldestRecordAge": "Milliseconds",
+    "ParkedKeys": "Count",
+    "OldestParkedAge": "Milliseconds",
     "ColdStart": "Count",
     "Errors": "Count",
     "Duration": "Milliseconds",

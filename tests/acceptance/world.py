@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """``breakable`` is the search index where it can be told to fail; ``functions`` has the parameters of each."""
+    """``functions`` has the parameters of each; ``breakable`` is the search index where it can be told to fail."""
 
     stage: str
     session: Any
@@ -24,6 +24,8 @@ class World:
     warehouse: Any
     search: Any
     breakable: Any = None
+    #: The paths that a dead man's switch was asked for, where one is here.
+    pings: Sequence[str] | None = None
 
     def publish(self, *events: Mapping[str, Any], key: str = "") -> None:
         """Each under its own key, or all under one."""
@@ -78,6 +80,12 @@ class World:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
+    def items(self, function: str, table: str) -> list[dict[str, Any]]:
+        """All items of one of the function's tables, as DynamoDB has them."""
+        name = f"streamkit-{self.stage}-{function}-{table}"
+        found: list[dict[str, Any]] = self.session.client("dynamodb").scan(TableName=name, ConsistentRead=True)["Items"]
+        return found
+
     def dead_letters(self, function: str) -> list[dict[str, Any]]:
         return self.messages(self.output(function, "DeadLetters"))
 
@@ -114,7 +122,7 @@ def local_world(functions: Collection[str] = ()) -> Iterator[World]:
             aws_access_key_id="nobody",
             aws_secret_access_key="nothing",
         )
-        yield World("local", stage.session, stage.settings.functions, warehouse, search, stage.search)
+        yield World("local", stage.session, stage.settings.functions, warehouse, search, stage.search, stage.pings)
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ class TestALine:
         (text,) = lines()
         assert units_of(text) == {name: FIGURES[name] for name in metrics_of(text)}
         assert set(FIGURES) - set(metrics_of(text)) == {
-            *("SettleTime", "ProgressTime", "ParkTime", "ClaimTime"),
+            *("SettleTime", "ProgressTime", "ParkTime", "ClaimTime", "ParkedKeys", "OldestParkedAge"),
             *("HeartbeatAge", "HeartbeatFailures", "MetricErrors"),
         }
 
@@ -268,6 +268,24 @@ class TestWhatBecameOfTheRecords:
         invoke(Orders(park), [b"fail", b"x", b"y", b"z"], partition_keys=["a", "a", "b", "a"])
 
         assert figures(line()) == {"Failed": 1, "Retried": 3}
+
+    def test_tells_how_many_keys_are_parked_and_for_how_long_the_oldest(self, line: Line) -> None:
+        park = Park(MemoryQueue(fifo=True), MemoryLedger())
+
+        invoke(Orders(park), [b"fail", b"fail", b"x"], partition_keys=["a", "b", "c"])
+        before = line()
+        time.sleep(0.05)
+        invoke(Orders(park), [b"x"], partition_keys=["c"])
+        after = line()
+
+        assert (before["ParkedKeys"], before["OldestParkedAge"]) == (0, 0)
+        assert after["ParkedKeys"] == 2
+        assert 50 <= after["OldestParkedAge"] < 60_000
+
+    def test_tells_nothing_of_parked_keys_where_nobody_parks(self, line: Line) -> None:
+        invoke(Orders(), [b"a"])
+
+        assert "ParkedKeys" not in line()
 
     def test_counts_a_queue_that_refuses_as_a_failure_that_stays(self, line: Line) -> None:
         queue = MemoryQueue()

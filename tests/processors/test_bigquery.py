@@ -16,9 +16,12 @@ from google.cloud import bigquery
 
 from processors.bigquery import BigQueryProcessor
 from processors.bigquery_exactly_once import BigQueryExactlyOnceProcessor
-from streamkit import Block, Divert, Record, lambda_handler
+from streamkit import Block, Divert, Park, Record, lambda_handler
 from streamkit.errors import ConfigurationError
+from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.plans.dynamodb import DynamoDbPlans
+from streamkit.queues.sns import SnsTopic
+from streamkit.queues.sqs import SqsQueue
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.testing.events import kinesis_event
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
 
 SETTINGS = (
-    *("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME", "PLANS_TABLE"),
+    *("BIGQUERY_TABLE", "ROW", "PROCESSOR_NAME", "PLANS_TABLE", "PARKED_TABLE", "RETRY_TOPIC_ARN"),
     *("RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "RETRY_BACKOFF_SECONDS", "CLAIMS_BUCKET"),
 )
 
@@ -222,6 +225,30 @@ def test_a_subclass_makes_rows_of_its_own() -> None:
 
     assert row(Doubled(), {"n": 21}) == {"twice": 42}
     assert Doubled().name == "bigquery"
+
+
+def test_a_topic_or_a_fifo_queue_with_a_table_are_other_ways_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_TABLE", "shop.orders")
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", "http://127.0.0.1/1/dead")
+    monkeypatch.setenv("RETRY_TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:retries")
+    topic = lambda_handler(BigQueryProcessor).processor.on_failure
+    monkeypatch.setenv("RETRY_QUEUE_URL", "http://127.0.0.1/1/retries.fifo")
+    with pytest.raises(ConfigurationError, match="RETRY_QUEUE_URL and RETRY_TOPIC_ARN are both set"):
+        BigQueryProcessor()
+    monkeypatch.delenv("RETRY_TOPIC_ARN")
+    monkeypatch.setenv("PARKED_TABLE", "parked")
+    parked = lambda_handler(BigQueryProcessor).processor.on_failure
+    monkeypatch.delenv("RETRY_QUEUE_URL")
+    with pytest.raises(ConfigurationError, match=r"PARKED_TABLE is set, .* set RETRY_QUEUE_URL"):
+        BigQueryProcessor()
+
+    assert isinstance(topic, Divert)
+    assert isinstance(topic.queue, SnsTopic)
+    assert isinstance(parked, Park)
+    assert isinstance(parked.queue, SqsQueue)
+    assert isinstance(parked.ledger, DynamoDbLedger)
+    assert isinstance(topic.dead_letters, SqsQueue)
+    assert isinstance(parked.dead_letters, SqsQueue)
 
 
 def test_each_row_is_there_once_where_that_is_asked_for(

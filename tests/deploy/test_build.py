@@ -1,0 +1,87 @@
+"""build.sh tells how it is called, and the workflow calls nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("", "nothing", "deploy", "deploy dev", "deploy local", "deploy dev eu-west-1", "deploy dev europe me"),
+        *("deploy local eu-west-1 me", "deploy Dev eu-west-1 me", "deploy ../x eu-west-1 me", "package extra"),
+        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me extra"),
+    ],
+)
+def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
+    done = subprocess.run(["./build.sh", *call.split()], cwd=ROOT, capture_output=True, text=True, timeout=20)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage:\n")
+    for command in ("deploy", "int-test", "acceptance-test"):
+        assert f"./build.sh {command} STAGE REGION PROFILE" in done.stderr
+
+
+def test_a_stage_that_nobody_has_described_is_told(tmp_path: Path) -> None:
+    from deploy.stack import DeploymentError, settings_of
+
+    with pytest.raises(DeploymentError, match=r"write deploy/stages/nowhere\.toml; there are dev, prod, staging"):
+        settings_of("nowhere")
+    for stage in ("dev", "staging", "prod"):
+        assert settings_of(stage).functions.keys() == {"flights", "airports"}
+
+
+def jobs(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((WORKFLOWS / name).read_text())["jobs"]
+    return found
+
+
+def test_the_workflow_calls_the_script_and_the_long_targets_only() -> None:
+    called = [
+        step["run"]
+        for name in ("deploy.yml", "stage.yml")
+        for job in jobs(name).values()
+        for step in job.get("steps", [])
+        if "run" in step and step.get("name") != "the profile `ci`"
+    ]
+
+    for command in called:
+        words = [word for word in command.split() if not word.startswith(("AWS_", "PACKAGES="))]
+        assert words[0] == "./build.sh" or command == "make ci-long", command
+    assert [command.split()[1] for command in called if command.startswith("./build.sh")][:5] == [
+        *("check", "test", "int-test", "acceptance-test", "package"),
+    ]
+
+
+def test_stages_follow_each_other_with_the_same_packages_and_production_waits() -> None:
+    deploy = jobs("deploy.yml")
+    assert deploy["dev"]["needs"] == "test"
+    assert deploy["staging"]["needs"] == "dev"
+    assert set(deploy["production"]["needs"]) == {"staging", "long"}
+    assert deploy["production"]["with"]["environment"] == "production", "whose reviewers are the gate"
+    steps = jobs("stage.yml")["deploy"]["steps"]
+    (download,) = [step for step in steps if step.get("uses", "").startswith("actions/download-artifact")]
+    assert download["with"]["name"] == "packages"
+    assert any("PACKAGES=$PWD/packages ./build.sh deploy" in step.get("run", "") for step in steps)
+
+
+def test_packages_that_are_not_what_was_built_are_not_deployed(tmp_path: Path) -> None:
+    from deploy.package import digests
+    from streamkit.packaging import PackagingError
+
+    (tmp_path / "a.zip").write_bytes(b"built")
+    with pytest.raises(PackagingError, match="no SHA256SUMS"):
+        digests(tmp_path)
+    digest = "0c32b6e2a2b8a5ab4ccb0a5c6a2f3e1f"
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  a.zip\n")
+    with pytest.raises(PackagingError, match=r"a\.zip is not what was built"):
+        digests(tmp_path)
