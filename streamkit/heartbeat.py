@@ -36,10 +36,11 @@ __all__ = ["BASE64_PREFIX", "HEARTBEAT", "MARK", "Beat", "beat", "is_heartbeat",
 
 log = logging.getLogger("streamkit")
 
-#: What its data begins with. JSON, so that a reader of the stream that is no streamkit is not upset by it.
-MARK = b'{"streamkit_heartbeat":1,'
+#: What its data begins with. JSON, so that a reader of the stream that is no streamkit is not upset by it; with the spaces that
+#: most encoders put, since LocalStack writes anew what a filter has let through.
+MARK = b'{"streamkit_heartbeat": 1, '
 #: What its data begins with in base64: of the mark's first 24 bytes, which come out even.
-BASE64_PREFIX = "eyJzdHJlYW1raXRfaGVhcnRiZWF0Ijox"
+BASE64_PREFIX = "eyJzdHJlYW1raXRfaGVhcnRiZWF0Ijog"
 #: What becomes of one.
 HEARTBEAT = Settled("a heartbeat")
 
@@ -68,7 +69,7 @@ _decode = msgspec.json.Decoder(_Heartbeat).decode
 
 def payload(sent_at: float) -> bytes:
     """The data of a heartbeat that is sent at ``sent_at``, in seconds since the epoch."""
-    return MARK + b'"sent_at":%.3f}' % sent_at
+    return MARK + b'"sent_at": %.3f}' % sent_at
 
 
 def is_heartbeat(data: bytes) -> bool:

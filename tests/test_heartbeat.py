@@ -114,7 +114,7 @@ class TestAHeartbeat:
         [
             *(b"", b"{}", MARK, MARK + b"}", MARK + b'"sent_at":"now"}', MARK + b'"sent_at":1,"total":7}', BEAT + b"x"),
             *(
-                BEAT.replace(b":1,", b":1 ,"),
+                BEAT.replace(b": 1,", b":1,"),
                 b" " + BEAT,
                 BEAT[:-1],
                 MARK + b'"sent_at":' + b"[" * 10_000,
