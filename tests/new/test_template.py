@@ -128,6 +128,7 @@ def differences(one: Any, other: Any, path: str) -> list[str]:
 
 def test_it_has_what_deploy_has_and_nothing_else() -> None:
     assert OURS.keys() - LEFT_OUT == THEIRS.keys()
+    assert OURS.keys() >= LEFT_OUT
 
 
 def test_the_properties_are_those_of_deploy_but_for_what_may_differ() -> None:
