@@ -83,7 +83,7 @@ lint: setup  ## ruff: style and likely mistakes
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-validate: setup  ## sam validate and cfn-lint, offline, on the templates in deploy/
+validate: setup  ## sam validate and cfn-lint, offline, on the templates of deploy/ and of a new project
 	@$(BIN)/python -m deploy.validate
 
 check: lint types validate  ## lint, types and templates

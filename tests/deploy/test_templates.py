@@ -172,10 +172,9 @@ def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(fu
     }
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
     (group,) = of_type(function, "AWS::CodeDeploy::DeploymentGroup").values()
-    assert group["AlarmConfiguration"]["Alarms"] == [
-        {"Name": {"Ref": "ErrorsAlarm"}},
-        {"Name": {"Ref": "FailuresAlarm"}},
-    ]
+    condition, alarmed, _ = group["AlarmConfiguration"]["Fn::If"]
+    assert condition == "RollsBack"
+    assert alarmed["Alarms"] == [{"Name": {"Ref": "ErrorsAlarm"}}, {"Name": {"Ref": "FailuresAlarm"}}]
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
 
 

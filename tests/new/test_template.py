@@ -42,6 +42,11 @@ MAY_DIFFER = {
     "FromStream.MaximumRetryAttempts": "always -1, the default of deploy/",
     "FromStream.MaximumRecordAgeInSeconds": "the stream is somebody else's: OnFailure learns what it will forget",
     "LogGroup.RetentionInDays": "a number in place of a parameter",
+    "FromRetries.ScalingConfig.MaximumConcurrency": "a number in place of a parameter",
+    "Processor.DeploymentPreference.Alarms": "always, in place of a parameter",
+    "Retries.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
+    "DeadLetters.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
+    "GivenUp.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
     "Retries.VisibilityTimeout": "six times its one time-out",
     "GivenUp.VisibilityTimeout": "no function reads it",
     "AgeAlarm.AlarmDescription": "it says how long",
@@ -49,8 +54,13 @@ MAY_DIFFER = {
     "FailuresAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Dimensions": "the name of its processor",
     "GivenUpAlarm.AlarmDescription": "somebody has to fetch the records: it has no function for that",
-    "GivenUpAlarm.MetricName": "so one document is enough",
-    "GivenUpAlarm.Threshold": "so one document is enough",
+    **{
+        f"GivenUpAlarm.{name}": "so one document is enough"
+        for name in (
+            *("MetricName", "Metrics", "Dimensions", "Namespace"),
+            *("Statistic", "Period", "EvaluationPeriods"),
+        )
+    },
 }
 #: What is not in a project.
 LEFT_OUT = {
