@@ -59,13 +59,14 @@ class Start:
 
     def __init__(self, code: Path, handler: str, environment: Mapping[str, str]) -> None:
         self._api = RuntimeApi()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # end() closes it.
         self._began = time.perf_counter()
         self._process = subprocess.Popen(
             [str(RUNTIME.program("python")), "-m", "awslambdaric", handler],
             cwd=code,
             env={"PATH": os.environ["PATH"], "AWS_LAMBDA_RUNTIME_API": self._api.address, **environment},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
         )
 
     def answer(self, event: bytes) -> float:
@@ -80,9 +81,11 @@ class Start:
     def end(self) -> str:
         """What it has said to stderr."""
         self._process.kill()
-        said = self._process.communicate()[1].decode(errors="replace")
+        self._process.wait()
         self._api.close()
-        return said
+        with self._said as said:
+            said.seek(0)
+            return said.read().decode(errors="replace")
 
 
 def measure(code: Path, handler: str, environment: Mapping[str, str], events: list[bytes]) -> list[float]:
@@ -137,6 +140,7 @@ def services() -> Iterator[dict[str, dict[str, str]]]:
             aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1"
         )
         queue = session.client("sqs", endpoint_url=moto.endpoint).create_queue(QueueName="q")["QueueUrl"]
+        session.client("kinesis", endpoint_url=moto.endpoint).create_stream(StreamName="beating", ShardCount=1)
         session.client("dynamodb", endpoint_url=moto.endpoint).create_table(
             TableName="plans",
             BillingMode="PAY_PER_REQUEST",
@@ -153,6 +157,7 @@ def services() -> Iterator[dict[str, dict[str, str]]]:
             "bigquery-exactly-once": rows | {"PLANS_TABLE": "plans"},
             "cloudsearch": aws | {"SEARCH_ENDPOINT": search.endpoint, "DOCUMENT_ID": "iata"},
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
+            "heartbeat": aws | {"STREAM": "beating"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
         }
 
@@ -186,7 +191,7 @@ def main() -> int:
             code = Path(folder) / name
             with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
                 archive.extractall(code)
-            events = [_PING] if name == "dead-letters" else [_PING, batch(name, 1), batch(name, 2)]
+            events = [_PING] if name in ("dead-letters", "heartbeat") else [_PING, batch(name, 1), batch(name, 2)]
             with_it = measure(code, function.handler, variables[name], events)
             if len(events) > 1:
                 taken[name] = imported(code, function.handler, variables[name], batch(name, 3))

@@ -11,10 +11,12 @@ On the loopback address, on any free port. It needs the standard library only, s
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 __all__ = ["Answer", "Invocation", "RuntimeApi"]
 
@@ -48,8 +50,7 @@ class RuntimeApi:
         self._answers: queue.Queue[Answer] = queue.Queue()
         #: Set once the client asks for an event: the handler is imported.
         self.is_ready = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._events, self._answers, self.is_ready))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self._events, self._answers, self.is_ready))
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -71,6 +72,15 @@ class RuntimeApi:
         """Once is enough, and twice does no harm."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed ends its connection."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(
