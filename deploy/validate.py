@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,10 +96,10 @@ def main(names: list[str]) -> int:
     with new_template() as new:
         if not names:
             templates["streamkit new"] = new
-        for name, template in templates.items():
-            problems = problems_of(template)
-            found += bool(problems)
-            print(f"{name}: {problems or 'valid'}", flush=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, problems in zip(templates, pool.map(problems_of, templates.values()), strict=True):
+                found += bool(problems)
+                print(f"{name}: {problems or 'valid'}", flush=True)
     return 1 if found else 0
 
 
