@@ -95,7 +95,9 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
             try:
                 self._json = _parse_json(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                reason = "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+                # One word for what msgspec says in two ways: up to 0.22 it raises Python's own error.
+                is_text = not isinstance(error, UnicodeDecodeError) and not str(error).startswith("Invalid UTF-8")
+                reason = str(error) if is_text else "invalid UTF-8"
                 raise DecodeError(f"the data is not JSON: {reason}", self.event_id) from None
         return self._json
 
