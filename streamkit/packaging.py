@@ -84,7 +84,7 @@ def build(
             place = stage / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-        _compile(stage, python)
+        _compile(stage, python, sources)
         out.parent.mkdir(parents=True, exist_ok=True)
         return _zip(stage, out)
 
@@ -164,8 +164,11 @@ def _remove(stage: Path, patterns: Iterable[str]) -> None:
         path.unlink()
 
 
-def _compile(stage: Path, python: str) -> None:
-    """Bytecode beside each module. It is the same each time: in a process of its own, whose hashes are not seeded by chance."""
+def _compile(stage: Path, python: str, sources: Iterable[str]) -> None:
+    """Bytecode beside each module. It is the same each time: in a process of its own, whose hashes are not seeded by chance.
+
+    PackagingError where one of ``sources`` has none: it is no Python for the version that ``python`` is.
+    """
     for stale in stage.rglob("__pycache__"):
         shutil.rmtree(stale)
     command = [python, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
@@ -176,6 +179,9 @@ def _compile(stage: Path, python: str) -> None:
         stdout=subprocess.DEVNULL,
         check=False,
     )
+    for name in sources:
+        if not any((stage / name).parent.glob(f"__pycache__/{Path(name).stem}.*.pyc")):
+            raise PackagingError(f"{name} can't be compiled by {python}")
 
 
 def _zip(stage: Path, out: Path) -> Package:

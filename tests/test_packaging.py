@@ -113,6 +113,16 @@ def test_what_is_wrong_is_told(project: Path) -> None:
     assert not (project / "out.zip").exists()
 
 
+def test_what_the_functions_python_can_not_compile_is_no_package(project: Path) -> None:
+    python = project / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+
+    with pytest.raises(PackagingError, match=r"app/__init__\.py can't be compiled by"):
+        build(["orders"], project / "out.zip", architecture="arm64", root=project, python=str(python))
+    assert not (project / "out.zip").exists()
+
+
 def test_the_command_tells_where_the_package_is(project: Path) -> None:
     done = ended(project, "package", "orders", "--requirements", str(LOCK))
 
