@@ -99,6 +99,9 @@ def digests(packages: Path) -> dict[str, str]:
         if hashlib.sha256((packages / name).read_bytes()).hexdigest() != digest:
             raise PackagingError(f"{name} is not what was built: its digest differs from that in {_SUMS}")
         found[name] = digest
+    for zipped in sorted(packages.glob("*.zip")):
+        if zipped.name not in found:
+            raise PackagingError(f"{zipped.name} is not in {_SUMS}: it was not built with the others")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -84,4 +85,9 @@ def test_packages_that_are_not_what_was_built_are_not_deployed(tmp_path: Path) -
     digest = "0c32b6e2a2b8a5ab4ccb0a5c6a2f3e1f"
     (tmp_path / "SHA256SUMS").write_text(f"{digest}  a.zip\n")
     with pytest.raises(PackagingError, match=r"a\.zip is not what was built"):
+        digests(tmp_path)
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(b'built').hexdigest()}  a.zip\n")
+    assert digests(tmp_path).keys() == {"a.zip"}
+    (tmp_path / "b.zip").write_bytes(b"brought")
+    with pytest.raises(PackagingError, match=r"b\.zip is not in SHA256SUMS"):
         digests(tmp_path)
