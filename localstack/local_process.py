@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,6 +31,9 @@ from pathlib import Path
 __all__ = ["LOOPBACK", "Running", "ServerError", "answers", "running"]
 
 LOOPBACK = "127.0.0.1"
+# Below what systems give to those who ask for any port (32768 and up on Linux, 49152 on macOS): between the choice of a port and
+# its server's listening at it, nobody is given it.
+_PORTS = range(20_000, 32_768)
 Ready = Callable[["Running"], bool]
 
 
@@ -89,44 +93,60 @@ def running(
 ) -> Iterator[Running]:
     """Run ``command(*ports)`` until the block ends, in a folder of its own; enter the block once ``ready`` is true.
 
-    A port of 0 stands for a free one. Between choosing it and the server's taking it another process may take it, so a
-    server that ends before it is ready is started again on other ports, three times in all. ``env`` is added to this
-    process's environment. Times are in seconds; past ``stop_within`` SIGTERM is followed by SIGKILL.
+    A port of 0 stands for a free one that this function gives to no other server meanwhile. One that is taken all the same is
+    found by its server's end: a server that ends before it is ready is started again on other ports, three times in all. ``env``
+    is added to this process's environment. Times are in seconds; past ``stop_within`` SIGTERM is followed by SIGKILL.
 
-    Raises ServerError when the server ends, or is not ready within ``start_within``.
+    Raises ServerError when the server ends, or is not ready within ``start_within``. What the block raises after the server has
+    ended by itself gets a note that says so, with the end of the server's log.
     """
     tries = 3 if 0 in ports else 1
     until = time.monotonic() + start_within
     while True:
         tries -= 1
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        held = contextlib.ExitStack()
         try:
-            chosen = _choose(ports)
+            chosen = tuple(port or _free(held) for port in ports)
             process = _start(command(*chosen), folder, env, stop_within)
             try:
                 server = Running(name, chosen, process.pid, folder)
                 problem = _wait(process, server, ready, until)
                 if problem is None:
-                    yield server
+                    try:
+                        yield server
+                    except BaseException as error:
+                        if process.poll() is not None:
+                            error.add_note(f"{name} had ended with code {process.returncode}:\n{_tail(server.log)}")
+                        raise
                     return
                 if tries == 0 or process.poll() is None:
                     raise ServerError(f"{name} {problem}; its log ends:\n{_tail(server.log)}")
             finally:
                 _stop(process, stop_within)
         finally:
+            held.close()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _choose(ports: Sequence[int]) -> tuple[int, ...]:
-    with contextlib.ExitStack() as held:  # All at once, so that no two are the same.
-        chosen = []
-        for port in ports:
-            if port == 0:
-                listener = held.enter_context(socket.socket())
-                listener.bind((LOOPBACK, 0))
-                port = listener.getsockname()[1]
-            chosen.append(port)
-        return tuple(chosen)
+def _free(held: contextlib.ExitStack) -> int:
+    """A port that nobody listens at, and no server of another call has, until ``held`` is closed.
+
+    Without that a server that is not listening yet seems ready when another, given the same port, answers in its place; and it is
+    gone when that one stops. The UDP port of the same number is the lock: whatever way its process ends, it is free again.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            lock.bind((LOOPBACK, port))
+            with socket.socket() as listener:
+                listener.bind((LOOPBACK, port))
+        except OSError:
+            lock.close()
+            continue
+        held.enter_context(lock)
+        return port
+    raise ServerError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free; stop what listens there")
 
 
 def _start(

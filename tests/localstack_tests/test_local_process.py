@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import local_process
 import pytest
 from local_process import LOOPBACK, ServerError, answers, running
 
@@ -32,6 +33,11 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.05)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended, without asking for its exit code."""
+    return subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.startswith("Z")
 
 
 def test_a_server_runs_until_its_block_ends() -> None:
@@ -59,6 +65,38 @@ def test_several_servers_have_ports_of_their_own() -> None:
 
     with running("one", http_server, answers()) as one, running("two", two_ports, lambda _: True, ports=(0, 0)) as two:
         assert one.port not in two.ports
+
+
+def test_no_two_servers_are_given_one_port_before_they_listen_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_process, "_PORTS", range(20_000, 20_004))
+
+    def sleeper(*ports: int) -> Sequence[str]:
+        return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    with running("one", sleeper, lambda _: True, ports=(0, 0)) as one:
+        with running("two", sleeper, lambda _: True, ports=(0, 0)) as two:
+            assert sorted(one.ports + two.ports) == [20_000, 20_001, 20_002, 20_003]
+            with (
+                pytest.raises(ServerError, match=r"no port from 20000 to 20003 is free"),
+                running("three", sleeper, lambda _: True),
+            ):
+                raise AssertionError("it is not running")
+        with running("three", sleeper, lambda _: True) as three:
+            assert three.port in two.ports
+
+
+def test_what_fails_after_a_server_died_says_so() -> None:
+    program = [sys.executable, "-c", "import time; time.sleep(1); print('out of luck'); exit(7)"]
+
+    def fail_after_its_end() -> None:
+        with running("brief", lambda port: program, lambda _: True) as server:
+            wait_until(lambda: has_ended(server.pid))
+            raise KeyError
+
+    with pytest.raises(KeyError) as caught:
+        fail_after_its_end()
+
+    assert caught.value.__notes__ == ["brief had ended with code 7:\nout of luck"]
 
 
 def test_a_server_that_ends_early_is_tried_on_other_ports() -> None:
