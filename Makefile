@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package ci-long validate lint types check bench clean
+.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lock ci-long validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,13 @@ mutants: setup  ## break the core in one line at a time, and see each breakage c
 
 package: setup  ## reproducible zips of the functions in processors/, for arm64 and x86-64, into dist/; prints their sizes
 	@$(BIN)/python -m deploy.package $(NAME)
+
+$(VENV)/.lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group lock
+	@touch $@
+
+lock: setup $(VENV)/.lock  ## write the lock files of the packages anew, with the newest versions
+	@$(BIN)/python -m deploy.lock
 
 ci-long: setup  ## what takes hours: simulation, exactly once, soak, fuzzing, mutants, real KCL daemons
 	$(MAKE) simulate N=100000

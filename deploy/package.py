@@ -33,6 +33,7 @@ class Function:
     module: str
     lock: str
     most: int
+    bytecode_only: bool = False
 
     @property
     def handler(self) -> str:
@@ -41,15 +42,23 @@ class Function:
 
 FUNCTIONS = {
     "bigquery": Function("processors.bigquery", "bigquery", 16 * _MB),
-    # 11.5 MB of it are gRPC, and the OpenSSL that google-auth brings. Without bytecode it would have 15.8 MB, and start slower.
-    "bigquery-exactly-once": Function("processors.bigquery_exactly_once", "bigquery-exactly-once", 20 * _MB),
+    # 11.5 MB of it are gRPC, and the OpenSSL that google-auth brings.
+    "bigquery-exactly-once": Function(
+        "processors.bigquery_exactly_once", "bigquery-exactly-once", 16 * _MB, bytecode_only=True
+    ),
     "cloudsearch": Function("processors.cloudsearch", "core", 5 * _MB),
     "dead-letters": Function("processors.dead_letters", "core", 5 * _MB),
     "fanout": Function("processors.fanout", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
-_LEFT_OUT = ("google/cloud/bigquery_storage_v1alpha", "google/cloud/bigquery_storage_v1beta*", "cffi", "cffi-*")
+_LEFT_OUT = (
+    "google/cloud/bigquery_storage_v1alpha",
+    "google/cloud/bigquery_storage_v1beta*",
+    "cffi",
+    "cffi-*",
+    "**/*.proto",
+)
 
 
 def packaged(name: str, architecture: str, out: Path = DIST) -> Package:
@@ -63,6 +72,7 @@ def packaged(name: str, architecture: str, out: Path = DIST) -> Package:
         requirements=Path(__file__).with_name(f"requirements-{function.lock}.txt"),
         python=str(RUNTIME.program("python")),
         leave_out=_LEFT_OUT,
+        bytecode_only=function.bytecode_only,
     )
 
 

@@ -61,13 +61,15 @@ def build(
     requirements: Path | None = None,
     python: str = sys.executable,
     leave_out: Iterable[str] = (),
+    bytecode_only: bool = False,
 ) -> Package:
     """Build ``out`` from the dotted ``modules`` below ``root`` (the current folder) and what they import.
 
     ``requirements`` is a lock file: every package that the function needs, with version and hashes (``uv pip compile
     --generate-hashes``); not streamkit, of which it gets what it imports, and not boto3, which Lambda's runtime brings.
     ``python`` is a Python of the version that the function will run on. ``leave_out`` has glob patterns of what no function
-    needs of these packages.
+    needs of these packages. With ``bytecode_only`` they come without their sources, docstrings and assertions (python -OO), which
+    makes them a third smaller but for compiled libraries: tracebacks then name the lines of these packages and don't show them.
 
     Raises PackagingError: a module that is not there, a package without a wheel for the platform, a hash that differs.
     """
@@ -80,11 +82,13 @@ def build(
         if requirements is not None:
             _install(requirements, stage, architecture, python)
             _remove(stage, leave_out)
+            _compile(stage, python, bytecode_only=bytecode_only)
         for name, path in sources.items():
             place = stage / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-        _compile(stage, python, sources)
+        _compile(stage, python)
+        _expect_bytecode(stage, sources, python)
         out.parent.mkdir(parents=True, exist_ok=True)
         return _zip(stage, out)
 
@@ -162,23 +166,27 @@ def _remove(stage: Path, patterns: Iterable[str]) -> None:
             path.unlink()
     for path in stage.rglob("*.pyi"):
         path.unlink()
-
-
-def _compile(stage: Path, python: str, sources: Iterable[str]) -> None:
-    """Bytecode beside each module. It is the same each time: in a process of its own, whose hashes are not seeded by chance.
-
-    PackagingError where one of ``sources`` has none: it is no Python for the version that ``python`` is.
-    """
     for stale in stage.rglob("__pycache__"):
         shutil.rmtree(stale)
+
+
+def _compile(stage: Path, python: str, *, bytecode_only: bool = False) -> None:
+    """Bytecode beside each module, or in its place. The same each time, from a process whose hashes are not seeded by chance."""
     command = [python, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     # Templates of modules, which some packages carry, are no Python: those files stay as they are.
     subprocess.run(  # noqa: S603  # The Python that the caller names.
-        [*command, "-s", str(stage), "-p", _TASK_ROOT, str(stage)],
+        [*command, *(["-b", "-o", "2"] if bytecode_only else []), "-s", str(stage), "-p", _TASK_ROOT, str(stage)],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         stdout=subprocess.DEVNULL,
         check=False,
     )
+    if bytecode_only:
+        for compiled in stage.rglob("*.pyc"):
+            compiled.with_suffix(".py").unlink()
+
+
+def _expect_bytecode(stage: Path, sources: Iterable[str], python: str) -> None:
+    """PackagingError where one of ``sources`` has none: it is no Python for the version that ``python`` is."""
     for name in sources:
         if not any((stage / name).parent.glob(f"__pycache__/{Path(name).stem}.*.pyc")):
             raise PackagingError(f"{name} can't be compiled by {python}")

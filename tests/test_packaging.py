@@ -82,20 +82,35 @@ def test_a_package_has_wheels_of_its_architecture_and_bytecode_that_needs_no_che
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="the wheels are for Linux")
+@pytest.mark.parametrize("bytecode_only", [False, True])
 def test_a_package_runs_where_nothing_else_is_installed(
-    project: Path, tmp_path_factory: pytest.TempPathFactory
+    project: Path, tmp_path_factory: pytest.TempPathFactory, bytecode_only: bool
 ) -> None:
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    build(["orders"], project / "out.zip", architecture=architecture, root=project, requirements=LOCK)
+    build(
+        ["orders"],
+        project / "out.zip",
+        architecture=architecture,
+        root=project,
+        requirements=LOCK,
+        bytecode_only=bytecode_only,
+    )
     place = tmp_path_factory.mktemp("unzipped")
     with zipfile.ZipFile(project / "out.zip") as archive:
         archive.extractall(place)
     program = "import sys; sys.path.insert(0, '.'); import orders; print(orders.handler({'Records': []}, None))"
+    program += "; import msgspec; print(msgspec.__file__); import tenacity; print(tenacity.retry.__doc__ is None)"
 
     # -S: without this environment's packages.
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], cwd=place, capture_output=True, text=True)
 
-    assert (done.stdout, done.stderr) == ("{'batchItemFailures': []}\n", "")
+    answer, module, is_without_docstrings = done.stdout.splitlines()
+    assert (answer, done.stderr) == ("{'batchItemFailures': []}", "")
+    assert Path(module) == place / "msgspec" / ("__init__.pyc" if bytecode_only else "__init__.py")
+    assert is_without_docstrings == str(bytecode_only)
+    # Its own modules keep their sources.
+    assert (place / "orders.py").is_file()
+    assert (place / "streamkit" / "handler.py").is_file()
 
 
 def test_what_is_wrong_is_told(project: Path) -> None:

@@ -45,6 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a module that is imported by a name made at run time",
     )
+    parser.add_argument(
+        "--bytecode-only",
+        action="store_true",
+        help="the lock file's packages without sources, docstrings and assertions: smaller; tracebacks show none of their lines",
+    )
 
 
 def command(options: argparse.Namespace) -> int:
@@ -59,6 +64,7 @@ def command(options: argparse.Namespace) -> int:
         architecture=options.architecture,
         requirements=options.requirements,
         python=options.python,
+        bytecode_only=options.bytecode_only,
     )
     print(package.path)
     say(f"{package.size / 1e6:.2f} MB, {package.unzipped / 1e6:.2f} MB unzipped, sha256 {package.sha256}")
