@@ -23,7 +23,7 @@ from streamkit.packaging import PackagingError
 
 from .package import DIST, digests, package_all
 
-__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "settings_of"]
+__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "revision_of", "settings_of"]
 
 HERE = Path(__file__).parent
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -115,10 +115,8 @@ class Deployer:
         parameters["CodeKey"] = self._uploaded(settings["Function"], bucket)
         parameters["DeadLettersCodeKey"] = self._uploaded("dead-letters", bucket)
         stack = f"streamkit-{self._stage}-{name}"
-        # One that was rolled back is tried again as another: the version that it had made is still there.
-        again = self._rolled_back_at(stack)
-        content = json.dumps([template.read_text(), parameters, again], sort_keys=True)
-        parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:16]
+        content = json.dumps([template.read_text(), parameters], sort_keys=True)
+        parameters["Revision"] = revision_of(content, self._found(stack))
         return self.stack(stack, template, parameters)
 
     def stack(self, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -170,13 +168,6 @@ class Deployer:
         # One that a change set has begun and nobody has carried out is not there yet.
         return stack is not None and stack["StackStatus"] != "REVIEW_IN_PROGRESS"
 
-    def _rolled_back_at(self, name: str) -> str:
-        """When; empty where the last change was not."""
-        stack = self._found(name)
-        if stack is None or stack["StackStatus"] != "UPDATE_ROLLBACK_COMPLETE":
-            return ""
-        return str(stack["LastUpdatedTime"])
-
     def _has_changes(self, name: str, change: str) -> bool:
         from botocore.exceptions import WaiterError
 
@@ -227,6 +218,23 @@ class Deployer:
                 raise
             self._s3.upload_file(str(file), bucket, key)
         return key
+
+
+def revision_of(content: str, stack: Mapping[str, Any] | None) -> str:
+    """The revision of what is to be deployed over ``stack``, as describe_stacks has it: the same for as long as ``content`` is.
+
+    SAM names a version by the first ten characters. What was rolled back needs others than it had, since the version that it had
+    made is still there: so a revision begins with what tells the try and ends with what tells the content.
+    """
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    deployed = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", [])} if stack else {}
+    current = str(deployed.get("Revision", ""))
+    if current.endswith(f"-{digest}"):
+        return current
+    rolled_back_at = ""
+    if stack is not None and stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE":
+        rolled_back_at = str(stack["LastUpdatedTime"])
+    return f"{hashlib.sha256((content + rolled_back_at).encode()).hexdigest()[:16]}-{digest}"
 
 
 _RETAIN: dict[str, dict[str, bool]] = {"CREATE": {"RetainExceptOnCreate": True}, "UPDATE": {}}

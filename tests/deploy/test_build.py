@@ -41,6 +41,28 @@ def test_a_stage_that_nobody_has_described_is_told(tmp_path: Path) -> None:
         assert settings_of(stage).functions.keys() == {"flights", "airports"}
 
 
+def test_only_what_changes_or_was_rolled_back_is_another_revision() -> None:
+    from deploy.stack import revision_of
+
+    def deployed(revision: str, status: str = "UPDATE_COMPLETE", at: str = "noon") -> dict[str, Any]:
+        parameters = [{"ParameterKey": "Revision", "ParameterValue": revision}]
+        return {"StackStatus": status, "LastUpdatedTime": at, "Parameters": parameters}
+
+    def version(revision: str) -> str:
+        return revision[:10]  # Of which SAM makes a version's name.
+
+    first = revision_of("one", None)
+    assert revision_of("one", deployed(first)) == first
+    second = revision_of("two", deployed(first))
+    assert version(second) != version(first)
+    # The second failed: CloudFormation has gone back to the first, and the version of the second is still there.
+    again = revision_of("two", deployed(first, "UPDATE_ROLLBACK_COMPLETE"))
+    assert version(again) not in (version(first), version(second))
+    assert version(revision_of("two", deployed(first, "UPDATE_ROLLBACK_COMPLETE", "one"))) != version(again)
+    assert revision_of("two", deployed(again)) == again, "it was deployed, and has not changed since"
+    assert revision_of("one", deployed(first, "UPDATE_ROLLBACK_COMPLETE")) == first, "it is what is there"
+
+
 def jobs(name: str) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((WORKFLOWS / name).read_text())["jobs"]
     return found
