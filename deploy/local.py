@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 import boto3
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
-from local_localstack import localstack_server
+from local_localstack import SOONER, localstack_server
 
 from .conditions import without_what_is_left_out
 from .package import DIST, package_all
@@ -43,12 +43,6 @@ FIELDS = {"iata": "literal", "name": "text", "city": "text", "state": "literal"}
 _TABLE = "local.shop.flights"
 _SCHEMA = (("id", "STRING", "REQUIRED"), ("origin", "STRING", "REQUIRED"), ("delay", "INTEGER", "NULLABLE"))
 _ROW = json.dumps({name: name for name, _, _ in _SCHEMA})
-#: Lambda waits for a minute and two before it invokes again, and its mappings look at a quiet queue every ten seconds: not here.
-_SOONER = {
-    "LAMBDA_RETRY_BASE_DELAY": "1",
-    "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.2",
-    "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
             "FUNCTION_ENV_BIGQUERY_EMULATOR_HOST": bigquery.endpoint,
             "FUNCTION_ENV_BIGQUERY_STORAGE_EMULATOR_HOST": bigquery.grpc_endpoint,
         }
-        localstack = servers.enter_context(localstack_server(env=_SOONER | passed))
+        localstack = servers.enter_context(localstack_server(env=SOONER | passed))
         servers.enter_context(_environment(AWS_ENDPOINT_URL=localstack.endpoint))
         session = boto3.session.Session(
             aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1"

@@ -24,7 +24,15 @@ from local_environment import LOCAL
 from local_process import LOOPBACK, Running, ServerError, running
 from setup_localstack import COMPOSE, ENVIRONMENT, LIBRARIES, docker_answers
 
-__all__ = ["localstack_server"]
+__all__ = ["SOONER", "localstack_server"]
+
+#: Lambda invokes again after a minute and two, and its mappings look at a quiet queue every ten seconds: with these, given as
+#: ``env``, a second and two.
+SOONER = {
+    "LAMBDA_RETRY_BASE_DELAY": "1",
+    "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.2",
+    "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+}
 
 _SERVICES = ("kinesis", "sqs", "sns", "dynamodb", "s3", "ssm", "kms", "logs", "cloudwatch", "iam", "sts")
 _SETTINGS = {

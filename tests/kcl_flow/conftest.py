@@ -11,20 +11,12 @@ import pytest
 from local_process import Running
 from localstack_client.session import Session
 
+from ..local_cloud import local_cloud
+
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[Running]:
-    from local_localstack import localstack_server
-
-    with localstack_server() as server, pytest.MonkeyPatch.context() as environment:
-        # What localstack_client and the daemons find it by, and what they sign with.
-        environment.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        for name, value in {
-            "ACCESS_KEY_ID": "nobody",
-            "SECRET_ACCESS_KEY": "nothing",
-            "DEFAULT_REGION": "us-east-1",
-        }.items():
-            environment.setenv(f"AWS_{name}", value)
+    with local_cloud() as server:
         yield server
 
 

@@ -10,16 +10,10 @@ import pytest
 from local_process import Running
 from localstack_client.session import Session
 
+from ..local_cloud import local_cloud
 from .renewal import LongReading
 
 Connect = Callable[[str], Any]
-
-#: Lambda invokes again after a minute and two, and its mappings look at a quiet queue every ten seconds: here a second and two.
-SOONER = {
-    "LAMBDA_RETRY_BASE_DELAY": "1",
-    "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.2",
-    "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
-}
 
 
 @pytest.hookimpl(trylast=True)
@@ -40,17 +34,9 @@ def _long_reading_begins_first(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[Running]:
-    from local_localstack import localstack_server
+    from local_localstack import SOONER
 
-    with localstack_server(env=SOONER) as server, pytest.MonkeyPatch.context() as environment:
-        # What localstack_client and the processes of these tests find it by.
-        environment.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        for name, value in {
-            "ACCESS_KEY_ID": "nobody",
-            "SECRET_ACCESS_KEY": "nothing",
-            "DEFAULT_REGION": "us-east-1",
-        }.items():
-            environment.setenv(f"AWS_{name}", value)
+    with local_cloud(SOONER) as server:
         yield server
 
 
