@@ -24,8 +24,8 @@ setup: $(INSTALLED)  ## make .venv, and the local BigQuery beside it: all that t
 run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery and CloudSearch (EVENTS=file for others)
 	$(BIN)/python -m demo $(EVENTS)
 
-test: setup  ## run all the tests, on every core (four at most)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: setup  ## run all the tests, on every core
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 localstack-test: setup  ## install and start LocalStack, run the flows of Kinesis, SQS and DynamoDB on it, and stop it
 	@$(BIN)/python localstack/setup_localstack.py

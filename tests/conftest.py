@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,25 @@ APART = {
     "acceptance": "./build.sh acceptance-test local",
     "integration": "./build.sh int-test local",
 }
+
+#: Files that take longest: first of all, so that no core is left with one of them at the end.
+LONGEST = ("simulation/test_schedules.py", "cli/test_redrive_crashes.py", "soak/test_soak.py", "flow/test_demo.py")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since a third of the tests' time is waiting; four at most, for their servers' memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores + 1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    return next((n for n, longest in enumerate(LONGEST) if path.endswith(longest)), len(LONGEST))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

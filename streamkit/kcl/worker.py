@@ -34,7 +34,7 @@ log = logging.getLogger("streamkit")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 #: How long a message waits for its answer, beside the run that is on, while records fail: till then the daemon can't say that
 #: the lease is lost or that it shuts down.
-_PATIENCE = 5.0
+_PATIENCE = 2.0
 #: Bytes of unsettled records (in base64) over which no more are taken: the daemon's message waits then, however long.
 _MOST_HELD = 32 << 20
 #: How long the daemon has to shut this process down, once somebody else has told it to stop.

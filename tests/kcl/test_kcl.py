@@ -43,7 +43,7 @@ class Orders(RecordProcessor):
 
 handler = lambda_handler(Orders)
 """
-FIRST_PAUSES = 5.0
+FIRST_PAUSES = 2.0
 """Seconds for which a message with a record that fails waits for its answer."""
 
 
