@@ -93,7 +93,8 @@ types: setup  ## mypy, strict
 validate: setup  ## sam validate and cfn-lint, offline, on the templates of deploy/ and of a new project
 	@$(BIN)/python -m deploy.validate
 
-check: lint types validate  ## lint, types and templates
+check: setup  ## lint, types and templates, side by side
+	@$(MAKE) --no-print-directory -j3 lint types validate
 
 clean:  ## remove what set-up and the tests made
 	rm -rf $(VENV) .local dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
