@@ -175,6 +175,10 @@ class Subscription(msgspec.Struct, frozen=True):
     endpoint: str
     where: str
 
+    def is_to(self, function: str) -> bool:
+        """Whether it invokes the function of that name."""
+        return self.protocol == "lambda" and name_of_function(self.endpoint) == function
+
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """One statement of IAM's, each of its lists as it is written."""

@@ -99,7 +99,7 @@ def _loops(subject: Subject) -> None:
     """What is written to what triggers the function itself."""
     deployment = subject.deployment
     sources = [mapping.stream for mapping in deployment.mappings if mapping.function == deployment.function.name]
-    sources += [one.topic for one in deployment.subscriptions if _is_endpoint(one.endpoint, deployment.function.name)]
+    sources += [one.topic for one in deployment.subscriptions if one.is_to(deployment.function.name)]
     sources.append(deployment.home.arn("lambda", f"function:{deployment.function.name}"))
     for part in subject.parts_in("sink", "queue"):
         if part.arn and any(is_same(part.arn, source) for source in sources):
@@ -140,7 +140,3 @@ def _long_retries(subject: Subject) -> None:
                 f"sends to itself: {_LOOPS} "
                 "before it is a dead letter. Write RecursiveLoop: Allow, or fewer attempts",
             )
-
-
-def _is_endpoint(endpoint: str, function: str) -> bool:
-    return endpoint.rpartition(":function:")[2].partition(":")[0] == function

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..policy import Divert, Park, Policy
-from .deployment import QueueFacts, SourceMapping
+from .deployment import QueueFacts, SourceMapping, name_of_function
 from .parts import Part
 from .report import Subject
 from .unknown import is_known, is_same
@@ -299,7 +299,7 @@ def _topic(part: Part, subject: Subject) -> None:
         if one.protocol == "sqs":
             _is_read(part, one.endpoint, deployment.queue(one.endpoint), subject)
         elif one.protocol == "lambda":
-            function = deployment.function_named(one.endpoint.rpartition(":function:")[2].partition(":")[0])
+            function = deployment.function_named(name_of_function(one.endpoint))
             if function is None:
                 report.not_checked(one.where, f"the dead-letter queue of {one.endpoint}")
             elif not function.on_failure.is_set:

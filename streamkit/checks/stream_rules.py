@@ -294,7 +294,7 @@ def _several(mappings: list[SourceMapping], subject: Subject) -> None:
 
 def _nothing(subject: Subject) -> None:
     deployment = subject.deployment
-    is_subscribed = any(one.endpoint and deployment.function.name in one.endpoint for one in deployment.subscriptions)
+    is_subscribed = any(one.is_to(deployment.function.name) for one in deployment.subscriptions)
     own = [one for one in deployment.mappings if one.function == deployment.function.name]
     if not own and not is_subscribed:
         subject.report.warning(

@@ -205,6 +205,29 @@ def test_a_function_that_nothing_triggers_and_events_that_nobody_knows(check: Ch
     assert one(check(other), "does not know the events of dynamodb").severity == "error"
 
 
+def test_what_triggers_a_function_with_a_longer_name_does_not_trigger_this_one(check: Check) -> None:
+    begin, end = RIGHT.index("      Events:\n"), RIGHT.index("  Events:\n    Type")
+    named = "      FunctionName: orders\n"
+    bare = changed(
+        "      Handler: orders.handler\n", f"      Handler: orders.handler\n{named}", RIGHT[:begin] + RIGHT[end:]
+    )
+
+    def told(function: str) -> str:
+        subscription = f"""\
+  Mails:
+    Type: AWS::SNS::Subscription
+    Properties:
+      TopicArn: !Ref Nobody
+      Protocol: lambda
+      Endpoint: !Sub 'arn:aws:lambda:${{AWS::Region}}:${{AWS::AccountId}}:function:{function}'
+"""
+        return changed("  Retries:\n", f"{subscription}  Retries:\n", bare)
+
+    assert one(check(told("orders-mails")), "nothing triggers Orders here").severity == "warning"
+    for right in ("orders", "orders:live"):
+        assert not any("nothing triggers" in finding.message for finding in check(told(right)))
+
+
 def test_what_the_template_does_not_tell_is_no_finding_but_a_note(check: Check) -> None:
     text = with_setting("MaximumRetryAttempts: !Ref Nobody")
 
