@@ -23,6 +23,7 @@ from .deployment import (
     name_of_function,
 )
 from .parts import Part
+from .statements import own_policy
 
 __all__ = ["Account"]
 
@@ -236,7 +237,7 @@ class Account:
             dead_letters=Setting(redrive.get("deadLetterTargetArn"), f"{change} RedrivePolicy"),
             max_receive_count=Setting(redrive.get("maxReceiveCount"), f"{change} RedrivePolicy"),
             kms_key=Setting(written.get("KmsMasterKeyId") or None, f"{change} KmsMasterKeyId"),
-            has_policy=bool(written.get("Policy")),
+            policy=own_policy(json.loads(written.get("Policy") or "{}"), change),
         )
 
     def _subscriptions(self, part: Part) -> list[Subscription]:

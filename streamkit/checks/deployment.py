@@ -17,6 +17,7 @@ __all__ = [
     "Deployment",
     "Function",
     "Home",
+    "OwnPolicy",
     "QueueFacts",
     "Role",
     "Setting",
@@ -141,6 +142,30 @@ class SourceMapping(msgspec.Struct, frozen=True, kw_only=True):
         return Setting(inner or None, config.where)
 
 
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement of IAM's, each of its lists as it is written."""
+
+    effect: Literal["Allow", "Deny"]
+    actions: tuple[str, ...] = ()
+    not_actions: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    not_resources: tuple[str, ...] = ()
+    has_condition: bool = False
+    where: str = ""
+    #: Of a resource's own policy whom it is for: AWS's principals, without services. All, where it does not name any.
+    principals: tuple[str, ...] = ("*",)
+
+
+class OwnPolicy(msgspec.Struct, frozen=True):
+    """The policy of a resource itself; without statements where it has none. ``is_whole``: all of it could be read."""
+
+    statements: tuple[Statement, ...] = ()
+    is_whole: bool = True
+
+    def __add__(self, other: OwnPolicy) -> OwnPolicy:
+        return OwnPolicy(self.statements + other.statements, self.is_whole and other.is_whole)
+
+
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     """An SQS queue. ``redrive``: the redrive policy's ``deadLetterTargetArn`` and ``maxReceiveCount``."""
 
@@ -153,8 +178,7 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: Setting
     max_receive_count: Setting
     kms_key: Setting
-    #: It has a policy of its own, which may allow what a role does not.
-    has_policy: bool = False
+    policy: OwnPolicy = OwnPolicy()
 
 
 class TableFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,18 +202,6 @@ class Subscription(msgspec.Struct, frozen=True):
     def is_to(self, function: str) -> bool:
         """Whether it invokes the function of that name."""
         return self.protocol == "lambda" and name_of_function(self.endpoint) == function
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """One statement of IAM's, each of its lists as it is written."""
-
-    effect: Literal["Allow", "Deny"]
-    actions: tuple[str, ...] = ()
-    not_actions: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-    not_resources: tuple[str, ...] = ()
-    has_condition: bool = False
-    where: str = ""
 
 
 class Unread(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 from .deployment import SourceMapping
 from .parts import Need, Part
 from .report import Subject
-from .statements import Verdict, decided
+from .statements import Verdict, decided, may_allow
 from .unknown import is_known
 
 __all__ = ["check_permissions"]
@@ -64,7 +64,7 @@ def _wanted(subject: Subject) -> Iterator[_Wanted]:
             # Branches that share a queue need it once.
             if (one := (need.resource, " ".join(need.actions))) not in seen:
                 seen.add(one)
-                yield _Wanted(part.name, _with_policy(need, subject), _COSTS[part.role])
+                yield _Wanted(part.name, need, _COSTS[part.role])
         yield from _of_key(part, subject)
     for mapping in deployment.mappings:
         if mapping.function == deployment.function.name:
@@ -108,9 +108,10 @@ def _of_key(part: Part, subject: Subject) -> Iterator[_Wanted]:
         yield _Wanted(part.name, Need(_OF_KEYS, resource, has_own_policy=True), _COSTS[part.role])
 
 
-def _with_policy(need: Need, subject: Subject) -> Need:
+def _may_by_own_policy(need: Need, action: str, subject: Subject) -> bool:
+    """Whether the policy of the resource itself may allow it, for all that is known here."""
     queue = subject.deployment.queue(need.resource)
-    return msgspec.structs.replace(need, has_own_policy=True) if queue is not None and queue.has_policy else need
+    return need.has_own_policy or (queue is not None and may_allow(queue.policy, action, need.resource))
 
 
 def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> None:
@@ -130,18 +131,20 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
     missing = [action for action, verdict in verdicts.items() if verdict.kind == "missing"]
     if not missing:
         return
-    actions = " and ".join(missing)
-    if role.unread or wanted.need.has_own_policy:
+    open_ = missing if role.unread else [one for one in missing if _may_by_own_policy(wanted.need, one, subject)]
+    if open_:
         who = role.unread[0].what if role.unread else "the resource's own policy"
         report.not_checked(
             role.where,
-            f"{wanted.who} needs {actions} on {wanted.need.resource}: nothing that was read allows it; {who} may",
+            f"{wanted.who} needs {' and '.join(open_)} on {wanted.need.resource}: nothing that was read allows it; {who} may",
         )
+    missing = [action for action in missing if action not in open_]
+    if not missing:
         return
     resource = wanted.need.resource.replace("any-object", "*")
     resource = resource if is_known(resource) else f"!Sub '{resource}'"
     report.error(
         role.where,
-        f"nothing in the role allows {actions} for {wanted.who}: {wanted.cost}. Add "
+        f"nothing in the role allows {' and '.join(missing)} for {wanted.who}: {wanted.cost}. Add "
         f"{{Effect: Allow, Action: [{', '.join(missing)}], Resource: {resource}}}",
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from .deployment import Statement
-from .unknown import may_be
+from .deployment import OwnPolicy, Statement
+from .unknown import ACCOUNT, is_known, may_be
 
-__all__ = ["Verdict", "decided", "is_action_of", "statement_of", "statements_of"]
+__all__ = ["Verdict", "decided", "is_action_of", "may_allow", "own_policy", "statement_of", "statements_of"]
+
+_ACCOUNT = re.compile(r"arn:[^:]*:iam::[^:]*:root|[0-9]{12}")
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -29,6 +31,38 @@ def statements_of(document: Any, where: str) -> tuple[Statement, ...]:
     return tuple(one for one in made if one is not None)
 
 
+def own_policy(document: Any, where: str) -> OwnPolicy:
+    """The policy of a resource, of its document; None and one without statements allow nothing."""
+    listed = _listed(document.get("Statement") if isinstance(document, Mapping) else document)
+    made = [statement_of(one, where) for one in listed]
+    statements = tuple(_of_its_resource(one) for one in made if one is not None)
+    return OwnPolicy(statements, is_whole=None not in made)
+
+
+def _of_its_resource(statement: Statement) -> Statement:
+    """A policy that hangs on a resource is of that one, where it names none."""
+    if statement.resources or statement.not_resources:
+        return statement
+    return msgspec.structs.replace(statement, resources=("*",))
+
+
+def may_allow(policy: OwnPolicy, action: str, resource: str) -> bool:
+    """Whether a resource's own policy may allow it to the function's role, whatever the role's policies say.
+
+    One that names a whole account leaves it to the policies of the role; one that names a service is not for the role.
+    """
+    return not policy.is_whole or any(
+        statement.effect == "Allow"
+        and not all(map(_is_account, statement.principals))
+        and _covers(statement, action, resource) is not False
+        for statement in policy.statements
+    )
+
+
+def _is_account(principal: str) -> bool:
+    return principal == ACCOUNT or _ACCOUNT.fullmatch(principal) is not None
+
+
 def statement_of(written: Any, where: str) -> Statement | None:
     """None for what is no statement."""
     if not isinstance(written, Mapping) or written.get("Effect") not in ("Allow", "Deny"):
@@ -41,7 +75,15 @@ def statement_of(written: Any, where: str) -> Statement | None:
         not_resources=_texts(written.get("NotResource")),
         has_condition=bool(written.get("Condition")),
         where=where,
+        principals=_principals(written),
     )
+
+
+def _principals(written: Mapping[str, Any]) -> tuple[str, ...]:
+    if "Principal" not in written:
+        return ("*",)
+    principal = written["Principal"]
+    return _texts(principal.get("AWS") if isinstance(principal, Mapping) else principal)
 
 
 def decided(statements: Sequence[Statement], action: str, resource: str) -> Verdict:
@@ -61,7 +103,8 @@ def decided(statements: Sequence[Statement], action: str, resource: str) -> Verd
         elif is_certain:
             allowed = statement
         elif doubt is None:
-            why = "the statement has a condition" if statement.has_condition else "its resource is not known"
+            why = "its resource is not known" if _has_known_actions(statement) else "its actions are not known"
+            why = "the statement has a condition" if statement.has_condition else why
             doubt = Verdict("maybe", statement, why)
     if allowed is not None and (doubt is None or doubt.statement is None or doubt.statement.effect == "Allow"):
         return Verdict("allowed", allowed)
@@ -75,15 +118,24 @@ def is_action_of(pattern: str, action: str) -> bool:
 
 
 def _covers(statement: Statement, action: str, resource: str) -> bool | None:
-    if statement.not_actions:
-        if any(is_action_of(pattern, action) for pattern in statement.not_actions):
-            return False
-    elif not any(is_action_of(pattern, action) for pattern in statement.actions):
+    of_action = _but_for(statement.not_actions, statement.actions, lambda pattern: _is_of(pattern, action))
+    of_resource = _but_for(statement.not_resources, statement.resources, lambda pattern: may_be(pattern, resource))
+    if False in (of_action, of_resource):
         return False
-    if statement.not_resources:
-        found = _any(may_be(pattern, resource) for pattern in statement.not_resources)
-        return None if found is None else not found
-    return _any(may_be(pattern, resource) for pattern in statement.resources)
+    return None if None in (of_action, of_resource) else True
+
+
+def _but_for(excluded: Sequence[str], named: Sequence[str], is_of: Callable[[str], bool | None]) -> bool | None:
+    found = _any(map(is_of, excluded or named))
+    return not found if excluded and found is not None else found
+
+
+def _is_of(pattern: str, action: str) -> bool | None:
+    return None if not is_known(pattern) else is_action_of(pattern, action)
+
+
+def _has_known_actions(statement: Statement) -> bool:
+    return all(map(is_known, (*statement.actions, *statement.not_actions)))
 
 
 def _any(answers: Any) -> bool | None:

@@ -10,6 +10,7 @@ from ..errors import ConfigurationError, StreamkitError
 from .deployment import (
     Deployment,
     Function,
+    OwnPolicy,
     QueueFacts,
     Setting,
     SourceMapping,
@@ -22,7 +23,8 @@ from .deployment import (
 from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
 from .roles import RoleReader
-from .unknown import Unknowns, is_known
+from .statements import own_policy
+from .unknown import Unknowns, is_known, may_be
 
 __all__ = ["read_template"]
 
@@ -233,11 +235,6 @@ class _Reader:
         def setting(*path: str) -> Setting:
             return self._setting(template.property(resource, *path), there if path[0] == "RedrivePolicy" else where)
 
-        queues = [
-            template.plain(template.property(policy, "Queues")) or []
-            for policy in template.of_kind("AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy")
-        ]
-        url = template.plain(Node({"Ref": Node(resource.logical_id, 0)}, 0))
         return QueueFacts(
             arn=template.arn_of(resource),
             label=resource.logical_id,
@@ -248,8 +245,21 @@ class _Reader:
             dead_letters=setting("RedrivePolicy", "deadLetterTargetArn"),
             max_receive_count=setting("RedrivePolicy", "maxReceiveCount"),
             kms_key=setting("KmsMasterKeyId"),
-            has_policy=any(url in listed for listed in queues),
+            policy=self._policy_of_queue(resource),
         )
+
+    def _policy_of_queue(self, resource: Resource) -> OwnPolicy:
+        template = self._template
+        url = template.text(Node({"Ref": Node(resource.logical_id, 0)}, 0))
+        found = OwnPolicy()
+        for policy in template.of_kind("AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy"):
+            name = "Queues" if policy.kind == "AWS::SQS::QueuePolicy" else "Queue"
+            named = [template.text(node) for node in template.items(template.property(policy, name))]
+            # One that may be of this queue counts as well.
+            if any(may_be(one, url) is not False for one in named):
+                document = template.plain(template.property(policy, "PolicyDocument"))
+                found += own_policy(document, template.where(policy.node))
+        return found
 
     def _table(self, resource: Resource) -> TableFacts:
         template = self._template

@@ -174,6 +174,23 @@ def test_permissions_of_inline_and_managed_policies(world: World) -> None:
     assert one(world.check(), "this statement denies it").where == f"the policy never of {world.name}"
 
 
+def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(world: World) -> None:
+    world.allow(
+        "all", ["kinesis:*", "dynamodb:*", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "*"
+    )
+    tls = {"Bool": {"aws:SecureTransport": "false"}}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*", "Condition": tls}
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": world.arn(world.letters)}
+    for queue, statements in ((world.retries, [deny]), (world.letters, [deny, allow])):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        world.clients["sqs"].set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+
+    found = world.check()
+
+    assert one(found, "nothing in the role allows sqs:SendMessage for orders's retry queue").severity == "error"
+    assert one(found, "the resource's own policy may").message.startswith("not checked: orders's dead letters needs")
+
+
 @pytest.mark.parametrize(
     ("operation", "what"),
     [

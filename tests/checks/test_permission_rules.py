@@ -217,11 +217,72 @@ def test_a_role_and_a_boundary_that_are_not_here(check: Check) -> None:
     assert one(check(bounded), "the permissions boundary").severity == "note"
 
 
-def test_a_queue_with_a_policy_of_its_own_may_allow_it(check: Check) -> None:
-    policy = "  Letters: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref DeadLetters], PolicyDocument: {}}}\n"
-    text = changed("  Retries:\n", f"{policy}  Retries:\n", changed(LETTERS, ""))
+def with_own_policy(
+    statement: str, queue: str = "Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref DeadLetters]"
+) -> str:
+    """A template whose role may not send to the dead letters, and whose dead letters have a policy of their own."""
+    policy = f"  Letters: {{{queue}, PolicyDocument: {{Statement: {statement}}}}}}}\n"
+    return changed("  Retries:\n", f"{policy}  Retries:\n", changed(LETTERS, ""))
 
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "{Effect: Allow, Principal: '*', Action: 'sqs:*', Resource: '*', Condition: {Bool: {'aws:SecureTransport': 'true'}}}",
+        "[{Effect: Allow, Principal: {AWS: !GetAtt Someone.Arn}, Action: sqs:SendMessage, Resource: !GetAtt DeadLetters.Arn}]",
+        "{Effect: Allow, NotPrincipal: {AWS: 'arn:aws:iam::123456789012:role/other'}, Action: sqs:SendMessage}",
+        "{Effect: Allow, Principal: {AWS: !Ref Nobody}, Action: !Ref Nobody, Resource: !Ref Nobody}",
+        "{Effect: !Ref Nobody, Principal: '*', Action: sqs:SendMessage, Resource: '*'}",
+        "!Ref Nobody",
+    ],
+)
+def test_a_queue_with_a_policy_of_its_own_may_allow_it(check: Check, statement: str) -> None:
+    assert one(check(with_own_policy(statement)), "the resource's own policy may").severity == "note"
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        "Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Nobody]",
+        "Type: AWS::SQS::QueuePolicy, Properties: {Queues: !Ref DeadLetters",
+        "Type: AWS::SQS::QueueInlinePolicy, Properties: {Queue: !Ref DeadLetters",
+    ],
+)
+def test_a_policy_of_that_queue_or_of_one_that_nobody_knows_may_allow_it(check: Check, queue: str) -> None:
+    text = with_own_policy("{Effect: Allow, Principal: '*', Action: 'sqs:*', Resource: '*'}", queue)
     assert one(check(text), "the resource's own policy may").severity == "note"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "[]",
+        "{Effect: Deny, Principal: '*', Action: 'sqs:*', Resource: '*', Condition: {Bool: {'aws:SecureTransport': 'false'}}}",
+        "{Effect: Allow, Principal: '*', Action: sqs:ReceiveMessage, Resource: '*'}",
+        "{Effect: Allow, Principal: '*', Action: sqs:SendMessage, Resource: !GetAtt Retries.Arn}",
+        # To whom a topic, an event or an alarm belongs: no role.
+        "{Effect: Allow, Principal: {Service: sns.amazonaws.com}, Action: sqs:SendMessage, Resource: '*'}",
+        # An account leaves it to the policies of its roles.
+        "{Effect: Allow, Principal: {AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}, Action: 'sqs:*', Resource: '*'}",
+        "{Effect: Allow, Principal: {AWS: [!Ref 'AWS::AccountId', '123456789012']}, Action: 'sqs:*', Resource: '*'}",
+    ],
+)
+def test_a_policy_of_a_queue_that_does_not_allow_it_to_the_role_changes_nothing(check: Check, statement: str) -> None:
+    text = with_own_policy(statement)
+    finding = one(check(text), "nothing in the role allows sqs:SendMessage for orders's dead letters")
+    assert (finding.severity, finding.where) == ("error", line_of("      Policies:", text))
+
+
+def test_the_policy_of_another_queue_changes_nothing(check: Check) -> None:
+    other = "Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Retries]"
+    text = with_own_policy("{Effect: Allow, Principal: '*', Action: 'sqs:*', Resource: '*'}", other)
+    assert one(check(text), "sqs:SendMessage for orders's dead letters").severity == "error"
+
+
+def test_actions_that_nobody_knows_are_a_note(check: Check) -> None:
+    text = changed("Action: sqs:SendMessage\n", "Action: !Ref Nobody\n")
+    assert one(check(text), "its actions are not known").severity == "note"
+    assert check(text, Nobody="sqs:*") == []
 
 
 def test_a_queue_with_a_key_of_its_own_needs_the_key(check: Check) -> None:
