@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..policy import Divert, Park, Policy
-from .deployment import QueueFacts, SourceMapping, name_of_function
+from ..policy import Divert, Park
+from .deployment import QueueFacts, SourceMapping, Subscription, name_of_function
 from .parts import Part
 from .report import Subject
 from .unknown import is_known, is_same
@@ -59,7 +59,7 @@ def _retry_queue(part: Part, subject: Subject) -> None:
         if not is_read:
             report.not_checked(part.name, f"the queue {part.place or part.arn}: nothing here describes it")
         return
-    _receives(part, policy, queue, subject)
+    _receives(part, part.name, queue, subject)
     _retention(queue, subject)
 
 
@@ -102,13 +102,13 @@ def _is_read(part: Part, arn: str, queue: QueueFacts | None, subject: Subject) -
     return True
 
 
-def _receives(part: Part, policy: Policy, queue: QueueFacts, subject: Subject) -> None:
-    report = subject.report
+def _receives(part: Part, name: str, queue: QueueFacts, subject: Subject) -> None:
+    policy, report = part.processor.on_failure, subject.report
     if not queue.dead_letters.is_set and not queue.max_receive_count.is_set:
         if policy.dead_letters is None:
             report.error(
                 queue.where,
-                f"{part.processor.name} has no dead letters and {part.name} no redrive policy: a record that always "
+                f"{part.processor.name} has no dead letters and {name} no redrive policy: a record that always "
                 "fails is tried until its "
                 "retention is over, and deleted. Add RedrivePolicy: {deadLetterTargetArn: …, maxReceiveCount: "
                 f"{5 * policy.attempts}}}, or dead_letters",
@@ -116,7 +116,7 @@ def _receives(part: Part, policy: Policy, queue: QueueFacts, subject: Subject) -
         else:
             report.warning(
                 queue.where,
-                f"{part.name} has no redrive policy: a record that kills its process comes back until its retention "
+                f"{name} has no redrive policy: a record that kills its process comes back until its retention "
                 "is over, and is "
                 f"deleted. Add RedrivePolicy: {{deadLetterTargetArn: …, maxReceiveCount: {5 * policy.attempts}}}",
             )
@@ -297,7 +297,7 @@ def _topic(part: Part, subject: Subject) -> None:
         return
     for one in found:
         if one.protocol == "sqs":
-            _is_read(part, one.endpoint, deployment.queue(one.endpoint), subject)
+            _subscribed(part, one, subject)
         elif one.protocol == "lambda":
             function = deployment.function_named(name_of_function(one.endpoint))
             if function is None:
@@ -310,6 +310,20 @@ def _topic(part: Part, subject: Subject) -> None:
                     "three invocations Lambda drops the record. Add DeadLetterConfig (of SAM DeadLetterQueue) with a "
                     "TargetArn",
                 )
+
+
+def _subscribed(part: Part, subscription: Subscription, subject: Subject) -> None:
+    """A queue that a topic fills is a retry queue as any other."""
+    queue = subject.deployment.queue(subscription.endpoint)
+    is_read = _is_read(part, subscription.endpoint, queue, subject)
+    if queue is None:
+        if not is_read:
+            subject.report.not_checked(
+                subscription.where, f"the queue {subscription.endpoint}: nothing here describes it"
+            )
+        return
+    _receives(part, f"{queue.label}, which subscribes to {part.name},", queue, subject)
+    _retention(queue, subject)
 
 
 def _table(part: Part, subject: Subject) -> None:

@@ -262,5 +262,45 @@ def test_a_topics_function_needs_a_dead_letter_queue_of_its_own(check: Check) ->
     assert check(with_queue, by_topic) == []
 
 
+BY_QUEUE = (
+    RIGHT.replace("RETRIES: !Ref Retries", "RETRIES: !Ref Topic")
+    .replace(
+        "SQSSendMessagePolicy: {QueueName: !GetAtt Retries.QueueName}",
+        "SNSPublishMessagePolicy: {TopicName: !GetAtt Topic.TopicName}",
+    )
+    .replace(
+        "  Retries:\n",
+        """\
+  Topic:
+    Type: AWS::SNS::Topic
+    Properties: {Subscription: [{Protocol: sqs, Endpoint: !GetAtt Retries.Arn}]}
+  Retries:
+""",
+        1,
+    )
+)
+
+
+def test_a_queue_that_a_topic_fills_is_looked_at_as_a_retry_queue_is(check: Check) -> None:
+    assert check(BY_QUEUE, by_topic) == []
+
+    for old, new, said, severity in (
+        ("maxReceiveCount: 15", "maxReceiveCount: 2", "maxReceiveCount is 2, under five times the 3", "warning"),
+        (REDRIVE, "", "Retries, which subscribes to orders's retry queue, has no redrive policy", "warning"),
+        ("VisibilityTimeout: 360", "VisibilityTimeout: 60", "Write VisibilityTimeout: 360", "warning"),
+        ("1209600  # of the letters", "345600", "SQS counts from when they were first sent", "error"),
+        (RETRY_MAPPING, "", "nothing reads orders's retry queue", "error"),
+    ):
+        assert one(check(changed(old, new, BY_QUEUE), by_topic), said).severity == severity
+
+    alone = with_policy(Divert(SnsTopic.from_env("RETRIES")))
+    assert one(check(changed(REDRIVE, "", BY_QUEUE), alone), "orders has no dead letters").severity == "error"
+
+
+def test_a_queue_that_a_topic_fills_and_that_is_elsewhere_is_a_note(check: Check) -> None:
+    text = changed("Endpoint: !GetAtt Retries.Arn", "Endpoint: 'arn:aws:sqs:eu-west-1:123456789012:gone'", BY_QUEUE)
+    assert one(check(text, by_topic), "the queue arn:aws:sqs:eu-west-1:123456789012:gone: nothing").severity == "note"
+
+
 def test_a_policy_without_queues_needs_none(check: Check) -> None:
     assert errors(check(changed(RETRY_MAPPING, ""), with_policy(Block()))) == []
