@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import StreamkitError
+from .deployed_places import PlaceReader, service_of
 from .deployed_role import DENIED, NOT_THERE, code_of, read_role
 from .deployment import (
     Deployment,
@@ -24,6 +25,7 @@ from .deployment import (
 )
 from .parts import Part
 from .statements import own_policy
+from .unknown import is_same_home
 
 __all__ = ["Account"]
 
@@ -87,7 +89,9 @@ class Account:
         )
 
     def completed(self, deployment: Deployment, parts: Sequence[Part]) -> Deployment:
-        """``deployment`` with the queues, topics and tables that the processor turned out to use, and who reads them."""
+        """``deployment`` with the queues, topics and tables that the processor turned out to use, who reads them, and with
+        what is encrypted and by which key.
+        """
         self._unread, self._missing = [], []
         subscriptions: list[Subscription] = []
         queues = [mapping.source for mapping in deployment.own_mappings("sqs")]
@@ -98,7 +102,12 @@ class Account:
             elif part.role == "retry queue" and service == ["sns"]:
                 subscriptions += self._subscriptions(part)
         queues += [one.endpoint for one in subscriptions if one.protocol == "sqs"]
-        facts = self._queues(queues)
+        others = self._others(deployment, parts)
+        facts = self._queues([*queues, *(arn for arn in others if service_of(arn) == "sqs")])
+        reader = PlaceReader(self._client, self._asked)
+        places = [place for place in map(reader.place, others) if place is not None]
+        settings = [queue.kms_key for queue in facts] + [place.kms_key for place in places]
+        keys = dict.fromkeys(setting.text() for setting in settings if setting.is_set)
         readers, knows_all = self._readers(queues)
         own = {mapping.label for mapping in deployment.mappings}
         mappings = (*deployment.mappings, *(one for one in readers if one.label not in own))
@@ -111,12 +120,26 @@ class Account:
             mappings=mappings,
             functions=tuple(one for one in functions if one is not None),
             queues=tuple(facts),
+            places=tuple(places),
+            keys=tuple(key for key in map(reader.key, keys) if key is not None),
             tables=tuple(one for one in tables if one is not None),
             subscriptions=tuple(subscriptions),
             is_complete=knows_all,
             unread=(*deployment.unread, *self._unread),
             missing=tuple(self._missing),
         )
+
+    def _others(self, deployment: Deployment, parts: Sequence[Part]) -> list[str]:
+        """The ARNs of what the function reads and writes, and Lambda for it; of this region, where this client can ask."""
+        own = [one for one in deployment.mappings if one.function == deployment.function.name]
+        used = [one.stream for one in own] + [one.on_failure.text() for one in own]
+        used += [deployment.function.on_failure.text(), *(part.arn for part in parts)]
+        home = deployment.home
+        return [
+            arn
+            for arn in dict.fromkeys(used)
+            if service_of(arn) == "s3" or (service_of(arn) and is_same_home(arn.split(":")[3], home.region))
+        ]
 
     @property
     def _lambda(self) -> Any:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 #: AWS's codes for what this user may not ask, and for what there is not.
 DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403")
-NOT_THERE = ("ResourceNotFoundException", "NoSuchEntity", "NotFound", "NotFoundException", "404")
+NOT_THERE = ("ResourceNotFoundException", "NoSuchEntity", "NotFound", "NotFoundException", "NoSuchBucket", "404")
 
 
 def read_role(iam: Any, arn: str) -> Role:

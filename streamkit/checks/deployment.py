@@ -17,7 +17,9 @@ __all__ = [
     "Deployment",
     "Function",
     "Home",
+    "KeyFacts",
     "OwnPolicy",
+    "PlaceFacts",
     "QueueFacts",
     "Role",
     "Setting",
@@ -181,6 +183,26 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     policy: OwnPolicy = OwnPolicy()
 
 
+class PlaceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream, a topic or a bucket, as far as it is looked at."""
+
+    arn: str
+    where: str
+    #: As a queue's: an id, an alias, or the ARN of either; not set where there is none, or AWS's own.
+    kms_key: Setting
+    #: Of a stream how many are open; ``None`` where that is not known.
+    shards: int | None = None
+
+
+class KeyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of KMS. ``names``: what it is called by, beside its ARN. ``is_awss``: AWS's own, which needs no permission."""
+
+    arn: str
+    names: tuple[str, ...]
+    policy: OwnPolicy
+    is_awss: bool = False
+
+
 class TableFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A DynamoDB table: its key's attributes, and the attribute that ends its items."""
 
@@ -228,6 +250,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     mappings: tuple[SourceMapping, ...] = ()
     functions: tuple[Function, ...] = ()
     queues: tuple[QueueFacts, ...] = ()
+    places: tuple[PlaceFacts, ...] = ()
+    keys: tuple[KeyFacts, ...] = ()
     tables: tuple[TableFacts, ...] = ()
     subscriptions: tuple[Subscription, ...] = ()
     #: Whether a queue or a mapping that is not here is nowhere: AWS knows all, a template is one of several.
@@ -245,6 +269,17 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     def queue(self, arn: str) -> QueueFacts | None:
         return next((queue for queue in self.queues if is_same(queue.arn, arn)), None)
+
+    def place(self, arn: str) -> PlaceFacts | None:
+        return next((place for place in self.places if is_same(place.arn, arn)), None)
+
+    def key_of(self, arn: str) -> str:
+        """What the key of a queue, a stream, a topic or a bucket is called; empty where it has none, or none is known."""
+        found = self.queue(arn) or self.place(arn)
+        return "" if found is None else found.kms_key.text()
+
+    def key(self, name: str) -> KeyFacts | None:
+        return next((key for key in self.keys if name in key.names or is_same(key.arn, name)), None)
 
     def table(self, name: str) -> TableFacts | None:
         plain = name.rpartition("table/")[2]

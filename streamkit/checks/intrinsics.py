@@ -28,6 +28,7 @@ _NAMES = {
     "AWS::IAM::Role": "RoleName",
     "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
     "AWS::CloudSearch::Domain": "DomainName",
+    "AWS::KMS::Alias": "AliasName",
 }
 _ARNS = {
     "AWS::SQS::Queue": ("sqs", ""),
@@ -282,7 +283,7 @@ class Intrinsics:
         if resource is not None:
             if attribute in ("Arn", "TopicArn", "ConsumerARN", "PolicyArn"):
                 return self.arn_of(resource)
-            if attribute in ("QueueName", "TopicName", "Name"):
+            if attribute in ("QueueName", "TopicName", "Name", "KeyId"):
                 return self.name_of(resource)
             if attribute == "QueueUrl":
                 return self._reference(resource)

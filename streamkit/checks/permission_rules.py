@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from .deployment import SourceMapping
-from .parts import Need, Part
+from .parts import Need
 from .report import Subject
-from .statements import Verdict, decided, may_allow
+from .statements import Verdict, decided, leaves_it_to_roles, may_allow
 from .unknown import is_known
 
 __all__ = ["check_permissions"]
@@ -19,7 +19,16 @@ _OF_STREAMS = tuple(
     for one in ("GetRecords", "GetShardIterator", "DescribeStream", "DescribeStreamSummary", "ListShards")
 )
 _OF_QUEUES = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
-_OF_KEYS = ("kms:GenerateDataKey", "kms:Decrypt")
+#: What an action needs of the key of what it is done to.
+_OF_KEYS = {
+    "kinesis:GetRecords": ("kms:Decrypt",),
+    "kinesis:PutRecords": ("kms:GenerateDataKey",),
+    "s3:GetObject": ("kms:Decrypt",),
+    "s3:PutObject": ("kms:GenerateDataKey",),
+    "sns:Publish": ("kms:GenerateDataKey", "kms:Decrypt"),
+    "sqs:ReceiveMessage": ("kms:Decrypt",),
+    "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
+}
 #: What goes wrong where a part of this role can't be used.
 _COSTS = {
     "retry queue": "what fails can't be put aside, and holds its shard",
@@ -51,9 +60,44 @@ def check_permissions(subject: Subject) -> None:
                 f"what is at {part.place}" if part.place else "what permissions it needs: it is nothing of streamkit's"
             )
             report.not_checked(part.name, what)
-    for wanted in _wanted(subject):
+    for wanted in _with_keys(subject):
         verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
         _tell(wanted, verdicts, subject)
+
+
+def _with_keys(subject: Subject) -> Iterator[_Wanted]:
+    """And of what is encrypted with a key of one's own, the key."""
+    for wanted in _wanted(subject):
+        yield wanted
+        needed = [one for action in wanted.need.actions for one in _OF_KEYS.get(action, ())]
+        key = subject.deployment.key_of(_owner(wanted.need.resource)) if needed else ""
+        if key and not _is_awss(key, subject):
+            actions = tuple(dict.fromkeys(needed))
+            yield msgspec.structs.replace(wanted, need=Need(actions, _resource_of_key(key, actions, subject)))
+
+
+def _owner(resource: str) -> str:
+    """The bucket of an object; anything else itself."""
+    return resource.partition("/")[0] if resource.split(":")[2:3] == ["s3"] else resource
+
+
+def _is_awss(key: str, subject: Subject) -> bool:
+    """AWS's own keys let all of the account use them, by the service that they are for."""
+    known = subject.deployment.key(key)
+    return key.rpartition(":")[2].startswith("alias/aws/") or (known is not None and known.is_awss)
+
+
+def _resource_of_key(key: str, actions: tuple[str, ...], subject: Subject) -> str:
+    """The ARN of the key, as far as it is known. A value that nobody gave may be an id or an ARN: the one that is allowed."""
+    known = subject.deployment.key(key)
+    if known is not None:
+        return known.arn
+    if key.startswith("arn:"):
+        return key
+    arn = subject.deployment.home.arn("kms", key if key.startswith("alias/") else f"key/{key}")
+    statements = subject.deployment.role.statements
+    is_allowed = any(decided(statements, action, key).kind == "allowed" for action in actions)
+    return key if not is_known(key) and is_allowed else arn
 
 
 def _wanted(subject: Subject) -> Iterator[_Wanted]:
@@ -65,7 +109,6 @@ def _wanted(subject: Subject) -> Iterator[_Wanted]:
             if (one := (need.resource, " ".join(need.actions))) not in seen:
                 seen.add(one)
                 yield _Wanted(part.name, need, _COSTS[part.role])
-        yield from _of_key(part, subject)
     for mapping in deployment.mappings:
         if mapping.function == deployment.function.name:
             yield from _of_mapping(mapping, subject)
@@ -95,22 +138,17 @@ def _of_destination(arn: str) -> Need | None:
     return Need((action,), arn) if action else None
 
 
-def _of_key(part: Part, subject: Subject) -> Iterator[_Wanted]:
-    """A queue that is encrypted with a key of one's own."""
-    queue = subject.deployment.queue(part.arn) if part.arn else None
-    key = "" if queue is None else queue.kms_key.text()
-    if key and not key.startswith("alias/aws/"):
-        is_arn = key.startswith("arn:")
-        resource = (
-            key if is_arn else subject.deployment.home.arn("kms", key if key.startswith("alias/") else f"key/{key}")
-        )
-        # An alias is another name of a key that is not known here.
-        yield _Wanted(part.name, Need(_OF_KEYS, resource, has_own_policy=True), _COSTS[part.role])
-
-
 def _may_by_own_policy(need: Need, action: str, subject: Subject) -> bool:
     """Whether the policy of the resource itself may allow it, for all that is known here."""
-    queue = subject.deployment.queue(need.resource)
+    deployment = subject.deployment
+    if action.startswith("kms:"):
+        key = deployment.key(need.resource)
+        return (
+            key is None
+            or may_allow(key.policy, action, key.arn)
+            or not leaves_it_to_roles(key.policy, action, key.arn, deployment.home.account)
+        )
+    queue = deployment.queue(need.resource)
     return need.has_own_policy or (queue is not None and may_allow(queue.policy, action, need.resource))
 
 

@@ -29,6 +29,7 @@ _STREAM = _Target("StreamName", "kinesis", ("stream/{}",))
 _TOPIC = _Target("TopicName", "sns", ("{}",))
 _TOPICS = _Target("TopicName", "sns", ("{}*",))
 _FUNCTION = _Target("FunctionName", "lambda", ("function:{}*",))
+_KEY = _Target("KeyId", "kms", ("key/{}",))
 _BUS = _Target("EventBusName", "events", ("event-bus/{}",))
 
 _SAM: dict[str, tuple[_Target, str]] = {
@@ -71,13 +72,14 @@ _SAM: dict[str, tuple[_Target, str]] = {
         "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetShardIterator kinesis:PutRecord "
         "kinesis:PutRecords",
     ),
+    "KMSDecryptPolicy": (_KEY, "kms:Decrypt"),
     "LambdaInvokePolicy": (_FUNCTION, "lambda:InvokeFunction"),
     "EventBridgePutEventsPolicy": (_BUS, "events:PutEvents"),
 }
 # SAM's policies that allow nothing that streamkit needs.
 _SAM_OTHERS = (
     *("CloudWatchPutMetricPolicy", "CloudWatchDescribeAlarmHistoryPolicy", "VPCAccessPolicy", "SSMParameterReadPolicy"),
-    *("SSMParameterWithSlashPrefixReadPolicy", "AWSSecretsManagerGetSecretValuePolicy", "KMSDecryptPolicy"),
+    *("SSMParameterWithSlashPrefixReadPolicy", "AWSSecretsManagerGetSecretValuePolicy"),
     *("DynamoDBStreamReadPolicy", "DynamoDBReconfigurePolicy", "StepFunctionsExecutionPolicy", "FilterLogEventsPolicy"),
 )
 

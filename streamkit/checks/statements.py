@@ -9,9 +9,18 @@ from typing import Any, Literal
 import msgspec
 
 from .deployment import OwnPolicy, Statement
-from .unknown import ACCOUNT, is_known, may_be
+from .unknown import ACCOUNT, is_known, is_same_home, may_be
 
-__all__ = ["Verdict", "decided", "is_action_of", "may_allow", "own_policy", "statement_of", "statements_of"]
+__all__ = [
+    "Verdict",
+    "decided",
+    "is_action_of",
+    "leaves_it_to_roles",
+    "may_allow",
+    "own_policy",
+    "statement_of",
+    "statements_of",
+]
 
 _ACCOUNT = re.compile(r"arn:[^:]*:iam::[^:]*:root|[0-9]{12}")
 
@@ -57,6 +66,21 @@ def may_allow(policy: OwnPolicy, action: str, resource: str) -> bool:
         and _covers(statement, action, resource) is not False
         for statement in policy.statements
     )
+
+
+def leaves_it_to_roles(policy: OwnPolicy, action: str, resource: str, account: str) -> bool:
+    """Whether a key's policy, as most do, names the whole account: then the role's policies decide, and else they don't."""
+    return any(
+        statement.effect == "Allow"
+        and not statement.has_condition
+        and any(_is_account(one) and is_same_home(account, _account_of(one)) for one in statement.principals)
+        and _covers(statement, action, resource) is True
+        for statement in policy.statements
+    )
+
+
+def _account_of(principal: str) -> str:
+    return principal.removesuffix(":root").rpartition(":")[2]
 
 
 def _is_account(principal: str) -> bool:

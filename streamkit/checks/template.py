@@ -10,7 +10,9 @@ from ..errors import ConfigurationError, StreamkitError
 from .deployment import (
     Deployment,
     Function,
+    KeyFacts,
     OwnPolicy,
+    PlaceFacts,
     QueueFacts,
     Setting,
     SourceMapping,
@@ -24,12 +26,23 @@ from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
 from .roles import RoleReader
 from .statements import own_policy
-from .unknown import Unknowns, is_known, may_be
+from .unknown import ACCOUNT, Unknowns, is_known, may_be
 
 __all__ = ["read_template"]
 
 _FUNCTIONS = ("AWS::Lambda::Function", "AWS::Serverless::Function")
 _TABLES = ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable", "AWS::Serverless::SimpleTable")
+#: What else may be encrypted by a key of one's own, with the way to the key.
+_WAY_TO_KEY = {
+    "AWS::Kinesis::Stream": ("StreamEncryption", "KeyId"),
+    "AWS::SNS::Topic": ("KmsMasterKeyId",),
+    "AWS::S3::Bucket": (
+        *("BucketEncryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionByDefault", "KMSMasterKeyID"),
+    ),
+}
+_ACCOUNTS = own_policy(
+    {"Statement": {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}}, ""
+)
 #: SAM's events that are event source mappings, with the property that names their source.
 _PULLED = {
     "Kinesis": "Stream",
@@ -103,6 +116,8 @@ class _Reader:
             home=template.home,
             mappings=tuple(mappings),
             queues=tuple(map(self._queue, template.of_kind("AWS::SQS::Queue"))),
+            places=tuple(map(self._place, template.of_kind(*_WAY_TO_KEY))),
+            keys=tuple(map(self._key, template.of_kind("AWS::KMS::Key"))),
             tables=tuple(map(self._table, template.of_kind(*_TABLES))),
             subscriptions=tuple(subscriptions),
             unread=tuple(self._unread),
@@ -260,6 +275,28 @@ class _Reader:
                 document = template.plain(template.property(policy, "PolicyDocument"))
                 found += own_policy(document, template.where(policy.node))
         return found
+
+    def _place(self, resource: Resource) -> PlaceFacts:
+        template = self._template
+        node = template.property(resource)
+        for name in _WAY_TO_KEY[resource.kind]:
+            # Lists here have one rule, which is all that AWS takes.
+            node = next(iter(template.items(template.get(node, name))), None)
+        where = template.where(resource.node)
+        return PlaceFacts(arn=template.arn_of(resource), where=where, kms_key=self._setting(node, where))
+
+    def _key(self, resource: Resource) -> KeyFacts:
+        template = self._template
+        arn = template.arn_of(resource)
+        names = [template.name_of(resource)]
+        for alias in template.of_kind("AWS::KMS::Alias"):
+            if template.text(template.property(alias, "TargetKeyId")) in (arn, names[0]):
+                name = template.name_of(alias)
+                names += [name, template.home.arn("kms", name)]
+        document = template.property(resource, "KeyPolicy")
+        # Without one KMS writes one that leaves it to the account.
+        policy = _ACCOUNTS if document is None else own_policy(template.plain(document), template.where(document))
+        return KeyFacts(arn=arn, names=tuple(names), policy=policy)
 
     def _table(self, resource: Resource) -> TableFacts:
         template = self._template

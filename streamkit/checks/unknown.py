@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["Unknowns", "is_known", "is_same", "may_be", "without_homes"]
+__all__ = ["Unknowns", "is_known", "is_same", "is_same_home", "may_be", "without_homes"]
 
 # Its form goes through wherever such texts are checked: names of buckets and queues, parts of hosts and ARNs.
 _MARK = re.compile(r"streamkit-(?:unknown|named)-(\d+)-")
@@ -67,8 +67,12 @@ def is_same(one: str, other: str) -> bool:
     left, right = one.split(":", 5), other.split(":", 5)
     if len(left) != 6 or len(right) != 6:
         return False
-    homes = zip(left[:5], right[:5], strict=True)
-    return left[5] == right[5] and all(a == b or a in _HOMES or b in _HOMES for a, b in homes)
+    return left[5] == right[5] and all(map(is_same_home, left[:5], right[:5]))
+
+
+def is_same_home(one: str, other: str) -> bool:
+    """Whether two regions or accounts are one, where both are known."""
+    return one == other or one in _HOMES or other in _HOMES
 
 
 def may_be(pattern: str, text: str) -> bool | None:

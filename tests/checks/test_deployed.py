@@ -191,6 +191,57 @@ def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(
     assert one(found, "the resource's own policy may").message.startswith("not checked: orders's dead letters needs")
 
 
+def encrypted(world: World, key: str) -> None:
+    world.clients["kinesis"].start_stream_encryption(StreamName=world.name, EncryptionType="KMS", KeyId=key)
+
+
+def test_the_key_of_a_stream_and_of_a_destination(world: World) -> None:
+    kms = world.clients["kms"]
+    made = kms.create_key()["KeyMetadata"]
+    encrypted(world, made["KeyId"])
+    gone = world.queue("gone", KmsMasterKeyId=made["KeyId"])
+    destination = {"OnFailure": {"Destination": world.arn(gone)}}
+    world.change("stream", MaximumRecordAgeInSeconds=82_800, DestinationConfig=destination)
+
+    found = world.check()
+
+    assert one(found, "allows kms:Decrypt for the mapping").severity == "error"
+    given_up = one(found, "allows kms:GenerateDataKey and kms:Decrypt for the mapping")
+    assert (given_up.severity, made["Arn"] in given_up.message) == ("error", True)
+
+    world.refuse("GetKeyPolicy")
+    found = world.check()
+    assert {finding.severity for finding in found} == {"note"}
+    assert one(found, f"the policy of the key {made['KeyId']}: this user may not look at it")
+
+    world.allow("key", ["kms:Decrypt", "kms:GenerateDataKey"], made["Arn"])
+    assert not any("kms:" in finding.message for finding in world.check())
+
+
+def test_a_key_of_awss_needs_no_permission_and_one_that_is_not_there_is_told(world: World) -> None:
+    encrypted(world, "alias/aws/kinesis")
+    assert but_for_the_loop(world.check()) == []
+    encrypted(world, "11111111-2222-3333-4444-555555555555")
+    assert one(world.check(), "no such thing as the key 11111111-2222").severity == "error"
+
+
+def test_the_bucket_that_a_destination_names(world: World) -> None:
+    key = world.clients["kms"].create_key()["KeyMetadata"]
+    s3 = world.clients["s3"]
+    s3.create_bucket(Bucket=world.name)
+    destination = {"OnFailure": {"Destination": f"arn:aws:s3:::{world.name}"}}
+    world.change("stream", MaximumRecordAgeInSeconds=82_800, DestinationConfig=destination)
+    world.allow("bucket", ["s3:PutObject"], f"arn:aws:s3:::{world.name}/*")
+    assert not any("kms:" in finding.message for finding in world.check())
+
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key["Arn"]}}
+    s3.put_bucket_encryption(Bucket=world.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert one(world.check(), "kms:GenerateDataKey for the mapping").severity == "error"
+
+    s3.delete_bucket(Bucket=world.name)
+    assert one(world.check(), f"no such thing as the bucket arn:aws:s3:::{world.name}").severity == "error"
+
+
 @pytest.mark.parametrize(
     ("operation", "what"),
     [
@@ -199,6 +250,7 @@ def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(
         ("GetRole", "the role"),
         ("GetQueueAttributes", "the queue arn:aws:sqs:us-east-1:123456789012:"),
         ("DescribeTable", "the table"),
+        ("DescribeStreamSummary", "the stream arn:aws:kinesis:us-east-1:123456789012:stream/"),
     ],
 )
 def test_what_this_user_may_not_look_at_is_a_note_and_never_an_error(world: World, operation: str, what: str) -> None:

@@ -302,6 +302,126 @@ def test_a_queue_with_a_key_of_the_template(check: Check, key: str) -> None:
     assert check(changed(LETTERS, f"{LETTERS}        - Statement: [{given}]\n", text)) == []
 
 
+ROOT = "{Effect: Allow, Principal: {AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}, Action: 'kms:*', Resource: '*'}"
+KEY = """\
+  Key:
+    Type: AWS::KMS::Key
+    Properties:
+      KeyPolicy: {Statement: [%s]}
+  Named:
+    Type: AWS::KMS::Alias
+    Properties: {AliasName: alias/mine, TargetKeyId: !Ref Key}
+"""
+STREAM = "    Properties: {ShardCount: 1}\n"
+
+
+def encrypted_stream(key: str, policy: str = ROOT) -> str:
+    encryption = f"    Properties: {{ShardCount: 1, StreamEncryption: {{EncryptionType: KMS, KeyId: {key}}}}}\n"
+    return changed(STREAM, encryption, changed("  Retries:\n", f"{KEY % policy}  Retries:\n"))
+
+
+@pytest.mark.parametrize("key", ["!Ref Key", "!GetAtt Key.Arn", "!GetAtt Key.KeyId", "alias/mine", "!Ref Named"])
+def test_a_stream_with_a_key_of_its_own_can_not_be_read_without_the_key(check: Check, key: str) -> None:
+    text = encrypted_stream(key)
+
+    finding = one(check(text), "nothing in the role allows kms:Decrypt for Orders.Stream: Lambda can't read the stream")
+
+    assert (finding.severity, finding.where) == ("error", line_of("      Policies:", text))
+    arn = "arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/${Key}"
+    assert f"Add {{Effect: Allow, Action: [kms:Decrypt], Resource: !Sub '{arn}'}}" in finding.message
+    for allowed in (
+        "- Statement: [{Effect: Allow, Action: 'kms:Decrypt', Resource: !GetAtt Key.Arn}]",
+        "- KMSDecryptPolicy: {KeyId: !Ref Key}",
+    ):
+        assert check(changed(LETTERS, f"{LETTERS}        {allowed}\n", text)) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["alias/aws/kinesis", "!Sub 'arn:aws:kms:${AWS::Region}:${AWS::AccountId}:alias/aws/kinesis'"]
+)
+def test_awss_own_keys_need_nothing(check: Check, key: str) -> None:
+    assert check(encrypted_stream(key)) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "severity"),
+    [
+        (ROOT, "error"),
+        (ROOT.replace("!Sub 'arn:aws:iam::${AWS::AccountId}:root'", "['123456789012']"), "error"),
+        (
+            f"{ROOT}, {{Effect: Allow, Principal: {{Service: logs.amazonaws.com}}, Action: 'kms:*', Resource: '*'}}",
+            "error",
+        ),
+        ("", "note"),
+        (ROOT.replace("kms:*", "kms:Describe*"), "note"),
+        (ROOT.replace("Resource: '*'", "Resource: '*', Condition: {Bool: {'aws:SecureTransport': 'true'}}"), "note"),
+        (f"{ROOT}, {{Effect: Allow, Principal: {{AWS: !Ref Nobody}}, Action: 'kms:Decrypt', Resource: '*'}}", "note"),
+    ],
+)
+def test_what_a_key_leaves_to_the_account_the_role_has_to_allow(check: Check, policy: str, severity: str) -> None:
+    assert one(check(encrypted_stream("!Ref Key", policy)), "kms:Decrypt").severity == severity
+
+
+def test_another_accounts_root_leaves_nothing_to_this_account(check: Check) -> None:
+    text = encrypted_stream("!Ref Key", ROOT.replace("${AWS::AccountId}", "111122223333"))
+    assert one(check(text, orders, **{"AWS::AccountId": "123456789012"}), "kms:Decrypt").severity == "note"
+
+
+def test_a_key_without_a_policy_has_that_of_kms(check: Check) -> None:
+    text = changed("    Properties:\n      KeyPolicy: {Statement: []}\n", "", encrypted_stream("!Ref Key", ""))
+    assert one(check(text), "kms:Decrypt").severity == "error"
+
+
+def test_a_key_that_a_parameter_names_is_allowed_by_the_same_parameter(check: Check) -> None:
+    text = encrypted_stream("!Ref Nobody")
+    assert one(check(text), "kms:Decrypt").severity == "note"
+    given = f"{LETTERS}        - Statement: [{{Effect: Allow, Action: 'kms:Decrypt', Resource: !Ref Nobody}}]\n"
+    assert check(changed(LETTERS, given, text)) == []
+
+
+def test_what_lambda_gives_up_goes_nowhere_without_the_key_of_its_destination(check: Check) -> None:
+    places = """\
+  Gone: {Type: AWS::SQS::Queue, Properties: {KmsMasterKeyId: !Ref Key}}
+  News: {Type: AWS::SNS::Topic, Properties: {KmsMasterKeyId: !Ref Key}}
+  Archive:
+    Type: AWS::S3::Bucket
+    Properties:
+      BucketEncryption:
+        ServerSideEncryptionConfiguration:
+          - ServerSideEncryptionByDefault: {SSEAlgorithm: 'aws:kms', KMSMasterKeyID: !GetAtt Key.Arn}
+"""
+    text = changed("  Retries:\n", f"{KEY % ROOT}{places}  Retries:\n")
+    start = "            StartingPosition: TRIM_HORIZON\n"
+    sending = f"{LETTERS}        - Statement: [{{Effect: Allow, Action: ['sqs:*', 'sns:*', 's3:*'], Resource: '*'}}]\n"
+    for place, actions in (
+        ("!GetAtt Gone.Arn", "kms:GenerateDataKey and kms:Decrypt"),
+        ("!Ref News", "kms:GenerateDataKey and kms:Decrypt"),
+        ("!GetAtt Archive.Arn", "kms:GenerateDataKey"),
+    ):
+        settings = f"MaximumRecordAgeInSeconds: 82800, DestinationConfig: {{OnFailure: {{Destination: {place}}}}}"
+        lines = settings.replace(", D", "\n            D")
+        found = check(changed(start, f"{start}            {lines}\n", changed(LETTERS, sending, text)))
+        finding = one(found, f"nothing in the role allows {actions} for Orders.Stream's OnFailure:")
+        assert finding.severity == "error"
+        assert "what Lambda gives up is lost without a word" in finding.message
+
+
+def test_a_topic_and_a_stream_that_are_written_to_need_their_key_too(check: Check) -> None:
+    text = (
+        encrypted_stream("!Ref Key")
+        .replace('TARGET: ""', "TARGET: !Ref Events")
+        .replace(
+            "  Retries:\n", "  Topic: {Type: AWS::SNS::Topic, Properties: {KmsMasterKeyId: !Ref Key}}\n  Retries:\n", 1
+        )
+    )
+    topic = text.replace("TARGET: !Ref Events", "TARGET: !Ref Topic")
+
+    found = check(text, lambda: orders(copies=KinesisSink.from_env("TARGET")))
+    assert one(found, "kms:GenerateDataKey for orders's sink KinesisSink").severity == "error"
+    found = check(topic, lambda: orders(news=SnsSink.from_env("TARGET")))
+    assert one(found, "kms:GenerateDataKey and kms:Decrypt for orders's sink SnsSink").severity == "error"
+
+
 class Unheard(Sink):
     def write(self, writes: object, *, deadline: float) -> list[Write]:  # type: ignore[override]  # It is never called.
         return []

@@ -24,6 +24,7 @@ from .given import orders
 
 REPORTS = ["ReportBatchItemFailures"]
 TRUST = {"Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}}
+_SERVICES = ("lambda", "sqs", "sns", "iam", "kinesis", "dynamodb", "kms", "s3")
 
 
 def code() -> bytes:
@@ -39,9 +40,7 @@ class World:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self.name = f"orders-{uuid.uuid4().hex[:12]}"
-        self.clients = {
-            service: self._connect(service) for service in ("lambda", "sqs", "sns", "iam", "kinesis", "dynamodb")
-        }
+        self.clients = {service: self._connect(service) for service in _SERVICES}
         self._refused: dict[str, str] = {}
         self.mappings: dict[str, str] = {}
 

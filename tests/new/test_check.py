@@ -52,3 +52,27 @@ def test_a_permission_that_is_taken_out_is_an_error(tmp_path: Path, line: str, s
 
     errors = [finding.message.partition(": ")[0] for finding in findings if finding.severity == "error"]
     assert errors == [f"nothing in the role allows {one}" for one in said]
+
+
+USE_THE_KEY = """\
+          - Sid: UseTheKey
+            Effect: Allow
+            Action: ["kms:Decrypt", "kms:GenerateDataKey"]
+            Resource: !GetAtt Key.Arn
+"""
+
+
+def test_without_the_key_nothing_that_is_encrypted_can_be_used(tmp_path: Path) -> None:
+    assert USE_THE_KEY in FILES["template.yaml"]
+    findings = found(tmp_path, FILES["template.yaml"].replace(USE_THE_KEY, ""))
+
+    errors = [finding.message.partition(": ")[0] for finding in findings if finding.severity == "error"]
+    both = "kms:GenerateDataKey and kms:Decrypt"
+    assert {error.removeprefix("nothing in the role allows ") for error in errors} == {
+        f"{both} for orders's retry queue",
+        f"{both} for orders's dead letters",
+        f"{both} for orders's claims of its retry queue",
+        "kms:GenerateDataKey for orders's claims of its dead letters",
+        f"{both} for FromStream's OnFailure",
+        "kms:Decrypt for FromRetries",
+    }
