@@ -202,7 +202,8 @@ class Account:
         settings = {name: Setting(value, f"{change} --{_OPTIONS[name]}") for name, value in values.items()}
         # It can't be changed, only be made anew.
         start = f"aws lambda create-event-source-mapping, in place of {uuid}, --starting-position"
-        settings["StartingPosition"] = Setting(written.get("StartingPosition"), start)
+        for name in ("StartingPosition", "StartingPositionTimestamp"):
+            settings[name] = Setting(written.get(name), start)
         return SourceMapping(
             label=f"the mapping {uuid}",
             where=change,

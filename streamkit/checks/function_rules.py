@@ -13,7 +13,8 @@ from .unknown import is_known, is_same
 
 __all__ = ["check_function"]
 
-_DEFAULT_TIMEOUT = 3
+#: Lambda's, in seconds.
+_DEFAULT_TIMEOUT, _LONGEST_TIMEOUT = 3, 900
 #: One try of a request to AWS may take so long, in seconds (``streamkit.aws``).
 _REQUEST = 5
 #: Lambda stops a loop after about so many hops.
@@ -33,7 +34,7 @@ def check_function(subject: Subject) -> None:
 def _timeout(subject: Subject) -> None:
     setting = subject.deployment.function.timeout
     timeout = subject.report.number(setting, "Timeout", _DEFAULT_TIMEOUT)
-    if timeout is None:
+    if timeout is None or not subject.report.within(setting, "Timeout", 1, _LONGEST_TIMEOUT):
         return
     slowest = max(subject.processors, key=lambda processor: processor.deadline_margin)
     margin = slowest.deadline_margin

@@ -10,8 +10,9 @@ from .unknown import is_known, is_same
 
 __all__ = ["check_queues"]
 
-#: SQS's defaults, in seconds, and its longest retention.
-_VISIBILITY, _RETENTION, _LONGEST_RETENTION = 30, 345_600, 1_209_600
+#: SQS's defaults, in seconds, and its limits.
+_VISIBILITY, _RETENTION = 30, 345_600
+_LONGEST_VISIBILITY, _SHORTEST_RETENTION, _LONGEST_RETENTION, _MOST_RECEIVES = 43_200, 60, 1_209_600, 1_000
 _DEFAULT_TIMEOUT = 3
 _REPORTS = "FunctionResponseTypes: [ReportBatchItemFailures]"
 _TABLES = {
@@ -24,6 +25,8 @@ _TABLES = {
 
 def check_queues(subject: Subject) -> None:
     """Every rule about queues, topics and tables."""
+    for queue in subject.deployment.queues:
+        _values(queue, subject)
     for part in subject.parts_in("retry queue"):
         if part.arn.split(":")[2:3] == ["sns"]:
             _topic(part, subject)
@@ -35,6 +38,14 @@ def check_queues(subject: Subject) -> None:
         _mapping(mapping, subject)
     for part in subject.parts_in(*_TABLES):
         _table(part, subject)
+
+
+def _values(queue: QueueFacts, subject: Subject) -> None:
+    """What SQS would refuse."""
+    within = subject.report.within
+    within(queue.visibility, "VisibilityTimeout", 0, _LONGEST_VISIBILITY)
+    within(queue.retention, "MessageRetentionPeriod", _SHORTEST_RETENTION, _LONGEST_RETENTION)
+    within(queue.max_receive_count, "maxReceiveCount", 1, _MOST_RECEIVES)
 
 
 def _retry_queue(part: Part, subject: Subject) -> None:
@@ -104,6 +115,7 @@ def _is_read(part: Part, arn: str, queue: QueueFacts | None, subject: Subject) -
 
 def _receives(part: Part, name: str, queue: QueueFacts, subject: Subject) -> None:
     policy, report = part.processor.on_failure, subject.report
+    least = min(5 * policy.attempts, _MOST_RECEIVES)
     if not queue.dead_letters.is_set and not queue.max_receive_count.is_set:
         if policy.dead_letters is None:
             report.error(
@@ -111,18 +123,17 @@ def _receives(part: Part, name: str, queue: QueueFacts, subject: Subject) -> Non
                 f"{part.processor.name} has no dead letters and {name} no redrive policy: a record that always "
                 "fails is tried until its "
                 "retention is over, and deleted. Add RedrivePolicy: {deadLetterTargetArn: …, maxReceiveCount: "
-                f"{5 * policy.attempts}}}, or dead_letters",
+                f"{least}}}, or dead_letters",
             )
         else:
             report.warning(
                 queue.where,
                 f"{name} has no redrive policy: a record that kills its process comes back until its retention "
                 "is over, and is "
-                f"deleted. Add RedrivePolicy: {{deadLetterTargetArn: …, maxReceiveCount: {5 * policy.attempts}}}",
+                f"deleted. Add RedrivePolicy: {{deadLetterTargetArn: …, maxReceiveCount: {least}}}",
             )
         return
     count = report.number(queue.max_receive_count, "maxReceiveCount", 0)
-    least = 5 * policy.attempts
     if count is not None and count < least:
         report.warning(
             queue.max_receive_count.where,
@@ -267,6 +278,8 @@ def _batch_of_messages(mapping: SourceMapping, queue: QueueFacts | None, subject
     report = subject.report
     size = report.number(mapping.setting("BatchSize"), "BatchSize", 10)
     window = report.number(mapping.setting("MaximumBatchingWindowInSeconds"), "MaximumBatchingWindowInSeconds", 0)
+    report.within(mapping.setting("BatchSize"), "BatchSize", 1, 10_000)
+    report.within(mapping.setting("MaximumBatchingWindowInSeconds"), "MaximumBatchingWindowInSeconds", 0, 300)
     fifo = queue.fifo if queue is not None else mapping.source.endswith(".fifo")
     if size is not None and size > 10 and fifo:
         report.error(

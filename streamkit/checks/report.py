@@ -47,6 +47,17 @@ class Report:
             self._doubt(setting, name, "a whole number")
         return number
 
+    def within(self, setting: Setting, name: str, lowest: int, highest: int) -> bool:
+        """Whether AWS takes the setting's number, with an error where it does not. What is not set or not known may be."""
+        number = setting.number(lowest)
+        if number is None or not setting.is_set or lowest <= number <= highest:
+            return True
+        self.error(
+            setting.where,
+            f"{name} is {number}, which AWS does not take: write a whole number from {lowest:,} to {highest:,}",
+        )
+        return False
+
     def flag(self, setting: Setting, name: str, *, default: bool) -> bool | None:
         """The setting's yes or no; None, with a note, where it is not known."""
         flag = setting.flag(default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["check_streams"]
 _EVENT_OF_A_RECORD = 500
 _LARGEST_EVENT = 6_000_000
 _REPORTS = "ReportBatchItemFailures"
+_STARTS = ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP")
 #: An hour less than the shortest retention of a stream, in seconds.
 _ABOUT_RETENTION = 82_800
 #: What AWS's names are in ``Settings``.
@@ -220,12 +222,40 @@ def _start(mapping: SourceMapping, subject: Subject) -> None:
         subject.report.error(
             setting.where, "AWS makes no mapping of a stream without a start. Write StartingPosition: TRIM_HORIZON"
         )
+    elif not subject.report.is_known(setting, "StartingPosition"):
+        return
+    elif setting.text() not in _STARTS:
+        subject.report.error(
+            setting.where,
+            f"StartingPosition is {setting.value!r}, which AWS does not take: write one of {', '.join(_STARTS)}",
+        )
+    elif setting.text() == "AT_TIMESTAMP":
+        _start_time(mapping, subject)
     elif setting.text() == "LATEST":
         subject.report.warning(
             setting.where,
             "what is put before the mapping begins to poll is never read: that takes minutes when it is made, and "
             "AWS says so of "
             "updates too. Write StartingPosition: TRIM_HORIZON (or AT_TIMESTAMP)",
+        )
+
+
+def _start_time(mapping: SourceMapping, subject: Subject) -> None:
+    time = mapping.setting("StartingPositionTimestamp")
+    advice = (
+        "write StartingPositionTimestamp: 1764432000, in seconds since the epoch, or StartingPosition: TRIM_HORIZON"
+    )
+    if not time.is_set:
+        where = mapping.setting("StartingPosition").where
+        subject.report.error(where, f"AWS makes no mapping AT_TIMESTAMP without a time: {advice}")
+    # AWS's own answer is a time; a template has a text.
+    elif (
+        isinstance(time.value, str)
+        and subject.report.is_known(time, "StartingPositionTimestamp")
+        and re.fullmatch(r"[0-9]+(\.[0-9]+)?", time.value) is None
+    ):
+        subject.report.error(
+            time.where, f"StartingPositionTimestamp is {time.value!r}, which AWS does not take: {advice}"
         )
 
 

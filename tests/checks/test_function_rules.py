@@ -44,6 +44,19 @@ def test_no_time_out_is_lambdas_default_of_three_seconds(check: Check) -> None:
     assert one(check(text), "Timeout is 3 s, Lambda's default").severity == "warning"
 
 
+@pytest.mark.parametrize(("timeout", "is_taken"), [(900, True), (901, False), (0, False), (1000, False)])
+def test_a_time_out_that_lambda_does_not_take(check: Check, timeout: int, is_taken: bool) -> None:
+    text = changed("Timeout: 60", f"Timeout: {timeout}").replace("VisibilityTimeout: 360", "VisibilityTimeout: 6000")
+
+    found = check(text)
+
+    if is_taken:
+        assert found == []
+    else:
+        finding = one(found, f"Timeout is {timeout}, which AWS does not take: write a whole number from 1 to 900")
+        assert (finding.severity, finding.where) == ("error", line_of("Timeout: ", text))
+
+
 def test_the_longest_margin_of_a_fan_out_counts(check: Check) -> None:
     text = changed("Timeout: 60", "Timeout: 10")
     assert "slow keeps 20 s" in one(check(text, lambda: FanOut(Slow, orders)), "only the first record").message

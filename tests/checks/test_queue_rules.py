@@ -217,6 +217,43 @@ def test_batches_that_aws_refuses_of_a_queue(check: Check) -> None:
     assert one(check(changed(queue, window, PARKED), parking), "no batching window of a FIFO queue").severity == "error"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "range_"),
+    [
+        ("VisibilityTimeout: 360", "VisibilityTimeout: 50000", "from 0 to 43,200"),
+        (
+            "MessageRetentionPeriod: 1209600  # of the letters",
+            "MessageRetentionPeriod: 2000000",
+            "from 60 to 1,209,600",
+        ),
+        ("MessageRetentionPeriod: 1209600  # of the letters", "MessageRetentionPeriod: 30", "from 60 to 1,209,600"),
+        ("maxReceiveCount: 15", "maxReceiveCount: 1001", "from 1 to 1,000"),
+        ("maxReceiveCount: 15", "maxReceiveCount: 0", "from 1 to 1,000"),
+        ("Queue: !GetAtt Retries.Arn", "Queue: !GetAtt Retries.Arn\n            BatchSize: 0", "from 1 to 10,000"),
+        (
+            "Queue: !GetAtt Retries.Arn",
+            "Queue: !GetAtt Retries.Arn\n            MaximumBatchingWindowInSeconds: 301",
+            "from 0 to 300",
+        ),
+    ],
+)
+def test_what_sqs_and_lambda_do_not_take_of_a_queue(check: Check, old: str, new: str, range_: str) -> None:
+    text = changed(old, new)
+    line = new.rpartition("\n")[2].strip()
+
+    finding = one(check(text), "which AWS does not take: write a whole number")
+
+    assert finding.message.startswith(line.replace(": ", " is "))
+    assert finding.message.endswith(range_)
+    assert (finding.severity, finding.where) == ("error", line_of(line, text))
+
+
+def test_what_is_advised_is_taken(check: Check) -> None:
+    text = changed(REDRIVE, "").replace("      Handler:", "      RecursiveLoop: Allow\n      Handler:")
+    make = with_policy(Divert(SqsQueue.from_env("RETRIES"), SqsQueue.from_env("DEAD_LETTERS"), 500))
+    assert "maxReceiveCount: 1000}" in one(check(text, make), "has no redrive policy").message
+
+
 def test_a_ledger_whose_items_end_or_whose_key_is_another(check: Check) -> None:
     keys = "      TableName: parked\n"
     ending = changed(keys, f"{keys}      TimeToLiveSpecification: {{AttributeName: until, Enabled: true}}\n", PARKED)

@@ -169,6 +169,33 @@ def test_the_start_of_a_stream(check: Check) -> None:
     assert one(check(changed(START, "")), "without a start").severity == "error"
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("AT_TIMESTAMP", "AWS makes no mapping AT_TIMESTAMP without a time"),
+        ("BEGINNING", "StartingPosition is 'BEGINNING', which AWS does not take"),
+        (
+            "AT_TIMESTAMP\n            StartingPositionTimestamp: '2026-05-01T12:00Z'",
+            "StartingPositionTimestamp is '2026",
+        ),
+    ],
+)
+def test_a_start_that_aws_does_not_take(check: Check, start: str, said: str) -> None:
+    text = changed("StartingPosition: TRIM_HORIZON", f"StartingPosition: {start}")
+
+    finding = one(check(text), said)
+
+    line = start.partition("\n")[2].strip() or "StartingPosition:"
+    assert (finding.severity, finding.where) == ("error", line_of(line, text))
+
+
+def test_a_start_at_a_time_and_one_that_nobody_knows(check: Check) -> None:
+    timed = "StartingPosition: AT_TIMESTAMP\n            StartingPositionTimestamp: 1764432000.5"
+    assert check(changed("StartingPosition: TRIM_HORIZON", timed)) == []
+    unknown = changed("StartingPosition: TRIM_HORIZON", "StartingPosition: !Ref Nobody")
+    assert one(check(unknown), "StartingPosition is ${Nobody}").severity == "note"
+
+
 def test_a_filter_by_data_and_aggregates(check: Check) -> None:
     by_data = with_setting('FilterCriteria: {Filters: [{Pattern: \'{"data": {"type": ["order"]}}\'}]}')
     assert one(check(by_data), "a KPL aggregate is none").severity == "note"
