@@ -190,7 +190,7 @@ class PlaceFacts(msgspec.Struct, frozen=True, kw_only=True):
     where: str
     #: As a queue's: an id, an alias, or the ARN of either; not set where there is none, or AWS's own.
     kms_key: Setting
-    #: Of a stream how many are open; ``None`` where that is not known.
+    #: How many shards of a stream are open; None where that is not known.
     shards: int | None = None
 
 

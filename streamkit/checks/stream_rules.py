@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..heartbeat import payload
+from ..local.filters import Filters
 from ..local.settings import Settings
 from ..policy import Block
 from ..processor import RecordProcessor, attributes_of
 from ..sinks.base import ShardSink
 from .deployment import SourceMapping
 from .report import Subject
-from .unknown import is_same
+from .unknown import is_known, is_same
 
 __all__ = ["check_streams"]
 
@@ -50,6 +52,7 @@ def check_streams(subject: Subject) -> None:
             _batches,
             _start,
             _filters,
+            _heartbeats,
             _destination,
             _switched_off,
         ):
@@ -273,6 +276,37 @@ def _filters(mapping: SourceMapping, subject: Subject) -> None:
         "a filter drops what is no JSON, and a KPL aggregate is none: where producers aggregate, none of their records arrives. "
         "Filter in the function then, by rules (docs/fanout.md#rules)",
     )
+
+
+def _heartbeats(mapping: SourceMapping, subject: Subject) -> None:
+    """Whether they come through to whom HEARTBEAT_URL calls, each shard's to its own."""
+    function, report = subject.deployment.function, subject.report
+    url = function.environment.get("HEARTBEAT_URL", "")
+    if not url:
+        return
+    setting = mapping.setting("FilterCriteria")
+    if setting.is_set and setting.is_known and not _lets_through(setting.value, payload(0.0)):
+        report.warning(
+            setting.where,
+            "the filter drops heartbeats, so HEARTBEAT_URL is never called, and whoever waits for it is alarmed for ever. Add "
+            '{Pattern: \'{"data": {"streamkit_heartbeat": [1]}}\'} to the Filters',
+        )
+    stream = subject.deployment.place(mapping.stream)
+    shards = 1 if stream is None else stream.shards or 1
+    if shards > 1 and is_known(url) and "{shard}" not in url:
+        report.warning(
+            function.environment_where,
+            f"HEARTBEAT_URL has no {{shard}}, and the stream has {shards} shards: those that flow call it for one that "
+            "stands still, and nobody is told. Write {shard} into it, so that each shard has a switch of its own",
+        )
+
+
+def _lets_through(criteria: Any, data: bytes) -> bool:
+    """Whether a record with this data is delivered; of a filter that AWS does not take, which is told elsewhere, yes."""
+    try:
+        return Filters(_with_texts(criteria)).wants(data)
+    except (ConfigurationError, ValueError):
+        return True
 
 
 def _with_texts(criteria: Any) -> Any:

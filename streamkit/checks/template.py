@@ -40,6 +40,8 @@ _WAY_TO_KEY = {
         *("BucketEncryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionByDefault", "KMSMasterKeyID"),
     ),
 }
+#: What an on-demand stream begins with.
+_ON_DEMAND_SHARDS = 4
 _ACCOUNTS = own_policy(
     {"Statement": {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}}, ""
 )
@@ -283,7 +285,14 @@ class _Reader:
             # Lists here have one rule, which is all that AWS takes.
             node = next(iter(template.items(template.get(node, name))), None)
         where = template.where(resource.node)
-        return PlaceFacts(arn=template.arn_of(resource), where=where, kms_key=self._setting(node, where))
+        key = self._setting(node, where)
+        return PlaceFacts(arn=template.arn_of(resource), where=where, kms_key=key, shards=self._shards(resource))
+
+    def _shards(self, resource: Resource) -> int | None:
+        template = self._template
+        if template.text(template.property(resource, "StreamModeDetails", "StreamMode")) == "ON_DEMAND":
+            return _ON_DEMAND_SHARDS
+        return self._setting(template.property(resource, "ShardCount"), "").number(0) or None
 
     def _key(self, resource: Resource) -> KeyFacts:
         template = self._template

@@ -191,6 +191,18 @@ def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(
     assert one(found, "the resource's own policy may").message.startswith("not checked: orders's dead letters needs")
 
 
+def test_one_heartbeat_switch_for_the_shards_that_are_open(world: World) -> None:
+    config = world.clients["lambda"].get_function_configuration(FunctionName=world.name)
+    variables = {**config["Environment"]["Variables"], "HEARTBEAT_URL": "https://example.org/orders"}
+    world.clients["lambda"].update_function_configuration(FunctionName=world.name, Environment={"Variables": variables})
+    assert but_for_the_loop(world.check()) == []
+
+    world.clients["kinesis"].update_shard_count(
+        StreamName=world.name, TargetShardCount=2, ScalingType="UNIFORM_SCALING"
+    )
+    assert one(world.check(), "the stream has 2 shards").severity == "warning"
+
+
 def encrypted(world: World, key: str) -> None:
     world.clients["kinesis"].start_stream_encryption(StreamName=world.name, EncryptionType="KMS", KeyId=key)
 

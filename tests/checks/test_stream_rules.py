@@ -9,6 +9,7 @@ import pytest
 
 from streamkit import Block, Record, RecordProcessor, Write
 from streamkit.errors import ConfigurationError
+from streamkit.finding import Finding
 from streamkit.plans.memory import MemoryPlans
 from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.window import Window, WindowProcessor
@@ -201,6 +202,57 @@ def test_a_filter_by_data_and_aggregates(check: Check) -> None:
     assert one(check(by_data), "a KPL aggregate is none").severity == "note"
     as_mapping = with_setting("FilterCriteria: {Filters: [{Pattern: {data: {type: [order]}}}]}")
     assert [finding.severity for finding in check(as_mapping)] == ["note"]
+
+
+BY_TYPE = 'FilterCriteria: {Filters: [{Pattern: \'{"data": {"type": ["order"]}}\'}]}'
+AND_BEATS = BY_TYPE.replace("}]}", '}, {Pattern: \'{"data": {"streamkit_heartbeat": [1]}}\'}]}')
+
+
+def beating(text: str, url: str = "https://example.org/{shard}") -> str:
+    return changed('TARGET: ""', f"HEARTBEAT_URL: {url}", text)
+
+
+def heartbeats(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if "HEARTBEAT_URL" in finding.message]
+
+
+@pytest.mark.parametrize("url", ["https://example.org/{shard}", "!Ref Nobody"])
+def test_a_filter_that_drops_heartbeats(check: Check, url: str) -> None:
+    text = beating(with_setting(BY_TYPE), url)
+
+    finding = one(check(text), "the filter drops heartbeats")
+
+    assert (finding.severity, finding.where) == ("warning", line_of("FilterCriteria", text))
+    assert "streamkit_heartbeat" in finding.message
+
+
+def test_a_filter_that_lets_heartbeats_through_and_one_without_a_url(check: Check) -> None:
+    assert heartbeats(check(beating(with_setting(AND_BEATS)))) == []
+    anything = 'FilterCriteria: {Filters: [{Pattern: \'{"data": {"sent_at": [{"exists": true}]}}\'}]}'
+    assert heartbeats(check(beating(with_setting(anything)))) == []
+    assert heartbeats(check(with_setting(BY_TYPE))) == []
+    assert heartbeats(check(beating(with_setting(BY_TYPE), '""'))) == []
+    none = beating(with_setting("FilterCriteria: {Filters: [{Pattern: 'no json'}]}"))
+    assert heartbeats(check(none)) == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "shards"), [("{ShardCount: 2}", 2), ("{StreamModeDetails: {StreamMode: ON_DEMAND}}", 4)]
+)
+def test_one_switch_for_several_shards(check: Check, stream: str, shards: int) -> None:
+    text = beating(changed("{ShardCount: 1}", stream), "https://example.org/orders")
+
+    finding = one(check(text), f"HEARTBEAT_URL has no {{shard}}, and the stream has {shards} shards")
+
+    assert (finding.severity, finding.where) == ("warning", line_of("        Variables:", text))
+    assert check(text.replace("/orders", "/{shard}")) == []
+    assert check(text.replace("https://example.org/orders", "!Ref Nobody")) == []
+
+
+def test_one_switch_for_one_shard_or_for_a_stream_that_is_not_here(check: Check) -> None:
+    assert check(beating(RIGHT, "https://example.org/orders")) == []
+    several = changed("{ShardCount: 1}", "{ShardCount: !Ref Nobody}")
+    assert check(beating(several, "https://example.org/orders")) == []
 
 
 def test_a_mapping_that_is_switched_off(check: Check) -> None:
