@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.heartbeat import payload
 from streamkit.kpl import UserRecord, aggregate
 from tests.cli.process import ENVIRONMENT, connect, error_of
+from tests.outside_server import OutsideServer
 
 from .daemon import ARN, SHARD, ChildProcess, child, record
+
+BEAT = payload(1_764_432_000.123)
 
 # Each try goes into a file, a line for each record; "bad" ones fail for as long as there is a file that says so.
 PROGRAM = """
@@ -184,6 +188,59 @@ class TestAnAggregateThatTheDaemonCouldNotOpen:
 
         assert [line.split(" ")[0] for line in tries(folder)] == ["10:0", "11:0", "11:1"]
         assert daemon.written == [("11", 1)]
+
+
+class TestAHeartbeat:
+    """A record of its own, and each process pings for its shard."""
+
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutsideServer]:
+        with OutsideServer().running() as running:
+            monkeypatch.setenv("HEARTBEAT_URL", f"{running.url}/{{processor}}-{{shard}}")
+            # The records of these tests are of a day that is long gone.
+            monkeypatch.setenv("HEARTBEAT_MAX_AGE", "1e12")
+            yield running
+
+    @pytest.fixture
+    def daemon(self, server: OutsideServer, folder: Path) -> Iterator[ChildProcess]:
+        with child(folder) as daemon:
+            daemon.initialize()
+            yield daemon
+
+    def test_is_never_processed_counts_as_settled_and_pings(
+        self, folder: Path, daemon: ChildProcess, server: OutsideServer
+    ) -> None:
+        daemon.process_records(record(10, "a"), record(11, BEAT))
+
+        assert daemon.written == [("11", 0)]
+        assert [request.path for request in server.requests] == [f"/orders-{SHARD}"]
+        daemon.process_records(record(12, BEAT))
+        assert daemon.written == [("11", 0), ("12", 0)]
+        assert tries(folder) == ["10:0 k a"]
+
+    def test_behind_a_record_that_fails_is_silence(
+        self, folder: Path, daemon: ChildProcess, server: OutsideServer
+    ) -> None:
+        (folder / "failing").touch()
+
+        daemon.process_records(
+            record(10, BEAT[:-1]), record(11, "bad", sub=0), record(11, "b", sub=1), record(12, BEAT)
+        )
+
+        assert set(daemon.written) == {("10", 0)}
+        assert server.requests == []
+
+        (folder / "failing").unlink()
+        while daemon.written[-1] != ("12", 0):
+            daemon.process_records()
+        assert len(server.requests) == 1
+
+    def test_is_no_user_record_of_an_aggregate(self, folder: Path, daemon: ChildProcess, server: OutsideServer) -> None:
+        daemon.process_records(record(10, BEAT, sub=0), record(10, BEAT, sub=1))
+
+        assert [line.split(" ")[0] for line in tries(folder)] == ["10:0", "10:1"]
+        assert daemon.written == [("10", 1)]
+        assert server.requests == []
 
 
 class TestACheckpointThatIsRefused:
