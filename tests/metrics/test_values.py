@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -38,6 +40,15 @@ def processor(work: Callable[[Record], Any], at_once: int = 1) -> RecordProcesso
 
 def invoke(work: Callable[[Record], Any], count: int = 1, at_once: int = 1) -> Any:
     return lambda_handler(processor(work, at_once))(kinesis_event(range(count)), None)
+
+
+def pretending(kind: type) -> Any:
+    """What says that it is one, as a mock with a ``spec`` does."""
+
+    class Pretends:
+        __class__ = kind
+
+    return Pretends()
 
 
 @pytest.mark.usefixtures("on_lambda")
@@ -270,13 +281,72 @@ class TestWhatCanNotBeCounted:
         assert metrics_of(text)[called] == 3
         assert len([one for one in caplog.records if "can't be the name of a metric" in one.message]) == 1
 
-    @pytest.mark.parametrize("name", ["", None, 7, b"x"])
+    @pytest.mark.parametrize(
+        "name", ["", None, 7, b"x", ["x"], {}, {"x"}, float("nan"), pytest.param(pretending(str), id="pretends")]
+    )
     def test_has_no_name_at_all(self, name: Any, lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
-        assert invoke(lambda record: metrics.count(name)) == SUCCESS
+        def work(record: Record) -> None:
+            metrics.count(name)
+            metrics.latency(name, 1)
+            with metrics.latency(name):
+                pass
+
+        assert invoke(work) == SUCCESS
 
         (text,) = lines()
-        assert metrics_of(text)["MetricErrors"] == 1
-        assert "the name of a metric is a text that is not empty" in caplog.text
+        assert metrics_of(text)["MetricErrors"] == 3
+        assert caplog.text.count("the name of a metric is a text that is not empty") == 1
+
+    def test_is_none_for_a_name_that_is_more_than_a_text(self, lines: Lines) -> None:
+        class Hostile(str):
+            __hash__ = None  # type: ignore[assignment]  # So it is in no dict.
+
+            def __eq__(self, other: object) -> bool:
+                raise ValueError("no")
+
+            def __str__(self) -> str:
+                raise ValueError("no")
+
+        class Kind(StrEnum):
+            PAID = "orders.paid"
+
+        def work(record: Record) -> None:
+            metrics.count(Hostile("hostile"))
+            metrics.latency(Hostile("hostile.call"), 1)
+            metrics.count(Kind.PAID)
+            metrics.count("orders.paid")
+
+        assert invoke(work, 2) == SUCCESS
+
+        (text,) = lines()
+        found = metrics_of(text)
+        assert (found["hostile"], found["hostile.call"], found["orders.paid"]) == (2, [1, 1], 4)
+        assert "MetricErrors" not in found
+
+    def test_can_be_counted_by_a_handler_of_the_log(self, line: Line, request: pytest.FixtureRequest) -> None:
+        class Counts(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                metrics.count("warnings")
+
+        handler = Counts()
+        log = logging.getLogger("streamkit")
+        log.addHandler(handler)
+        request.addfinalizer(lambda: log.removeHandler(handler))
+        thread = threading.Thread(target=lambda: invoke(lambda record: metrics.count("seen", -1), 3), daemon=True)
+        thread.start()
+
+        thread.join(20)
+
+        assert not thread.is_alive(), "it waits for itself"
+        assert line()["warnings"] == 1
+
+    def test_is_a_time_that_is_none(self, line: Line, caplog: pytest.LogCaptureFixture) -> None:
+        assert invoke(lambda record: metrics.latency("call", None), 2) == SUCCESS  # type: ignore[call-overload]  # As who measures nothing may do.
+
+        of = line()
+        assert of["MetricErrors"] == 2
+        assert "call" not in of
+        assert caplog.text.count("a value of the metric call is a number") == 1
 
     def test_is_what_is_a_count_already(self, line: Line, caplog: pytest.LogCaptureFixture) -> None:
         def work(record: Record) -> None:
