@@ -64,7 +64,8 @@ def count(name: str, value: float = 1) -> None:
     """Count ``value`` more of ``name`` in this invocation. Any thread of ``concurrency`` may call it.
 
     A name has up to 200 letters, digits, ``_`` and ``.``, and begins with a letter; what else is in it becomes ``_``. ``value``
-    is a number, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own is outside.
+    is an int or a float, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own
+    is outside.
     """
     values = current.values
     if values is not None:

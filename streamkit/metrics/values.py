@@ -71,25 +71,27 @@ class Values:
 
     def count(self, name: str, value: float) -> None:
         known = name if type(name) is str and name in self.counts else self._known(name)
-        if known is None or not self._is_sound(known, value):
+        number = None if known is None else self._number(known, value)
+        if known is None or number is None:
             return
         with self._lock:
             fault = self._no_room(known, self.counts, self.latencies)
             if fault is None:
-                self.counts[known] = self.counts.get(known, 0) + value
+                self.counts[known] = self.counts.get(known, 0) + number
         if fault is not None:
             self._complain(*fault)
 
     def latency(self, name: str, milliseconds: float) -> None:
         known = name if type(name) is str and name in self.latencies else self._known(name)
-        if known is None or not self._is_sound(known, milliseconds):
+        number = None if known is None else self._number(known, milliseconds)
+        if known is None or number is None:
             return
         with self._lock:
             fault = self._no_room(known, self.latencies, self.counts)
             if fault is None:
                 if known not in self.latencies:
                     self.latencies[known] = Latencies()
-                self.latencies[known].add(milliseconds)
+                self.latencies[known].add(float(number))
         if fault is not None:
             self._complain(*fault)
 
@@ -122,10 +124,18 @@ class Values:
             return "most", f"an invocation has at most {MOST_NAMES} metrics of its own; {known} is left out"
         return None
 
-    def _is_sound(self, name: str, value: float) -> bool:
+    def _number(self, name: str, value: Any) -> float | None:
+        """The value as an int or a float and nothing else, which is all that can be encoded; None where it is no sound one."""
+        kind = type(value)
+        number: float | None = None
+        if issubclass(kind, int):
+            number = int.__int__(value)
+        elif issubclass(kind, float):
+            number = float.__float__(value)
         # NaN is none of these, and an int of any size can be compared.
-        if isinstance(value, int | float) and 0 <= value <= _LARGEST:
-            return True
-        shown = f"{value!r}" if isinstance(value, float) else f"a value of type {type(value).__name__}"
+        if number is not None and 0 <= number <= _LARGEST:
+            # Without the sign of -0.0.
+            return number + 0
+        shown = f"{number!r}" if type(number) is float else f"a value of type {kind.__name__}"
         self._complain(name, f"a value of the metric {name} is a number from 0 to {_LARGEST:g}; left out: {shown}")
-        return False
+        return None

@@ -190,6 +190,26 @@ class TestAPush:
 
         assert sums(target.encoded())["large"] == 1e30
 
+    def test_goes_on_after_a_value_of_a_type_that_is_more_than_a_number(
+        self, server: OutsideServer, no_waiting: None
+    ) -> None:
+        class Float64(float):
+            pass
+
+        class Weighs(RecordProcessor):
+            name = "weighs"
+
+            def process(self, record: Record) -> None:
+                metrics.count("weight", Float64(record.data))
+                metrics.latency("call", Float64(record.data))
+
+        handler = lambda_handler(Weighs)
+        for _ in range(2):
+            assert handler(kinesis_event([b"0.5"]), Context()) == SUCCESS
+
+        assert [sums(request.body)["weight"] for request in server.requests] == [0.5, 1.0]
+        assert series(server.requests[-1].body)["call", "weighs", ""][1].max == 0.5
+
 
 class TestTheEndpoint:
     @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -241,7 +243,14 @@ class TestOutsideOfAnInvocation:
 
 @pytest.mark.usefixtures("on_lambda")
 class TestWhatCanNotBeCounted:
-    @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), float("-inf"), 10**400, "7", None, [1], 1 + 2j])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(-1, -(10**400), 10**400, -5e-324, 1.1e100, float("nan"), float("inf"), float("-inf")),
+            *("7", b"7", None, [1], {}, 1 + 2j, Decimal(1), Fraction(1), object(), int),
+            *(pytest.param(pretending(int), id="pretends int"), pytest.param(pretending(float), id="pretends float")),
+        ],
+    )
     def test_is_left_out_logged_once_and_counted_and_the_record_is_none_the_worse(
         self, value: Any, line: Line, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -254,6 +263,17 @@ class TestWhatCanNotBeCounted:
         of = line()
         assert (of["seen"], of["MetricErrors"]) == (3, 3)
         assert len([one for one in caplog.records if "a value of the metric seen" in one.message]) == 1
+
+    @pytest.mark.parametrize("value", [-1, float("nan"), 10**400, "7", Decimal(1)])
+    def test_is_left_out_of_times_too(self, value: Any, line: Line) -> None:
+        def work(record: Record) -> None:
+            metrics.latency("call", value)
+            metrics.latency("call", 1)
+
+        assert invoke(work, 3) == SUCCESS
+
+        of = line()
+        assert (of["call"], of["MetricErrors"]) == ([1, 1, 1], 3)
 
     @pytest.mark.parametrize(
         ("name", "called"),
@@ -368,6 +388,60 @@ class TestWhatCanNotBeCounted:
         assert len([one for one in caplog.records if "at most 500 metrics of its own" in one.message]) == 1
 
 
+class Float64(float):
+    """As NumPy's is; and nothing that it says of itself is to be trusted."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise ValueError("no")
+
+    __float__ = __round__ = __repr__ = __str__ = __add__ = __radd__ = _refuse
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
+
+
+class Whole(int):
+    """As an ``IntEnum``'s member is."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise ValueError("no")
+
+    __int__ = __index__ = __round__ = __repr__ = __str__ = __add__ = __radd__ = _refuse
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
+
+
+FLOAT64, WHOLE = pytest.param(Float64(1), id="float64"), pytest.param(Whole(1), id="whole")
+
+
+class TestWhatIsMoreThanANumber:
+    """It counts as the number that it is, in each format."""
+
+    @pytest.mark.parametrize("value", [FLOAT64, WHOLE, True])
+    @pytest.mark.parametrize("times", [1, MOST_VALUES + 1])
+    def test_is_in_the_line(self, value: Any, times: int, on_lambda: None, lines: Lines) -> None:
+        def work(record: Record) -> None:
+            metrics.count("seen", value)
+            metrics.latency("call", value)
+
+        assert invoke(work, times) == SUCCESS
+
+        (text,) = lines()
+        found = metrics_of(text)
+        assert found["seen"] == times
+        assert found["call"] == ([1] if times == 1 else {"Min": 1, "Max": 1, "Sum": times, "Count": times})
+
+    @pytest.mark.parametrize("value", [FLOAT64, WHOLE, True, -0.0, 0, 1, 1.5, 10**30, 1e100, 10**100])
+    def test_is_exact_in_what_is_kept(self, value: Any) -> None:
+        values = Values(lambda about, fault: pytest.fail(fault))
+
+        for _ in range(2):
+            values.count("seen", value)
+            values.latency("call", value)
+
+        held = values.latencies["call"]
+        assert type(values.counts["seen"]) in (int, float)
+        assert {type(one) for one in (*held.values, held.least, held.most, held.total)} == {float}
+        assert "-" not in str(held.values)
+
+
 class TestALineOfMany:
     def test_has_a_hundred_metrics_and_the_rest_is_in_further_ones(self, on_lambda: None, lines: Lines) -> None:
         invoke(lambda record: metrics.count(f"kind.{record.json()}"), 250)
@@ -392,7 +466,14 @@ class TestALineOfMany:
 
 
 NAMES = st.text(max_size=300) | st.sampled_from(["Records", "seen", "_aws", "a.b"])
-NUMBERS = st.floats() | st.integers() | st.integers(min_value=0, max_value=10**6)
+NUMBERS = (
+    st.floats()
+    | st.integers()
+    | st.integers(max_value=10**110)
+    | st.booleans()
+    | st.floats().map(Float64)
+    | st.integers(min_value=0, max_value=10**6)
+)
 
 
 @given(calls=st.lists(st.tuples(st.sampled_from(["count", "latency"]), NAMES, NUMBERS), max_size=150))
