@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BRANCH", "FIGURES", "RESERVED", "snake"]
+__all__ = ["BRANCH", "FIGURES", "GAUGES", "RESERVED", "snake"]
 
 #: By name: the unit, as CloudWatch calls it.
 FIGURES = {
@@ -33,6 +33,8 @@ FIGURES = {
     "HeartbeatFailures": "Count",
     "MetricErrors": "Count",
 }
+#: What is so much at a moment, and adds up to nothing: shares, levels and ages. All other times are of work.
+GAUGES = frozenset({"TimeUse", "BatchUse", "ParkedKeys", "OldestParkedAge", "OldestRecordAge", "HeartbeatAge"})
 #: Of each branch of a ``FanOut``: what became of its records.
 BRANCH = ("Failed", "Retried", "DeadLettered", "Unavailable", "DuplicatesSkipped", "Unsettled")
 #: What else stands in a line.

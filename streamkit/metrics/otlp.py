@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..outside import Caller, check_url
-from .names import BRANCH, FIGURES, snake
+from .names import BRANCH, FIGURES, GAUGES, snake
 from .report import Report, function_name
 from .values import BOUNDS, Latencies
 
@@ -39,8 +39,6 @@ MOST_SERIES = 2000
 _PATH = "/v1/metrics"
 _CUMULATIVE = 2
 _UNITS = {"Count": "1", "Bytes": "By", "Milliseconds": "ms", "Percent": "%"}
-# Times of the moment; all other times are of work, and make a histogram.
-_GAUGES = ("OldestRecordAge", "HeartbeatAge")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,7 +106,7 @@ class OtlpTarget:
         self._sum("streamkit.invocations", own, 1, "1")
         for name, value in report.figures.items():
             series, unit = f"streamkit.{snake(name)}", FIGURES[name]
-            if unit == "Percent" or name in _GAUGES:
+            if name in GAUGES:
                 self._gauges[series, own, _UNITS[unit]] = value
             elif unit == "Milliseconds":
                 self._histogram(series, own).add(value)

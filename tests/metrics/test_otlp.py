@@ -12,12 +12,14 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from streamkit import Divert, Record, RecordProcessor, lambda_handler, metrics
+from streamkit import Divert, Park, Record, RecordProcessor, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
 from streamkit.fanout import FanOut
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.metrics.otlp import MOST_SERIES, OtlpTarget, headers_of
 from streamkit.metrics.report import Report
 from streamkit.metrics.values import BOUNDS, Values
+from streamkit.policy import Policy
 from streamkit.testing import MemoryQueue, kinesis_event
 
 from ..outside_server import OutsideServer
@@ -41,7 +43,7 @@ class Orders(RecordProcessor):
 
     def __init__(self, name: str = "orders") -> None:
         self.name = name
-        self.on_failure = Divert(MemoryQueue())
+        self.on_failure: Policy = Divert(MemoryQueue())
 
     def process(self, record: Record) -> None:
         metrics.count("orders.paid", 2)
@@ -165,6 +167,24 @@ class TestAPush:
         assert found["streamkit.process_time", "orders", ""][0].WhichOneof("data") == "histogram"
         for name in ("oldest_record_age", "time_use", "batch_use"):
             assert found[f"streamkit.{name}", "orders", ""][0].WhichOneof("data") == "gauge"
+
+    def test_has_gauges_of_what_is_parked_which_come_down_again(self, server: OutsideServer, no_waiting: None) -> None:
+        ledger = MemoryLedger()
+        orders = Orders()
+        orders.on_failure = Park(MemoryQueue(fifo=True), ledger)
+        handler = lambda_handler(orders)
+        levels = []
+        for payloads, keys in ([b"fail"] * 2, ["a", "b"]), ([b"a"], ["c"]), ([b"a"], ["c"]):
+            handler(kinesis_event(payloads, partition_keys=keys), Context())
+            found = series(server.requests[-1].body)
+            assert found["streamkit.oldest_parked_age", "orders", ""][0].WhichOneof("data") == "gauge"
+            metric, point = found["streamkit.parked_keys", "orders", ""]
+            assert metric.WhichOneof("data") == "gauge"
+            levels.append(point.as_int)
+            if len(levels) == 2:
+                release(ledger)
+
+        assert levels == [0, 2, 0]
 
     def test_has_what_is_of_each_branch(self, server: OutsideServer) -> None:
         fan = FanOut(Orders("a"), Orders("b"), name="fan")
@@ -415,6 +435,13 @@ def test_nothing_is_called_and_nothing_imported_for_it_where_it_is_not_set(
 
     (text,) = lines()
     assert "MetricErrors" not in json.loads(text)
+
+
+def release(ledger: MemoryLedger) -> None:
+    """As when the queue's messages are done."""
+    never = float("inf")
+    for group in ledger.parked("orders", deadline=never):
+        ledger.remove("orders", group, {}, before=never, deadline=never)
 
 
 def report(*, records: int) -> Report:
