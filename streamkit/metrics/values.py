@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container
 from typing import Any
 
-from .names import RESERVED
+from .names import is_reserved
 
 __all__ = ["BOUNDS", "MOST_NAMES", "MOST_VALUES", "Latencies", "Values"]
 
@@ -105,10 +105,10 @@ class Values:
         if not text:
             self._complain("", f"the name of a metric is a text that is not empty; got {type(name).__name__}")
             return None
-        if _is_name(text) and text not in RESERVED:
+        if _is_name(text) and not is_reserved(text):
             return text
         known = _not_in_names.sub("_", text)
-        if not known[0].isalpha() or known in RESERVED:
+        if not known[0].isalpha() or is_reserved(known):
             known = f"user.{known}"
         known = known[:_LONGEST_NAME]
         self._complain(text, f"{text[:_LONGEST_NAME]!r} can't be the name of a metric, which is called {known}")

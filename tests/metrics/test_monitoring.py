@@ -81,6 +81,24 @@ def test_users_own_are_lines_by_their_own_names(lines: Lines) -> None:
     assert found["payments.call", tags] == ("histogram", [12.5, 12.5])
 
 
+def test_users_own_never_are_a_series_of_streamkits(lines: Lines) -> None:
+    class Counts(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            metrics.count("streamkit.records", 100)
+            metrics.latency("streamkit.duration", 1e9)
+
+    lambda_handler(Counts)(kinesis_event([b"a", b"b"]), None)
+
+    found = read(lines())
+    tags = "function:orders-indexer,processor:orders"
+    assert found["streamkit.records", tags] == ("count", [2])
+    assert found["user.streamkit.records", tags] == ("count", [200])
+    assert max(found["streamkit.duration", tags][1]) < 1e9
+    assert found["user.streamkit.duration", tags] == ("histogram", [1e9, 1e9])
+
+
 def test_more_than_a_hundred_times_are_what_they_come_to(lines: Lines) -> None:
     lambda_handler(Orders)(kinesis_event([b"a"] * 101), None)
 

@@ -150,6 +150,22 @@ class TestAPush:
         assert before <= start <= min(ends)
         assert max(ends) <= time.time_ns()
 
+    def test_has_users_own_never_in_a_series_of_streamkits(self, server: OutsideServer) -> None:
+        class Counts(RecordProcessor):
+            name = "orders"
+
+            def process(self, record: Record) -> None:
+                metrics.count("streamkit.records", 100)
+                metrics.latency("streamkit.duration", 1e9)
+
+        lambda_handler(Counts)(kinesis_event([b"a", b"b"]), Context())
+
+        body = server.requests[0].body
+        found = sums(body)
+        assert (found["streamkit.records"], found["user.streamkit.records"]) == (2, 200)
+        assert series(body)["streamkit.duration", "orders", ""][1].count == 1
+        assert series(body)["user.streamkit.duration", "orders", ""][1].count == 2
+
     def test_has_histograms_of_times_and_gauges_of_shares(self, server: OutsideServer, no_waiting: None) -> None:
         handler = lambda_handler(Orders)
         handler(kinesis_event([b"a"]), Context())
