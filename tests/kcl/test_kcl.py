@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -518,10 +519,44 @@ class TestTheCommand:
         assert code == 2
         assert "is not the ARN of a stream" in line
 
+    @pytest.mark.parametrize(
+        ("arguments", "variable", "name"),
+        [
+            ((), None, "orders"),
+            (("--name", "orders-eu"), None, "orders-eu"),
+            (("--name", "orders-eu"), "orders-of-all", "orders-of-all"),
+        ],
+    )
+    def test_names_the_function_in_its_metrics(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: tuple[str, ...],
+        variable: str | None,
+        name: str,
+    ) -> None:
+        with OutsideServer().running() as server:
+            monkeypatch.setenv("STREAMKIT_METRICS", "emf")
+            monkeypatch.setenv("STREAMKIT_OTLP_ENDPOINT", server.url)
+            if variable is None:
+                monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+            else:
+                monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", variable)
+            with child(folder, *arguments) as daemon:
+                daemon.initialize()
+                daemon.process_records(record(10, "a"))
+                (line,) = (json.loads(text) for text in daemon.stderr.splitlines() if text.startswith("{"))
+
+        assert (line["FunctionName"], line["Processor"]) == (name, "orders")
+        (of_resource,) = json.loads(server.requests[0].body)["resourceMetrics"]
+        attributes = {one["key"]: one["value"]["stringValue"] for one in of_resource["resource"]["attributes"]}
+        assert attributes["service.name"] == attributes["faas.name"] == name
+
     def test_runs_a_function_that_is_no_processor(self, folder: Path) -> None:
         (folder / "plain.py").write_text(
             "def handler(event, context):\n"
             "    assert context.get_remaining_time_in_millis() > 3000\n"
+            "    assert context.function_name == 'plain:handler'\n"
             "    numbers = [one['kinesis']['sequenceNumber'] for one in event['Records']]\n"
             "    return {'batchItemFailures': [{'itemIdentifier': one} for one in numbers if one == '11']}\n"
         )
