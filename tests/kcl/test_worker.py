@@ -204,6 +204,24 @@ def test_heartbeats_are_settled_and_never_given_to_the_processor(
     assert running.daemon.written == [("1", 0), ("3", 0)]
 
 
+def test_an_aggregate_that_goes_on_in_the_next_run_is_told_from_a_heartbeat(run: Callable[..., Running]) -> None:
+    given: list[str] = []
+
+    class Orders(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            given.append(record.event_id.partition(":")[2])
+
+    running = run(lambda_handler(Orders))
+
+    # The tenth thousand is full with the first of the aggregate.
+    running.daemon.process_records(*map(record, range(1, 10_000)), record(10_000, BEAT), record(10_000, BEAT, sub=1))
+
+    assert given[-2:] == ["10000:0", "10000:1"]
+    assert running.daemon.written == [("9999", 0), ("10000", 1)]
+
+
 def test_a_lost_lease_is_heard_of_while_a_record_fails(run: Callable[..., Running]) -> None:
     function = Failing()
     running = run(function, patience=0.2)
