@@ -130,6 +130,9 @@ class OtlpTarget:
         if now < self._due_at or seconds < _LEAST:
             return True
         is_taken = self._caller.call(self._url, self.encoded(), self._headers, seconds)
+        if is_taken:
+            # They were of a moment: what nobody has seen since is not to look like what is now.
+            self._gauges.clear()
         self._failures = 0 if is_taken else self._failures + 1
         self._due_at = self._clock() + min(INTERVAL * 2.0 ** min(self._failures, 10), _LONGEST_INTERVAL)
         return is_taken

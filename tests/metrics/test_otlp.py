@@ -15,6 +15,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from streamkit import Divert, Park, Record, RecordProcessor, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
 from streamkit.fanout import FanOut
+from streamkit.heartbeat import payload
 from streamkit.ledgers.memory import MemoryLedger
 from streamkit.metrics.otlp import MOST_SERIES, OtlpTarget, headers_of
 from streamkit.metrics.report import Report
@@ -201,6 +202,23 @@ class TestAPush:
                 release(ledger)
 
         assert levels == [0, 2, 0]
+
+    def test_has_a_gauge_only_where_it_was_seen_since_the_last(
+        self, server: OutsideServer, no_waiting: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HEARTBEAT_MAX_AGE", "1e12")
+        handler = lambda_handler(Orders)
+        beat = payload(1_764_432_000.0)
+        server.answer = 503
+        handler(kinesis_event([beat]), Context())
+        server.answer = 200
+
+        for _ in range(2):
+            handler(kinesis_event([b"a"]), Context())
+
+        names = [{name for name, _, _ in series(request.body)} for request in server.requests]
+        assert ["streamkit.heartbeat_age" in one for one in names] == [True, True, False]
+        assert all("streamkit.oldest_record_age" in one for one in names)
 
     def test_has_what_is_of_each_branch(self, server: OutsideServer) -> None:
         fan = FanOut(Orders("a"), Orders("b"), name="fan")
