@@ -237,6 +237,12 @@ def _mapping(mapping: SourceMapping, subject: Subject) -> None:
             mapping.setting("Enabled").where,
             "the mapping is switched off: what is in the queue waits, and its retention runs. Write Enabled: true",
         )
+    if mapping.setting("FilterCriteria").is_set:
+        report.warning(
+            mapping.setting("FilterCriteria").where,
+            "Lambda deletes the messages of a queue that its filter does not want: records that wait for another try are lost. "
+            "Leave FilterCriteria out here, and filter the stream",
+        )
     queue = deployment.queue(mapping.source)
     _batch_of_messages(mapping, queue, subject)
     if queue is None:

@@ -39,6 +39,17 @@ def test_a_retry_queue_without_partial_answers(check: Check) -> None:
     assert (finding.severity, finding.where) == ("error", line_of("        Retry:", text))
 
 
+def test_a_filter_of_a_retry_queue_deletes_what_it_does_not_want(check: Check) -> None:
+    queue = "            Queue: !GetAtt Retries.Arn\n"
+    text = changed(
+        queue, queue + '            FilterCriteria: {Filters: [{Pattern: \'{"body": {"type": ["order"]}}\'}]}\n'
+    )
+
+    finding = one(check(text), "Lambda deletes the messages of a queue that its filter does not want")
+
+    assert (finding.severity, finding.where) == ("warning", line_of("FilterCriteria", text))
+
+
 def test_a_retry_queue_that_triggers_nothing(check: Check) -> None:
     text = changed(RETRY_MAPPING, "")
 
