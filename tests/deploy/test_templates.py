@@ -12,6 +12,8 @@ import pytest
 
 from deploy.conditions import without_what_is_left_out
 from deploy.validate import HERE, SAM, problems_of, transformed
+from streamkit.heartbeat import payload
+from streamkit.local.filters import Filters
 
 Template = dict[str, Any]
 TEMPLATES = ("function.yaml", "stream.yaml", "code.yaml")
@@ -162,6 +164,28 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
     text = (HERE / "function.yaml").read_text()
     section = text[text.index("  FromStream:") : text.index("  FromRetries:")]
     assert section.count("      #") >= 6, "each is explained where it is"
+
+
+def test_what_lambda_gives_up_is_looked_for_by_the_filters_of_the_mapping(function: Template) -> None:
+    mapping, maker = (function["Resources"][name]["Properties"] for name in ("FromStream", "DeadLetterMaker"))
+    wanted = '{"data": {"type": ["flight"]}}'
+
+    def found(value: Any) -> Any:
+        if value == {"Ref": "Filter"}:
+            return wanted
+        if "Fn::FindInMap" in value:
+            first, second, third = value["Fn::FindInMap"]
+            return function["Mappings"][first][second][third]
+        text, given = value["Fn::Sub"]
+        for name, one in {"Filter": {"Ref": "Filter"}, **given}.items():
+            text = text.replace(f"${{{name}}}", found(one))
+        return text
+
+    _, criteria, _ = mapping["FilterCriteria"]["Fn::If"]
+    patterns = [found(one["Pattern"]) for one in criteria["Filters"]]
+    _, passed, _ = maker["Environment"]["Variables"]["FILTER_CRITERIA"]["Fn::If"]
+    assert json.loads(found(passed)) == [json.loads(one) for one in patterns]
+    assert Filters(json.loads(found(passed))).wants(payload(1764432000.0)), "heartbeats count in a batch"
 
 
 def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
