@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deploy.validate import SAM, new_template, transformed
@@ -149,6 +151,16 @@ def test_the_properties_are_those_of_deploy_but_for_what_may_differ() -> None:
     }
 
     assert found == MAY_DIFFER.keys()
+
+
+@pytest.mark.parametrize("text", [(DEPLOY / "function.yaml").read_text(), Project("orders").files["template.yaml"]])
+def test_what_is_lost_without_partial_answers_is_said_right_above_them(text: str) -> None:
+    lines = [line.strip() for line in text.splitlines()]
+    below = {line: after for line, after in pairwise(lines) if line.startswith("# Without it") and "batch" in line}
+
+    assert set(below.values()) == {"FunctionResponseTypes: [ReportBatchItemFailures]"}
+    # Of the stream, and of the retry queue.
+    assert len(below) == 2
 
 
 def allowed(path: str) -> str:
