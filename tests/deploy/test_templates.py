@@ -188,6 +188,20 @@ def test_what_lambda_gives_up_is_looked_for_by_the_filters_of_the_mapping(functi
     assert Filters(json.loads(found(passed))).wants(payload(1764432000.0)), "heartbeats count in a batch"
 
 
+def test_an_outage_of_two_days_ends_no_message_of_the_retries_and_none_ends_unseen(function: Template) -> None:
+    retries = of_type(function, "AWS::SQS::Queue")["Retries"]
+    timeout = {"Ref": "TimeoutSeconds"}
+    assert retries["VisibilityTimeout"] == {"Fn::FindInMap": ["Visibility", timeout, "Seconds"]}
+    assert retries["RedrivePolicy"]["maxReceiveCount"] == {"Fn::FindInMap": ["Visibility", timeout, "Receives"]}
+    times = function["Mappings"]["Visibility"]
+    assert sorted(map(int, times)) == function["Parameters"]["TimeoutSeconds"]["AllowedValues"]
+    for seconds, one in times.items():
+        assert one["Seconds"] == 6 * int(seconds)
+        assert one["Receives"] <= 1000, "SQS's most"
+        # Its age goes on in the dead letters of a standard queue.
+        assert 2 * 86_400 <= one["Receives"] * one["Seconds"] <= retries["MessageRetentionPeriod"] / 2
+
+
 def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
     alarms = of_type(function, "AWS::CloudWatch::Alarm")
     assert alarms.keys() >= {

@@ -50,6 +50,7 @@ MAY_DIFFER = {
     "DeadLetters.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
     "GivenUp.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
     "Retries.VisibilityTimeout": "six times its one time-out",
+    "Retries.RedrivePolicy": "the receives of its one time-out, and no parking",
     "GivenUp.VisibilityTimeout": "no function reads it",
     "AgeAlarm.AlarmDescription": "it says how long",
     "AgeAlarm.Threshold": "a number in place of a parameter",
@@ -161,6 +162,18 @@ def test_what_is_lost_without_partial_answers_is_said_right_above_them(text: str
     assert set(below.values()) == {"FunctionResponseTypes: [ReportBatchItemFailures]"}
     # Of the stream, and of the retry queue.
     assert len(below) == 2
+
+
+def test_the_retries_of_its_timeout_are_those_of_deploy() -> None:
+    mapping = yaml.load((DEPLOY / "function.yaml").read_text(), _Loader)["Mappings"]["Visibility"]
+    its = mapping[str(THEIRS["Processor"]["Properties"]["Timeout"])]
+    retries = THEIRS["Retries"]["Properties"]
+
+    assert retries["VisibilityTimeout"] == its["Seconds"]
+    assert retries["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"GetAtt": "DeadLetters.Arn"},
+        "maxReceiveCount": its["Receives"],
+    }
 
 
 def allowed(path: str) -> str:
