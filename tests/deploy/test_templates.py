@@ -202,6 +202,40 @@ def test_an_outage_of_two_days_ends_no_message_of_the_retries_and_none_ends_unse
         assert 2 * 86_400 <= one["Receives"] * one["Seconds"] <= retries["MessageRetentionPeriod"] / 2
 
 
+def test_the_way_by_a_topic_stands_before_any_version_publishes_whatever_retries_by_is(
+    plain: dict[str, Template],
+) -> None:
+    resources = plain["function.yaml"]["Resources"]
+    way = ("RetryTopic", "FromRetryTopic", "FromRetryTopicAllowed", "RetryTopicPolicy", "DeadLettersPolicy")
+    assert not [name for name in way if "Condition" in resources[name]]
+    (publish,) = [one for _, one in statements(plain["function.yaml"]) if one.get("Sid") == "PublishRetries"]
+    assert publish in resources["RolePolicy"]["Properties"]["PolicyDocument"]["Statement"], "and under no condition"
+    assert set(resources["FromStream"]["DependsOn"]) == {"FromRetryTopic", "FromRetryTopicAllowed"}
+    alias = {"Ref": "ProcessorAliaslive"}
+    assert resources["FromRetryTopic"]["Properties"]["Endpoint"] == alias
+    assert resources["FromRetryTopicAllowed"]["Properties"]["FunctionName"] == alias
+
+
+def test_what_a_topic_cannot_deliver_becomes_a_dead_letter(plain: dict[str, Template]) -> None:
+    function = plain["function.yaml"]
+    letters = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    subscription = function["Resources"]["FromRetryTopic"]
+    assert subscription["Properties"]["RedrivePolicy"] == {"deadLetterTargetArn": letters}
+    policy = function["Resources"][subscription["DependsOn"]]["Properties"]
+    assert policy["Queues"] == [{"Ref": "DeadLetters"}]
+    (allowed,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
+    assert (allowed["Principal"], allowed["Action"], allowed["Resource"]) == (
+        *({"Service": "sns.amazonaws.com"}, "sqs:SendMessage"),
+        letters,
+    )
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "RetryTopic"}}}
+    # The queue is encrypted, so SNS needs the key as well.
+    keys = [one for place, one in statements(plain["stream.yaml"]) if place.startswith("Key.")]
+    (key,) = [one for one in keys if one["Principal"] == {"Service": "sns.amazonaws.com"}]
+    assert set(key["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert set(key["Condition"]["ArnLike"]) == {"aws:SourceArn"}
+
+
 def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
     alarms = of_type(function, "AWS::CloudWatch::Alarm")
     assert alarms.keys() >= {
@@ -256,4 +290,4 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
         *("Retries", "FromRetries", "Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm"),
         *("RetriesGrowingAlarm", "OldestParkedAlarm"),
     }
-    assert parked.isdisjoint({"Plans", "Progress", "RetryTopic"})
+    assert parked.isdisjoint({"Plans", "Progress"})
