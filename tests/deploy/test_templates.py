@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from deploy.conditions import without_what_is_left_out
 from deploy.validate import HERE, SAM, problems_of, transformed
 from streamkit.heartbeat import payload
 from streamkit.local.filters import Filters
+from streamkit.new.project import Project
 
 Template = dict[str, Any]
 TEMPLATES = ("function.yaml", "stream.yaml", "code.yaml")
@@ -161,9 +163,29 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
         *("FunctionResponseTypes", "BisectBatchOnFunctionError", "MaximumRetryAttempts", "MaximumRecordAgeInSeconds"),
         "DestinationConfig",
     }
-    text = (HERE / "function.yaml").read_text()
-    section = text[text.index("  FromStream:") : text.index("  FromRetries:")]
-    assert section.count("      #") >= 6, "each is explained where it is"
+
+
+MAPPINGS = {"function.yaml": {"FromStream", "FromRetries", "FromGivenUp"}, "template.yaml": {"FromStream", "FromRetries"}}
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_every_setting_of_a_mapping_is_explained_where_it_is(name: str) -> None:
+    text = Project("orders").files[name] if name == "template.yaml" else (HERE / name).read_text()
+    resources = re.split(r"^  (\w+):\n", text.partition("\nResources:\n")[2], flags=re.MULTILINE)
+    mappings = {
+        one: body.partition("    Properties:\n")[2].splitlines()
+        for one, body in zip(resources[1::2], resources[2::2], strict=True)
+        if "Type: AWS::Lambda::EventSourceMapping" in body
+    }
+    assert mappings.keys() == MAPPINGS[name]
+    for mapping, lines in mappings.items():
+        explained = {
+            line.strip().partition(":")[0]: above.startswith("      # ") or " # " in line
+            for above, line in pairwise(["", *lines])
+            if re.match(r" {6}\w", line)
+        }
+        assert explained, mapping
+        assert [one for one, is_explained in explained.items() if not is_explained] == [], mapping
 
 
 def test_what_lambda_gives_up_is_looked_for_by_the_filters_of_the_mapping(function: Template) -> None:
