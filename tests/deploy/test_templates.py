@@ -165,7 +165,10 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
     }
 
 
-MAPPINGS = {"function.yaml": {"FromStream", "FromRetries", "FromGivenUp"}, "template.yaml": {"FromStream", "FromRetries"}}
+MAPPINGS = {
+    "function.yaml": {"FromStream", "FromRetries", "FromGivenUp"},
+    "template.yaml": {"FromStream", "FromRetries"},
+}
 
 
 @pytest.mark.parametrize("name", MAPPINGS)

@@ -39,6 +39,7 @@ MAY_DIFFER = {
     "Processor.DeploymentPreference.Type": "the one that rolls back, in place of a parameter",
     "Processor.DeadLetterQueue": "nothing invokes it asynchronously: it has no retry topic",
     "FromStream.DependsOn": "it has no retry topic",
+    "FromStream.Enabled": "its retries have no other way to change to, for which it would have to be paused",
     "QueuesPolicy.Queues": "no topic puts anything into its dead letters, so they need no policy of their own",
     "Processor.Environment": "the names that its own module reads",
     "FromStream.BatchSize": "a number in place of a parameter",
