@@ -1,4 +1,4 @@
-"""Another RetriesBy, over what is there. The stacks are CloudFormation's on moto, with what a function's stack tells of itself."""
+"""Another RetriesBy over what is there. Stacks are CloudFormation's on moto, with what a function's stack tells of itself."""
 
 from __future__ import annotations
 
