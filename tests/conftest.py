@@ -25,7 +25,13 @@ APART = {
 }
 
 #: Files that take longest: first of all, so that no core is left with one of them at the end.
-LONGEST = ("simulation/test_schedules.py", "cli/test_redrive_crashes.py", "soak/test_soak.py", "flow/test_demo.py")
+LONGEST = (
+    "simulation/test_schedules.py",
+    "cli/test_redrive_crashes.py",
+    "soak/test_soak.py",
+    "cli/test_new.py",
+    "flow/test_demo.py",
+)
 
 
 def pytest_xdist_auto_num_workers() -> int:
