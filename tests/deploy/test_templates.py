@@ -18,14 +18,6 @@ TEMPLATES = ("function.yaml", "stream.yaml", "code.yaml")
 
 
 @pytest.fixture(scope="module")
-def function() -> Template:
-    """function.yaml as AWS deploys it."""
-    SAM.set_up(lambda _: None)
-    template: Template = json.loads(transformed(HERE / "function.yaml"))
-    return template
-
-
-@pytest.fixture(scope="module")
 def plain(function: Template) -> dict[str, Template]:
     """Each template; those that are no SAM have the same shape once their short tags are read."""
     import yaml
@@ -167,7 +159,7 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
 def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
     alarms = of_type(function, "AWS::CloudWatch::Alarm")
     assert alarms.keys() >= {
-        *("AgeAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm", "RetriesGrowingAlarm"),
+        *("AgeAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm", "RetriesWaitingAlarm"),
         *("OldestParkedAlarm", "GivenUpAlarm"),
     }
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
@@ -216,6 +208,6 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
 
     assert parked - blocked == {
         *("Retries", "FromRetries", "Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm"),
-        *("RetriesGrowingAlarm", "OldestParkedAlarm"),
+        *("RetriesWaitingAlarm", "OldestParkedAlarm"),
     }
     assert parked.isdisjoint({"Plans", "Progress", "RetryTopic"})
