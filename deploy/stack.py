@@ -23,7 +23,7 @@ from streamkit.packaging import PackagingError
 
 from .package import DIST, digests, package_all
 
-__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "revision_of", "settings_of"]
+__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "parameters_of", "revision_of", "settings_of"]
 
 HERE = Path(__file__).parent
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -69,6 +69,11 @@ def settings_of(stage: str) -> Settings:
     return Settings(_texts(read.get("stream", {})), functions, heartbeat)
 
 
+def parameters_of(settings: Settings, name: str) -> dict[str, str]:
+    """The parameters of a function's stack that its stage's settings say."""
+    return {"Heartbeats": "no" if settings.heartbeat is None else "yes", **settings.functions[name]}
+
+
 class Deployer:
     """Deploys one stage with the packages in a folder."""
 
@@ -86,7 +91,10 @@ class Deployer:
         self.stack(f"streamkit-{self._stage}", HERE / "stream.yaml", {"Stage": self._stage, **settings.stream})
         failed = []
         with ThreadPoolExecutor(8) as pool:
-            made = {name: pool.submit(self.function, name, its, bucket) for name, its in settings.functions.items()}
+            made = {
+                name: pool.submit(self.function, name, parameters_of(settings, name), bucket)
+                for name in settings.functions
+            }
             if settings.heartbeat is not None:
                 made["heartbeat"] = pool.submit(self.heartbeat, settings.heartbeat, bucket)
         for name, future in made.items():

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from deploy.stack import Settings, parameters_of, settings_of
+
 from .alarms import fires
 
 Template = dict[str, Any]
-NONE = [None] * 12
+Figure = Sequence[float | None]
+Queue = tuple[Figure, Figure, Figure, Figure]
+NONE: Figure = [None] * 12
 #: Five minutes each: in the queue and not received, received or returned, delayed, deleted.
-RETRIES_THAT_STAY = {
+RETRIES_THAT_STAY: dict[str, Queue] = {
     "an outage that has begun: all is returned, and nothing leaves": ([0] * 12, [500] * 12, [0] * 12, [0] * 12),
     "the same, where SQS has no figure of what leaves": ([0] * 12, [500] * 12, [0] * 12, NONE),
     "one that ends its process each time": ([0] * 12, [1] * 12, [0] * 12, [0] * 12),
     "more comes than leaves": ([400 * n for n in range(12)], [10] * 12, [50] * 12, [600] * 12),
     "a backlog that neither grows nor shrinks": ([9000] * 12, [100] * 12, [0] * 12, [3000] * 12),
 }
-RETRIES_THAT_FLOW = {
+RETRIES_THAT_FLOW: dict[str, Queue] = {
     "none": (NONE, NONE, NONE, NONE),
     "none since a while": ([0] * 12, [0] * 12, [0] * 12, [0] * 12),
     "much fails, and is tried in time": ([30] * 12, [100] * 12, [400] * 12, [12_000] * 12),
@@ -28,7 +33,7 @@ RETRIES_THAT_FLOW = {
 }
 
 
-def of_the_queue(figures: tuple[list[float | None], ...]) -> dict[str, list[float | None]]:
+def of_the_queue(figures: Queue) -> Mapping[str, Figure]:
     waiting, returned, delayed, left = figures
     return {
         "ApproximateNumberOfMessagesVisible": waiting,
@@ -50,3 +55,36 @@ def test_retries_that_are_tried_in_time_are_none(function: Template, what: str) 
     alarm = function["Resources"]["RetriesWaitingAlarm"]["Properties"]
 
     assert not fires(alarm, of_the_queue(RETRIES_THAT_FLOW[what]))
+
+
+def test_a_mapping_that_stops_is_an_alarm_where_there_are_heartbeats(function: Template) -> None:
+    resource = function["Resources"]["HeartbeatAlarm"]
+    alarm = resource["Properties"]
+    assert resource["Condition"] == "HasHeartbeats"
+    assert alarm["Namespace"] == "streamkit"
+    assert alarm["Dimensions"] == function["Resources"]["FailuresAlarm"]["Properties"]["Dimensions"]
+    # How many came through: nothing is invoked where the mapping is disabled, or may not read, so there is no figure at all.
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("HeartbeatAge", "SampleCount")
+
+    assert fires(alarm, {"HeartbeatAge": [5, 5, 2, None, None, None]})
+    assert not fires(alarm, {"HeartbeatAge": [5, 5, 2, None, 5, 5]}), "one that had to wait for its batch to be full"
+    # What it is for: the age is silent then.
+    silent: Mapping[str, Figure] = {"IteratorAge": [20, None, None, None, None, None]}
+    assert not fires(function["Resources"]["AgeAlarm"]["Properties"], silent, {"MostAgeSeconds": 300})
+
+
+def test_a_batch_that_waits_to_be_full_holds_its_heartbeats_no_longer_than_the_alarm_waits(function: Template) -> None:
+    alarm = function["Resources"]["HeartbeatAlarm"]["Properties"]
+    window = function["Parameters"]["BatchWindowSeconds"]["MaxValue"]
+
+    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= window
+
+
+@pytest.mark.parametrize("stage", ["dev", "staging", "prod"])
+def test_each_stage_has_heartbeats_and_its_functions_miss_them(stage: str) -> None:
+    settings = settings_of(stage)
+
+    assert settings.heartbeat is not None
+    assert all(parameters_of(settings, name)["Heartbeats"] == "yes" for name in settings.functions)
+    without = Settings(settings.stream, settings.functions)
+    assert all(parameters_of(without, name)["Heartbeats"] == "no" for name in settings.functions)

@@ -70,7 +70,8 @@ LEFT_OUT = {
     # A person fetches what Lambda gave up.
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
     "Dashboard",
-    # The stream is there already, and the stack stands alone.
+    # The stream is there already, and the stack stands alone. Nobody puts heartbeats into it.
+    "HeartbeatAlarm",
     *("Stream", "StreamPolicy", "ThrottledWritesAlarm", "ThrottledReadsAlarm"),
     *("StreamParameter", "KeyParameter", "AlarmsParameter"),
 }
