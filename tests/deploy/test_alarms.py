@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
 
 from deploy.stack import Settings, parameters_of, settings_of
+from streamkit import Record, RecordProcessor, lambda_handler
+from streamkit.testing import kinesis_event
 
 from .alarms import fires
 
 Template = dict[str, Any]
 Figure = Sequence[float | None]
+#: The longest wait, in seconds, before each further try of a record: in a queue by its backoff, and in a topic.
+BY_QUEUE = (15, 30, 60)
+BY_TOPIC = (0, 60, 120)
 Queue = tuple[Figure, Figure, Figure, Figure]
 NONE: Figure = [None] * 12
 #: Five minutes each: in the queue and not received, received or returned, delayed, deleted.
@@ -88,3 +96,74 @@ def test_each_stage_has_heartbeats_and_its_functions_miss_them(stage: str) -> No
     assert all(parameters_of(settings, name)["Heartbeats"] == "yes" for name in settings.functions)
     without = Settings(settings.stream, settings.functions)
     assert all(parameters_of(without, name)["Heartbeats"] == "no" for name in settings.functions)
+
+
+def minutes_of(begun: int, waits: Sequence[int], records: int = 1) -> list[float | None]:
+    """In each minute, how many of the tries of so many records were there, which all began at one time (in seconds)."""
+    tries = Counter(begun // 60 for _ in range(records))
+    for n in range(len(waits)):
+        tries[(begun + sum(waits[: n + 1])) // 60] += records
+    return [float(tries[minute]) for minute in range(8)]
+
+
+def every_way_to_fail() -> list[list[float | None]]:
+    """The failures by the minute of two bad records of one batch, for whatever the waits come to."""
+    by_queue = product(range(0, 60, 5), *(range(0, most + 1, 5) for most in BY_QUEUE))
+    return [
+        *(minutes_of(begun, waits, 2) for begun, *waits in by_queue),
+        *(minutes_of(begun, BY_TOPIC, 2) for begun in range(0, 60, 5)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["FailuresAlarm", "NewVersionFailuresAlarm"])
+def test_two_bad_records_are_left_to_the_dead_letters_and_a_version_that_fails_them_all_is_not(
+    function: Template, name: str
+) -> None:
+    alarm = function["Resources"][name]["Properties"]
+    default = {"MostFailures": function["Parameters"]["MostFailures"]["Default"]}
+
+    assert not any(fires(alarm, {alarm["MetricName"]: minutes}, default) for minutes in every_way_to_fail())
+    assert any(fires(alarm, {alarm["MetricName"]: minutes}, {"MostFailures": 0}) for minutes in every_way_to_fail())
+    assert fires(alarm, {alarm["MetricName"]: [0, 3, 40, 60]}, default)
+
+
+def test_behind_a_topic_a_record_that_fails_raises_and_counts_as_a_failure_does(function: Template) -> None:
+    for name in ("ErrorsAlarm", "NewVersionErrorsAlarm"):
+        alarm = function["Resources"][name]["Properties"]
+        assert alarm["Threshold"] == {"Fn::If": ["HasTopic", {"Ref": "MostFailures"}, 0]}
+
+
+class Orders(RecordProcessor):
+    name = "orders"
+
+    def process(self, record: Record) -> None:
+        if record.data == b"bad":
+            raise ValueError("no")
+
+
+class Context:
+    function_name = "streamkit-dev-orders"
+    function_version = "7"
+    aws_request_id = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 10_000
+
+
+def test_a_line_says_the_version_that_failed(
+    function: Template, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_lines = function["Resources"]["FailedByVersion"]["Properties"]
+    (made,) = of_lines["MetricTransformations"]
+    alarm = function["Resources"]["NewVersionFailuresAlarm"]["Properties"]
+    assert (made["MetricNamespace"], made["MetricName"]) == (alarm["Namespace"], alarm["MetricName"])
+    assert [one["Key"] for one in made["Dimensions"]] == [one["Name"] for one in alarm["Dimensions"]]
+    monkeypatch.setenv("STREAMKIT_METRICS", "emf")
+
+    lambda_handler(Orders())(kinesis_event(["good", "bad"]), Context())
+
+    line = json.loads(capsys.readouterr().out)
+    assert of_lines["FilterPattern"] == "{ $.Failed > 0 }"
+    assert line[made["MetricValue"].removeprefix("$.")] == 1
+    values = [line[one["Value"].removeprefix("$.")] for one in made["Dimensions"]]
+    assert values == ["streamkit-dev-orders", "7"]

@@ -156,18 +156,43 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
     assert section.count("      #") >= 6, "each is explained where it is"
 
 
-def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
+def test_alarms_go_to_somebody(function: Template) -> None:
     alarms = of_type(function, "AWS::CloudWatch::Alarm")
     assert alarms.keys() >= {
-        *("AgeAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm", "RetriesWaitingAlarm"),
-        *("OldestParkedAlarm", "GivenUpAlarm"),
+        *("AgeAlarm", "HeartbeatAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm"),
+        *("RetriesWaitingAlarm", "OldestParkedAlarm", "GivenUpAlarm"),
     }
-    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
+    for name, alarm in alarms.items():
+        if name.startswith("NewVersion"):
+            # A part of what the alarm on all versions counts, over the same threshold: it has told already.
+            of_all = alarms[name.removeprefix("NewVersion")]
+            assert alarm["Threshold"] == of_all["Threshold"]
+            assert alarm["EvaluationPeriods"] == of_all["EvaluationPeriods"]
+        else:
+            assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+def test_a_new_version_is_taken_back_for_what_it_does_itself(function: Template) -> None:
+    alarms = of_type(function, "AWS::CloudWatch::Alarm")
+    (version,) = of_type(function, "AWS::Lambda::Version")
     (group,) = of_type(function, "AWS::CodeDeploy::DeploymentGroup").values()
     condition, alarmed, _ = group["AlarmConfiguration"]["Fn::If"]
     assert condition == "RollsBack"
-    assert alarmed["Alarms"] == [{"Name": {"Ref": "ErrorsAlarm"}}, {"Name": {"Ref": "FailuresAlarm"}}]
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+
+    names = [alarm["Name"]["Ref"] for alarm in alarmed["Alarms"]]
+
+    assert names == ["NewVersionErrorsAlarm", "NewVersionFailuresAlarm"]
+    number = {"Fn::GetAtt": [version, "Version"]}
+    errors, failures = ({one["Name"]: one["Value"] for one in alarms[name]["Dimensions"]} for name in names)
+    assert errors == {
+        "FunctionName": {"Ref": "Processor"},
+        "Resource": {"Fn::Sub": "${Processor}:live"},
+        "ExecutedVersion": number,
+    }
+    assert failures == {"FunctionName": {"Ref": "Processor"}, "FunctionVersion": number}
+    # An alarm that is only changed keeps its state: that of the version before would end the deployment.
+    assert all("${Revision}" in alarms[name]["AlarmName"]["Fn::Sub"] for name in names)
 
 
 def test_the_dashboard_is_json(function: Template) -> None:

@@ -52,6 +52,7 @@ MAY_DIFFER = {
     "AgeAlarm.AlarmDescription": "it says how long",
     "AgeAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Threshold": "a number in place of a parameter",
+    "NewVersionFailuresAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Dimensions": "the name of its processor",
     "GivenUpAlarm.AlarmDescription": "somebody has to fetch the records: it has no function for that",
     **{
