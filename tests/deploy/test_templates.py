@@ -83,11 +83,21 @@ def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], nam
 
 
 def test_functions_have_a_role_of_their_own_and_no_managed_policy(function: Template) -> None:
-    for name, properties in of_type(function, "AWS::IAM::Role").items():
-        if name != "CodeDeployServiceRole":  # SAM's, which CodeDeploy alone can assume.
-            assert "ManagedPolicyArns" not in properties
+    assert not [name for name, one in of_type(function, "AWS::IAM::Role").items() if "ManagedPolicyArns" in one]
     roles = [properties["Role"]["Fn::GetAtt"][0] for properties in of_type(function, "AWS::Lambda::Function").values()]
     assert len(set(roles)) == len(roles)
+
+
+def test_what_moves_the_alias_may_move_this_one_alone_and_publish_nothing(function: Template) -> None:
+    (group,) = of_type(function, "AWS::CodeDeploy::DeploymentGroup").values()
+    role = function["Resources"][group["ServiceRoleArn"]["Fn::GetAtt"][0]]["Properties"]
+    (policy,) = role["Policies"]
+    alias, alarms = policy["PolicyDocument"]["Statement"]
+    assert alias["Action"] == ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"]
+    assert alias["Resource"] == [{"Fn::GetAtt": ["Processor", "Arn"]}, {"Fn::Sub": "${Processor.Arn}:live"}]
+    assert alarms["Action"] == "cloudwatch:DescribeAlarms"
+    (trusted,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trusted["Principal"] == {"Service": "codedeploy.amazonaws.com"}
 
 
 def test_all_that_rests_is_encrypted_with_the_key_of_the_stage(plain: dict[str, Template]) -> None:
