@@ -212,6 +212,22 @@ def test_a_template_fits_into_a_request() -> None:
         assert len(path.read_bytes()) <= 51_200, f"CloudFormation takes {path.name} by way of S3 only"
 
 
+def test_what_is_secret_comes_by_the_name_of_its_secret(function: Template) -> None:
+    variables = function["Resources"]["Processor"]["Properties"]["Environment"]["Variables"]
+    for variable, parameter in (
+        ("HEARTBEAT_URL", "HeartbeatUrlSecret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "OtlpHeadersSecret"),
+    ):
+        condition, resolved, _ = variables[variable]["Fn::If"]
+        assert function["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
+        # CloudFormation reads it, and its change sets, its events and the stage's file have the name.
+        assert resolved == {"Fn::Sub": f"{{{{resolve:secretsmanager:${{{parameter}}}}}}}"}
+    # Where both are given one would count for nothing.
+    (one,) = function["Rules"]["HeartbeatUrl"]["Assertions"]
+    empty = [{"Fn::Equals": [{"Ref": name}, ""]} for name in ("HeartbeatUrl", "HeartbeatUrlSecret")]
+    assert one["Assert"] == {"Fn::Or": empty}
+
+
 def test_a_function_may_call_itself_where_its_retries_come_back_to_it(function: Template) -> None:
     processor = function["Resources"]["Processor"]["Properties"]
 
