@@ -65,6 +65,18 @@ def test_retries_that_are_tried_in_time_are_none(function: Template, what: str) 
     assert not fires(alarm, of_the_queue(RETRIES_THAT_FLOW[what]))
 
 
+def test_retries_by_a_topic_that_wait_or_are_lost_are_an_alarm(function: Template) -> None:
+    waiting, lost = (function["Resources"][name] for name in ("TopicWaitingAlarm", "TopicLossAlarm"))
+    assert waiting["Condition"] == lost["Condition"] == "HasTopic"
+
+    # In milliseconds, of five minutes each: a third try is three minutes old.
+    assert not fires(waiting["Properties"], {"AsyncEventAge": [None, 190_000, 185_000, 195_000, None]})
+    assert fires(waiting["Properties"], {"AsyncEventAge": [None, 300_000, 650_000, 950_000]})
+    assert not fires(lost["Properties"], {"DeadLetterErrors": [None, 0, 0]})
+    assert fires(lost["Properties"], {"DeadLetterErrors": [None, 1, None]})
+    assert function["Resources"]["Processor"]["Properties"]["DeadLetterConfig"], "that of the loss"
+
+
 def test_a_mapping_that_stops_is_an_alarm_where_there_are_heartbeats(function: Template) -> None:
     resource = function["Resources"]["HeartbeatAlarm"]
     alarm = resource["Properties"]

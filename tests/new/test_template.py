@@ -67,6 +67,7 @@ MAY_DIFFER = {
 LEFT_OUT = {
     # Of other functions, and of other ways of retries.
     *("FromRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy"),
+    *("TopicWaitingAlarm", "TopicLossAlarm"),
     *("Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm", "OldestParkedAlarm", "Plans", "Progress"),
     # A person fetches what Lambda gave up.
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
