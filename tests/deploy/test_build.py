@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ WORKFLOWS = ROOT / ".github" / "workflows"
     [
         *("", "nothing", "deploy", "deploy dev", "deploy local", "deploy dev eu-west-1", "deploy dev europe me"),
         *("deploy local eu-west-1 me", "deploy Dev eu-west-1 me", "deploy ../x eu-west-1 me", "package extra"),
-        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me extra"),
+        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me Extra"),
+        *("deploy dev eu-west-1 me flights more", "int-test dev eu-west-1 me flights", "deploy local flights"),
     ],
 )
 def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
@@ -30,6 +32,25 @@ def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
     assert done.stderr.startswith("usage:\n")
     for command in ("deploy", "int-test", "acceptance-test"):
         assert f"./build.sh {command} STAGE REGION PROFILE" in done.stderr
+
+
+def test_a_functions_name_comes_through_to_what_deploys(tmp_path: Path) -> None:
+    # This environment is set up already.
+    (tmp_path / "make").write_text("#!/bin/sh\n")
+    (tmp_path / "make").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    done = subprocess.run(
+        ["./build.sh", "deploy", "dev", "eu-west-1", "me", "trains"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("dev has no function trains")
 
 
 def test_a_stage_that_nobody_has_described_is_told(tmp_path: Path) -> None:
