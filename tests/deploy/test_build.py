@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,18 @@ def test_packages_that_are_not_what_was_built_are_not_deployed(tmp_path: Path) -
     (tmp_path / "b.zip").write_bytes(b"brought")
     with pytest.raises(PackagingError, match=r"b\.zip is not in SHA256SUMS"):
         digests(tmp_path)
+
+
+def test_google_takes_the_ids_of_the_pool_and_its_provider() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    pools = re.findall(
+        r"workloadIdentityPools/(\S+)|workload-identity-pools create (\S+)|--workload-identity-pool (\S+)", text
+    )
+    providers = re.findall(r"providers create-aws (\S+)|\$POOL/providers/(\S+)", text)
+
+    for ids in (pools, providers):
+        (one,) = {"".join(found) for found in ids}
+        # Google's rule for both.
+        assert re.fullmatch(r"[a-z0-9-]{4,32}", one)
+        assert not one.startswith("gcp-")
+    assert len(pools) == 3
