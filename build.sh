@@ -14,6 +14,9 @@ usage:
                                                       or one of its functions alone, on a stage that is there
   ./build.sh acceptance-test STAGE REGION PROFILE     a deployed stage, from outside
 
+  ./build.sh profile NAME                             for CI: a PROFILE whose credentials are those of AWS's variables
+  ./build.sh gate ENVIRONMENT                         for CI: fails unless GitHub asks somebody before that one is deployed
+
   int-test and acceptance-test take `local` in place of STAGE REGION PROFILE: they make a stage on this machine for it.
   PACKAGES=folder ./build.sh deploy ...               the zips of an earlier build, as they are
 END
@@ -61,6 +64,21 @@ case "$command" in
     make setup
     [[ $STAGE != local ]] || .venv/bin/python localstack/setup_localstack.py
     .venv/bin/python -m pytest tests/acceptance
+    ;;
+  profile)
+    [[ $# -eq 1 && $1 =~ ^[a-z][a-z0-9-]*$ ]] || usage
+    config="${AWS_CONFIG_FILE:-$HOME/.aws/config}"
+    if grep -qsxF "[profile $1]" "$config"; then
+      echo "there is a profile $1 already: $config" >&2
+      exit 1
+    fi
+    mkdir -p "$(dirname "$config")"
+    # No credentials are written down.
+    printf '[profile %s]\ncredential_process = python3 "%s/deploy/credentials.py"\n' "$1" "$PWD" >>"$config"
+    ;;
+  gate)
+    [[ $# -eq 1 && $1 =~ ^[A-Za-z0-9._-]+$ ]] || usage
+    python3 deploy/gate.py "$1"
     ;;
   *)
     usage

@@ -38,7 +38,7 @@ __all__ = [
 HERE = Path(__file__).parent
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 #: For the slowest Rollout, ten steps of ten minutes, and the rest of the stack.
-_LONGEST_SECONDS = 7200
+LONGEST_SECONDS = 7200
 _CODE = "streamkit-code"
 
 
@@ -221,7 +221,7 @@ class Deployer:
         from botocore.exceptions import WaiterError
 
         waiter = self._cloudformation.get_waiter(f"stack_{kind.lower()}_complete")
-        attempts = int(_LONGEST_SECONDS / self._aws.poll)
+        attempts = int(LONGEST_SECONDS / self._aws.poll)
         try:
             waiter.wait(StackName=name, WaiterConfig={"Delay": self._aws.poll, "MaxAttempts": attempts})
         except WaiterError:
