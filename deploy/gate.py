@@ -1,7 +1,7 @@
 """python3 deploy/gate.py ENVIRONMENT: ends with 1 unless GitHub asks somebody before a deployment to it.
 
-GitHub makes an environment that a workflow names, without any rules, and lets everything through: a gate that nobody has set up is
-open. Reads what Actions set (GITHUB_API_URL, GITHUB_REPOSITORY), and GITHUB_TOKEN, which has to be allowed to read actions.
+GitHub makes an environment that a workflow names, without any rules, and lets everything through: a gate that nobody has set up
+is open. Reads what Actions set (GITHUB_API_URL, GITHUB_REPOSITORY), and GITHUB_TOKEN, which has to be allowed to read actions.
 """
 
 from __future__ import annotations

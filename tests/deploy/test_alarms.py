@@ -145,6 +145,17 @@ def test_behind_a_topic_a_record_that_fails_raises_and_counts_as_a_failure_does(
         assert alarm["Threshold"] == {"Fn::If": ["HasTopic", {"Ref": "MostFailures"}, 0]}
 
 
+@pytest.mark.parametrize("name", ["ErrorsAlarm", "NewVersionErrorsAlarm"])
+def test_what_times_out_each_time_is_an_alarm_though_no_two_minutes_in_a_row_have_an_error(
+    function: Template, name: str
+) -> None:
+    # But behind a topic.
+    alarm = function["Resources"][name]["Properties"] | {"Threshold": 0}
+
+    assert fires(alarm, {"Errors": [1, None, None, 1, None, 1]})
+    assert not fires(alarm, {"Errors": [None, 1, None, None, None, None, None]}), "one that Lambda has done again"
+
+
 class Orders(RecordProcessor):
     name = "orders"
 
