@@ -2,8 +2,9 @@
 
 Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a
 warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server here and takes
-what the sink imports; and to a second batch. Then the same without bytecode, and what each library takes of the first batch. The
-figures are medians; the ratio to a handler that imports nothing is what can be compared between machines.
+what the sink imports; and to a second batch. Then the same without bytecode. Then, in the same folders, a handler that imports
+nothing but one of the libraries that the first batch did import, to its first answer: with that import and without.
+The figures are medians; the ratio to a handler that imports nothing is what can be compared between machines.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _LIBRARIES = (
     "cryptography",
     "tenacity",
 )
+_RUNTIMES = ("boto3", "botocore")
 
 
 class Start:
@@ -104,21 +106,18 @@ def measure(code: Path, handler: str, environment: Mapping[str, str], events: li
     return [statistics.median(one) for one in times]
 
 
-def imported(code: Path, handler: str, environment: Mapping[str, str], event: bytes) -> dict[str, float]:
-    """Milliseconds that each library took, its own imports among them, until the answer to ``event``."""
+def imported(code: Path, handler: str, environment: Mapping[str, str], event: bytes) -> list[str]:
+    """Which of the libraries were imported by the time of the answer to ``event``."""
     start = Start(code, handler, {**environment, "PYTHONPROFILEIMPORTTIME": "1"})
     start.answer(event)
-    found: dict[str, float] = {}
-    for line in start.end().splitlines():
-        parts = line.removeprefix("import time:").split("|")
-        if len(parts) == 3 and parts[2].strip() in _LIBRARIES:
-            found[parts[2].strip()] = float(parts[1]) / 1000
-    return found
+    names = {line.split("|")[-1].strip() for line in start.end().splitlines() if line.startswith("import time:")}
+    # What was tried and is not there has a line, too.
+    return [one for one in _LIBRARIES if one in names and (code.joinpath(*one.split(".")).is_dir() or one in _RUNTIMES)]
 
 
 @contextlib.contextmanager
-def services() -> Iterator[dict[str, dict[str, str]]]:
-    """The variables of each function, and the servers that they name."""
+def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
+    """The variables of each function, for servers that run; and a client of their Kinesis."""
     with (
         bigquery_server("local") as warehouse,
         CloudSearchServer(FIELDS) as search,
@@ -140,7 +139,8 @@ def services() -> Iterator[dict[str, dict[str, str]]]:
             aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1"
         )
         queue = session.client("sqs", endpoint_url=moto.endpoint).create_queue(QueueName="q")["QueueUrl"]
-        session.client("kinesis", endpoint_url=moto.endpoint).create_stream(StreamName="beating", ShardCount=1)
+        kinesis = session.client("kinesis", endpoint_url=moto.endpoint)
+        kinesis.create_stream(StreamName="beating", ShardCount=1)
         session.client("dynamodb", endpoint_url=moto.endpoint).create_table(
             TableName="plans",
             BillingMode="PAY_PER_REQUEST",
@@ -152,7 +152,7 @@ def services() -> Iterator[dict[str, dict[str, str]]]:
             "BIGQUERY_EMULATOR_HOST": warehouse.endpoint,
             "BIGQUERY_STORAGE_EMULATOR_HOST": warehouse.grpc_endpoint,
         }
-        yield {
+        functions = {
             "bigquery": rows,
             "bigquery-exactly-once": rows | {"PLANS_TABLE": "plans"},
             "cloudsearch": aws | {"SEARCH_ENDPOINT": search.endpoint, "DOCUMENT_ID": "iata"},
@@ -160,6 +160,7 @@ def services() -> Iterator[dict[str, dict[str, str]]]:
             "heartbeat": aws | {"STREAM": "beating"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
         }
+        yield functions, kinesis
 
 
 def batch(name: str, n: int) -> bytes:
@@ -172,15 +173,43 @@ def batch(name: str, n: int) -> bytes:
     return json.dumps(kinesis_event(made, start=start)).encode()
 
 
+def document(kinesis: Any) -> bytes:
+    """What Lambda tells of a batch of ten that it has given up, as SQS brings it."""
+    put = kinesis.put_records(StreamName="beating", Records=[{"Data": b"x", "PartitionKey": "k"} for _ in range(10)])[
+        "Records"
+    ]
+    (shard,) = kinesis.describe_stream(StreamName="beating")["StreamDescription"]["Shards"]
+    told = {
+        "requestContext": {
+            "requestId": "r",
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:f:live",
+            "condition": "RetryAttemptsExhausted",
+            "approximateInvokeCount": 1,
+        },
+        "responseContext": {"statusCode": 200, "executedVersion": "1", "functionError": "Unhandled"},
+        "version": "1.0",
+        "timestamp": "2026-11-29T12:00:00.000Z",
+        "KinesisBatchInfo": {
+            "shardId": shard["ShardId"],
+            "startSequenceNumber": put[0]["SequenceNumber"],
+            "endSequenceNumber": put[-1]["SequenceNumber"],
+            "approximateArrivalOfFirstRecord": "2026-11-29T11:00:00Z",
+            "approximateArrivalOfLastRecord": "2026-11-29T11:00:00Z",
+            "batchSize": 10,
+            "streamArn": kinesis.describe_stream_summary(StreamName="beating")["StreamDescriptionSummary"]["StreamARN"],
+        },
+    }
+    message = {"messageId": "m", "eventSource": "aws:sqs", "body": json.dumps(told)}
+    return json.dumps({"Records": [message]}).encode()
+
+
 def main() -> int:
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
     package_all(architectures=[architecture])
-    with tempfile.TemporaryDirectory() as folder, services() as variables:
-        nothing = Path(folder) / "nothing"
-        nothing.mkdir()
-        (nothing / "nothing.py").write_text(_NOTHING)
-        floor = measure(nothing, "nothing.handler", variables["fanout"], [_PING])[0]
+    with tempfile.TemporaryDirectory() as folder, services() as (variables, kinesis):
+        nothing = _stub(Path(folder) / "nothing", _NOTHING)
+        floor = measure(nothing, "stub.handler", variables["fanout"], [_PING])[0]
         print(f"\na handler that imports nothing: {floor:.0f} ms\n")
         print(
             "| function | ping | × nothing | first batch | second batch | ping, no bytecode | first batch, no bytecode |"
@@ -191,29 +220,45 @@ def main() -> int:
             code = Path(folder) / name
             with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
                 archive.extractall(code)
-            events = [_PING] if name in ("dead-letters", "heartbeat") else [_PING, batch(name, 1), batch(name, 2)]
+            batches = {
+                "dead-letters": [document(kinesis), document(kinesis)],
+                "heartbeat": [],  # A ping is its whole work.
+            }.get(name, [batch(name, 1), batch(name, 2)])
+            events = [_PING, *batches]
             with_it = measure(code, function.handler, variables[name], events)
-            if len(events) > 1:
-                taken[name] = imported(code, function.handler, variables[name], batch(name, 3))
-            for bytecode in code.rglob("*.pyc"):
-                bytecode.unlink()
-            without = measure(code, function.handler, variables[name] | {"PYTHONDONTWRITEBYTECODE": "1"}, events)
-            cells = (
-                [f"{time:.0f} ms" for time in (*with_it[1:], *without[:2])]
-                if len(events) > 1
-                else ["–", "–", f"{without[0]:.0f} ms", "–"]
-            )
+            third = document(kinesis) if name == "dead-letters" else batch(name, 3)
+            used = imported(code, function.handler, variables[name], third if batches else _PING)
+            taken[name] = {library: with_import(code, library, variables[name]) for library in used}
+            without: list[float] = []
+            if not function.bytecode_only:
+                for bytecode in code.rglob("*.pyc"):
+                    bytecode.unlink()
+                without = measure(code, function.handler, variables[name] | {"PYTHONDONTWRITEBYTECODE": "1"}, events)
+            cells = [*_cells(with_it[1:], 2), *_cells(without[:2], 2)]
             print(f"| {name} | {with_it[0]:.0f} ms | {with_it[0] / floor:.2f} | {' | '.join(cells)} |", flush=True)
-        print("\nOf the first batch, by imports (a library's own imports are in its figure):\n")
-        print("| function | " + " | ".join(_LIBRARIES) + " |")
-        print("|---" * (len(_LIBRARIES) + 1) + "|")
+        print("\nA handler that imports nothing else, with the import and without:\n")
+        print("| function | without | " + " | ".join(_LIBRARIES) + " |")
+        print("|---" * (len(_LIBRARIES) + 2) + "|")
         for name, found in taken.items():
-            print(
-                f"| {name} | "
-                + " | ".join(f"{found[one]:.0f} ms" if one in found else "–" for one in _LIBRARIES)
-                + " |"
-            )
+            figures = [f"{found[one]:.0f} ms" if one in found else "–" for one in _LIBRARIES]
+            print(f"| {name} | {floor:.0f} ms | " + " | ".join(figures) + " |")
     return 0
+
+
+def with_import(code: Path, library: str, environment: Mapping[str, str]) -> float:
+    """Milliseconds to the first answer of a handler that imports ``library`` alone, from the package in ``code``."""
+    _stub(code, f"import {library}\n{_NOTHING}")
+    return measure(code, "stub.handler", environment, [_PING])[0]
+
+
+def _stub(folder: Path, program: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "stub.py").write_text(program)
+    return folder
+
+
+def _cells(times: list[float], count: int) -> list[str]:
+    return [f"{time:.0f} ms" for time in times] + ["–"] * (count - len(times))
 
 
 if __name__ == "__main__":

@@ -10,25 +10,53 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from local_process import LOOPBACK, Running, answers, running
 
-__all__ = ["moto_in_process", "moto_server"]
+__all__ = ["InTurn", "moto_in_process", "moto_server"]
+
+
+class InTurn:
+    """A WSGI application that gets one request at a time, but for those that wait for messages.
+
+    moto's stores are not safe for threads: of two conditional writes at once both may find the condition true.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._turn = threading.Lock()
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        if environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.ReceiveMessage":
+            return self._answer(environ, start_response)
+        with self._turn:
+            return self._answer(environ, start_response)
+
+    def _answer(self, environ: Any, start_response: Any) -> list[bytes]:
+        answer = self._application(environ, start_response)
+        try:
+            return list(answer)
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
 
 @contextlib.contextmanager
 def moto_in_process() -> Iterator[str]:
     """moto in a thread of this process; gives its endpoint. All such servers of one process share their state."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(LOOPBACK, port=0, verbose=False)
-    server.start()
+    server = _server(0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        yield f"http://{LOOPBACK}:{server.server_port}"
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextlib.contextmanager
@@ -39,4 +67,16 @@ def moto_server(port: int = 0) -> Iterator[Running]:
 
 
 def _command(port: int) -> Sequence[str]:
-    return [sys.executable, "-m", "moto.server", "--host", LOOPBACK, "--port", str(port)]
+    return [sys.executable, str(Path(__file__).resolve()), str(port)]
+
+
+def _server(port: int) -> Any:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    application = InTurn(DomainDispatcherApplication(create_backend_app))
+    return make_server(LOOPBACK, port, application, threaded=True, request_handler=MotoRequestHandler)
+
+
+if __name__ == "__main__":
+    _server(int(sys.argv[1])).serve_forever()

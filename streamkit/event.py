@@ -388,27 +388,36 @@ def _is_opened(raw: Mapping[str, Any]) -> bool:
 
 def _decode_opened(raws: list[Any], lenient: bool) -> Batch:
     """The records of an event whose aggregates are open. The data of each is a user's, whatever it looks like: but a record
-    alone with its sequence number that looks like an aggregate was perhaps too damaged to be opened.
+    alone with its sequence number that looks like an aggregate was perhaps too damaged to be opened, and one that looks like
+    a heartbeat was put as one.
     """
     records: list[Record] = []
     outcomes: list[Outcome] = []
+    heartbeats: list[int] = []
+    prefixes = (kpl.BASE64_PREFIX, HEARTBEAT_PREFIX)
     for index, raw in enumerate(raws):
         record: StreamRecord
+        outcome: Outcome = NOT_STARTED
         try:
             kinesis = raw["kinesis"]
             data, sub = kinesis["data"], kinesis[OPENED]
             if type(sub) is not int:
                 raise TypeError
-            looks_like_one = data.startswith(kpl.BASE64_PREFIX)
+            is_marked = data.startswith(prefixes)
         except (KeyError, TypeError, AttributeError):
             record = _malformed(raw, index)
         else:
             record = OpenedRecord(data, _UNPARSED, None, raw)
-            if looks_like_one and sub == 0 and not _is_followed(raws, index):
-                record._data = _whole(data, lenient)
+            if is_marked and sub == 0 and not _is_followed(raws, index):
+                if data.startswith(kpl.BASE64_PREFIX):
+                    record._data = _whole(data, lenient)
+                elif (heartbeat := _heartbeat(data)) is not None:
+                    record._data = heartbeat
+                    outcome = HEARTBEAT
+                    heartbeats.append(index)
         records.append(record)
-        outcomes.append(NOT_STARTED if record.damage is None else _undecodable(record))
-    return Batch("kinesis", records, outcomes)
+        outcomes.append(outcome if record.damage is None else _undecodable(record))
+    return Batch("kinesis", records, outcomes, heartbeats=heartbeats)
 
 
 def _is_followed(raws: list[Any], index: int) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import modulefinder
-import os
 import shutil
 import subprocess
 import sys
@@ -171,12 +170,11 @@ def _remove(stage: Path, patterns: Iterable[str]) -> None:
 
 
 def _compile(stage: Path, python: str, *, bytecode_only: bool = False) -> None:
-    """Bytecode beside each module, or in its place. The same each time, from a process whose hashes are not seeded by chance."""
+    """Bytecode beside each module, or in its place: the same each time, since sets are written in order from Python 3.11 on."""
     command = [python, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     # Templates of modules, which some packages carry, are no Python: those files stay as they are.
     subprocess.run(  # noqa: S603  # The Python that the caller names.
         [*command, *(["-b", "-o", "2"] if bytecode_only else []), "-s", str(stage), "-p", _TASK_ROOT, str(stage)],
-        env={**os.environ, "PYTHONHASHSEED": "0"},
         stdout=subprocess.DEVNULL,
         check=False,
     )

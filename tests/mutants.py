@@ -1849,6 +1849,14 @@ MUTANTS = [
         "never_given",
     ),
     Mutant(
+        "give a heartbeat to process where a daemon has opened the aggregates",
+        "event.py",
+        "                    outcome = HEARTBEAT\n",
+        "",
+        "tests/test_event.py",
+        "heartbeat_where_a_record_stands_alone",
+    ),
+    Mutant(
         "take what only begins as a heartbeat for one",
         "heartbeat.py",
         "    except (msgspec.MsgspecError, UnicodeError, RecursionError):\n        return False",
@@ -1899,8 +1907,8 @@ MUTANTS = [
     Mutant(
         "open again what was opened before",
         "event.py",
-        "if looks_like_one and sub == 0 and not _is_followed(raws, index):",
-        "if looks_like_one:",
+        "if is_marked and sub == 0 and not _is_followed(raws, index):",
+        "if is_marked:",
         "tests/test_event.py",
         "whatever_a_record_looks_like",
     ),

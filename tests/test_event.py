@@ -14,8 +14,11 @@ from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope, UnknownVersion
 from streamkit.errors import BatchFailed, DecodeError
 from streamkit.event import OPENED, Batch, QueuedRecord, decode, is_warm_up, made_no_progress, response
+from streamkit.heartbeat import HEARTBEAT, payload
 from streamkit.outcome import DONE, NOT_STARTED, Failed, Held, NotStarted, Outcome, Settled, Unavailable
 from streamkit.testing import kinesis_event
+
+BEAT = payload(1_764_432_000.123)
 
 
 def aggregate(*data: bytes, key: str = "inner") -> bytes:
@@ -199,6 +202,20 @@ class TestAnEventWhoseAggregatesWereOpenedBefore:
 
         assert payloads(decode(event)) == [b"a", None, b"c"]
         assert payloads(decode(event, lenient=True)) == [b"a", damaged, b"c"]
+
+    @pytest.mark.parametrize("lenient", [False, True])
+    def test_has_a_heartbeat_where_a_record_stands_alone(self, lenient: bool) -> None:
+        batch = decode(self.event((10, 0, b"a"), (11, 0, BEAT), (12, 0, BEAT[:-1]), (13, 0, BEAT)), lenient=lenient)
+
+        assert payloads(batch) == [b"a", BEAT, BEAT[:-1], BEAT]
+        assert batch.heartbeats == [1, 3]
+        assert batch.outcomes == [NOT_STARTED, HEARTBEAT, NOT_STARTED, HEARTBEAT]
+
+    def test_has_no_heartbeat_among_the_records_of_an_aggregate(self) -> None:
+        batch = decode(self.event((10, 2, BEAT), (11, 0, BEAT), (11, 1, BEAT), (12, 0, b"c")))
+
+        assert batch.heartbeats == []
+        assert batch.outcomes == [NOT_STARTED] * 4
 
     @pytest.mark.parametrize("place", [None, "0", 0.0, True, [], {}])
     def test_with_a_place_that_is_none_fails_that_record_alone(self, place: Any) -> None:

@@ -91,7 +91,8 @@ def as_peer(records: list[UserRecord] | None) -> list[tuple[bytes, str | None, s
 
 
 def as_protobuf_has_it(message: bytes) -> list[tuple[Any, ...]] | None:
-    """The records of ``message`` by the generated class, damaged ones marked; None where it refuses the message."""
+    """The records of ``message`` by the generated class, damaged ones marked, those with a key that is longer than Kinesis takes
+    among them; None where it refuses the message."""
     try:
         parsed = AggregatedRecord.FromString(message)
     except Exception:
@@ -100,18 +101,20 @@ def as_protobuf_has_it(message: bytes) -> list[tuple[Any, ...]] | None:
     def text(value: Any) -> bool:
         return isinstance(value, str)  # the generated class hands out bytes where they are not UTF-8
 
-    def looked_up(table: Any, index: int) -> Any:
-        return table[index] if index < len(table) and text(table[index]) else None
+    def looked_up(table: Any, index: int, most: int) -> Any:
+        return table[index] if index < len(table) and text(table[index]) and len(table[index]) <= most else None
 
     expected = []
     for place, r in enumerate(parsed.records):
         key = (
-            looked_up(parsed.partition_key_table, r.partition_key_index) if r.HasField("partition_key_index") else None
+            looked_up(parsed.partition_key_table, r.partition_key_index, 256)
+            if r.HasField("partition_key_index")
+            else None
         )
         hash_key = None
         damaged = key is None or not r.HasField("data")
         if r.HasField("explicit_hash_key_index"):
-            hash_key = looked_up(parsed.explicit_hash_key_table, r.explicit_hash_key_index)
+            hash_key = looked_up(parsed.explicit_hash_key_table, r.explicit_hash_key_index, 39)
             damaged = damaged or hash_key is None
         found = []
         for tag in r.tags:
@@ -668,6 +671,14 @@ def test_every_flip_and_truncation_under_a_right_checksum_is_read_as_the_generat
             assert_read_as_protobuf_reads(message[:place])
         for byte in range(256):
             assert_read_as_protobuf_reads(message[:place] + bytes([byte]) + message[place + 1 :])
+
+
+def test_damage_that_makes_a_hash_key_of_the_records_behind_it_is_read_as_the_generated_class_reads_it() -> None:
+    records = [UserRecord(b"one", "a"), UserRecord(b"0" * 60, "b", "0"), UserRecord(b"", "a", "0")]
+    message = aggregate(records)[4:-16]
+    length = message.index(b"\x12\x010") + 1
+    for size in range(len(message) - length):
+        assert_read_as_protobuf_reads(message[:length] + bytes([size]) + message[length + 1 :])
 
 
 @given(sound, st.data())

@@ -15,7 +15,7 @@ from ..errors import StreamkitError
 from ..reason import reason
 from .usage import UsageError
 
-__all__ = ["handler_name", "load"]
+__all__ = ["handler_name", "load", "name_of"]
 
 
 def handler_name(text: str) -> str:
@@ -55,6 +55,12 @@ def load(name: str) -> Callable[[Any, Any], Any]:
     if inspect.iscoroutinefunction(function):
         raise UsageError(f"{name} is `async def`, which Lambda's Python runtime does not run: make it a plain function")
     return function  # type: ignore[no-any-return]  # Any callable is taken for a handler, as Lambda does.
+
+
+def name_of(function: Callable[[Any, Any], Any], handler: str) -> str:
+    """What a function is called where nobody names it: as its processor, or as ``handler``, where it was loaded from."""
+    name: str = getattr(getattr(function, "processor", None), "name", handler)
+    return name
 
 
 def _traceback(error: Exception) -> str:

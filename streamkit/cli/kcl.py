@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .connection import add_connection, connected
-from .function import handler_name, load
+from .function import handler_name, load, name_of
 from .terminal import say
 from .usage import UsageError, named, positive_seconds
 
@@ -59,6 +59,9 @@ def add_options(kcl: argparse.ArgumentParser) -> None:
         help="the stream that the daemon reads, which does not tell; by a name its ARN is asked of Kinesis",
     )
     kcl.add_argument(
+        "--name", type=named, help="what the function is called in its metrics; by default the processor's name"
+    )
+    kcl.add_argument(
         "--timeout",
         type=positive_seconds,
         default=20.0,
@@ -92,7 +95,13 @@ def _run(options: argparse.Namespace, channel: Any) -> int:
         if hasattr(function, "close"):
             stack.callback(function.close)
         _check(function)
-        worker = Worker(function, channel, stream_arn=_stream_arn(options), timeout=options.timeout)
+        worker = Worker(
+            function,
+            channel,
+            stream_arn=_stream_arn(options),
+            timeout=options.timeout,
+            name=options.name or name_of(function, options.handler),
+        )
         _stop_at_signals(worker.stop)
         try:
             worker.run()

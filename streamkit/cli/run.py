@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..errors import StreamkitError
 from .checkpoints import IN_MEMORY, add_checkpoints, open_checkpoints
 from .connection import add_connection, connected
-from .function import handler_name, load
+from .function import handler_name, load, name_of
 from .settings import add_settings, settings_of
 from .terminal import say
 from .usage import UsageError, named, positive_seconds, typed
@@ -83,7 +83,10 @@ def add_options(run: argparse.ArgumentParser) -> None:
         "handler", metavar="MODULE:HANDLER", type=handler_name, help="where the function is: orders:handler"
     )
     run.add_argument("--stream", required=True, type=named, metavar="NAME", help="the Kinesis stream to read")
-    run.add_argument("--name", help="whose checkpoints these are; by default the processor's name")
+    run.add_argument(
+        "--name",
+        help="whose checkpoints these are, and the function's name in metrics; by default the processor's name",
+    )
     add_checkpoints(run, f"where positions are kept; {IN_MEMORY} forgets them at the end")
     run.add_argument(
         "--create-table", action="store_true", help="make the DynamoDB table of --checkpoints where it is not there yet"
@@ -138,7 +141,8 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         from ..local.runner import Runner
         from .board import Tally
 
-        container = Container(function, settings.function_timeout_in_seconds, view.announce)
+        name = options.name or name_of(function, options.handler)
+        container = Container(function, settings.function_timeout_in_seconds, view.announce, name=name)
         if isinstance(function, Handler) and function.observer is None:
             board.tally = function.observer = Tally()
         # Both tries of a call end in a fifth of a lease: what is not renewed in one can be in the next.
@@ -159,7 +163,7 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
         runner = Runner(
             lambda: container,
             stream=stream,
-            name=options.name or _name(function, options.handler),
+            name=name,
             checkpoints=checkpoints,
             lease_seconds=options.lease_seconds,
             on_failure=_on_failure(options, stack),
@@ -259,8 +263,3 @@ class _Signals:
         if self.view is not None:
             # Not before: it says that a second one stops at once.
             self.view.stopping()
-
-
-def _name(function: Any, handler: str) -> str:
-    processor = getattr(function, "processor", None)
-    return getattr(processor, "name", handler)

@@ -47,9 +47,12 @@ class Backlog:
         """The first records, as many as an event of Lambda's holds; one at least, where there is one."""
         chosen: list[Received] = []
         size = 0
-        for record in islice(self._records, _MOST_RECORDS):
+        for record in islice(self._records, _MOST_RECORDS + 1):
             size += _size(record) + _AROUND
-            if chosen and size > _MOST_BYTES:
+            if chosen and (size > _MOST_BYTES or len(chosen) == _MOST_RECORDS):
+                if len(chosen) > 1 and _begins_before(chosen[-1], record):
+                    # Alone at the end of the event it would look like a record that is no aggregate's.
+                    chosen.pop()
                 break
             chosen.append(record)
         return chosen
@@ -69,6 +72,11 @@ class Backlog:
 
 def _size(record: Received) -> int:
     return len(record.data or "")
+
+
+def _begins_before(first: Received, second: Received) -> bool:
+    """Whether they are the first two of one aggregate."""
+    return first.position.sub_sequence_number == 0 and first.sequence_number == second.sequence_number
 
 
 def _text(position: Position) -> str:

@@ -46,7 +46,8 @@ class ToldToStop(Exception):
 
 
 class Worker:
-    """One shard's records through ``function``, a Lambda handler, which gets ``timeout`` seconds for each run.
+    """One shard's records through ``function``, a Lambda handler, which gets ``timeout`` seconds for each run. ``name`` is what
+    its context calls it.
 
     The order is always: run, read the answer, then checkpoint just before the lowest record that is not settled. What is not
     settled stays here in front of all that comes after it, and runs again after a pause; the daemon is answered meanwhile, so
@@ -60,6 +61,7 @@ class Worker:
         *,
         stream_arn: str,
         timeout: float,
+        name: str = "function",
         patience: float = _PATIENCE,
         most_held: int = _MOST_HELD,
         grace: float = _GRACE,
@@ -68,6 +70,7 @@ class Worker:
         self._channel = channel
         self._stream_arn = stream_arn
         self._timeout = timeout
+        self._name = name
         self._patience = patience
         self._most_held = most_held
         self._grace = grace
@@ -204,7 +207,7 @@ class Worker:
         event = event_of(batch, stream_arn=self._stream_arn, shard_id=self._shard_id)
         why = ""
         try:
-            answer = read_back(self._function(event, RealContext(self._timeout)))
+            answer = read_back(self._function(event, RealContext(self._timeout, function_name=self._name)))
         except Exception as error:  # noqa: BLE001  # A failed batch, whatever the function raises.
             count = 0
             why = f": {reason(error)}"

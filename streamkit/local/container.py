@@ -20,15 +20,21 @@ class Container:
 
     The time-out, in seconds, begins with the invocation and not while it waits for its turn, so callers give it
     ``LONGEST_TIMEOUT``. An answer that comes later raises TimeoutError, and CalledOff what a caller does not want any more when
-    its turn comes. ``announce(event)`` is called before each invocation.
+    its turn comes. ``announce(event)`` is called before each invocation. ``name`` is what the context calls the function.
     """
 
     def __init__(
-        self, function: Callable[[Any, Any], Any], timeout: float, announce: Callable[[Any], None] = lambda event: None
+        self,
+        function: Callable[[Any, Any], Any],
+        timeout: float,
+        announce: Callable[[Any], None] = lambda event: None,
+        *,
+        name: str = "function",
     ) -> None:
         self._function = function
         self._timeout = timeout
         self._announce = announce
+        self._name = name
         # In turn, for a lock is not fair: four busy shards would keep a retry queue waiting.
         self._turn = threading.Condition()
         self._calls = self._ended = 0
@@ -42,7 +48,7 @@ class Container:
             if isinstance(context, RealContext) and context.is_called_off():
                 raise CalledOff
             self._announce(event)
-            context = RealContext(self._timeout)
+            context = RealContext(self._timeout, function_name=self._name)
             answer = self._function(event, context)
         finally:
             with self._turn:

@@ -27,10 +27,10 @@ class CalledOff(Exception):
 class RealContext:
     """Lambda's context. A running Python function can't be stopped from outside, so its time-out is what this tells it.
 
-    ``is_called_off`` is for whoever lets invocations wait: whether this one is not to begin any more.
+    ``function_name`` is what metrics call it. ``is_called_off`` is for whoever lets invocations wait: whether this one is not
+    to begin any more.
     """
 
-    function_name = "function"
     function_version = "$LATEST"
     invoked_function_arn = FUNCTION_ARN
     memory_limit_in_mb = "128"
@@ -42,8 +42,10 @@ class RealContext:
         timeout: float,
         clock: Callable[[], float] = monotonic,
         *,
+        function_name: str = "function",
         is_called_off: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.function_name = function_name
         self.is_called_off = is_called_off
         self._clock = clock
         self._ends_at = clock() + timeout

@@ -29,6 +29,8 @@ __all__ = ["Timer", "count", "current", "latency", "setting"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Not None, which is a value that can't be noted.
+_NONE_GIVEN: Any = object()
 _SETTINGS = ("emf", "monitoring", "otlp", "off")
 
 
@@ -62,7 +64,8 @@ def count(name: str, value: float = 1) -> None:
     """Count ``value`` more of ``name`` in this invocation. Any thread of ``concurrency`` may call it.
 
     A name has up to 200 letters, digits, ``_`` and ``.``, and begins with a letter; what else is in it becomes ``_``. ``value``
-    is a number, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own is outside.
+    is an int or a float, 0 or more. Outside of an invocation, and where metrics are off, it does nothing. A thread of your own
+    is outside.
     """
     values = current.values
     if values is not None:
@@ -73,13 +76,13 @@ def count(name: str, value: float = 1) -> None:
 def latency(name: str) -> Timer: ...
 @overload
 def latency(name: str, milliseconds: float) -> None: ...
-def latency(name: str, milliseconds: float | None = None) -> Timer | None:
+def latency(name: str, milliseconds: float = _NONE_GIVEN) -> Timer | None:
     """With ``milliseconds``, note a time that was measured elsewhere. Without, what measures a ``with`` block, or each call of a
     function that it decorates; a block that raises is measured too. Names and where it may be called are as with ``count``.
 
     A generator function that is decorated is measured without what it yields: put a ``with`` into it.
     """
-    if milliseconds is None:
+    if milliseconds is _NONE_GIVEN:
         return Timer(name)
     values = current.values
     if values is not None:

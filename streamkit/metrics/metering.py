@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -58,6 +59,7 @@ class Metering:
         self._errors = 0
         self._has_logged = False
         self._complained: set[str] = set()
+        self._lock = threading.Lock()
 
     def invocation(self, event: Any, context: Any) -> Invocation:
         """Measure one invocation of the function, for as long as the context lasts."""
@@ -93,10 +95,13 @@ class Metering:
             )
 
     def complain(self, about: str, fault: str) -> None:
-        """Count what can't be counted otherwise, and log it once."""
-        self._errors += 1
-        if about not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
-            self._complained.add(about)
+        """Count what can't be counted otherwise, and log it once. Several threads may call it."""
+        with self._lock:
+            self._errors += 1
+            is_new = about not in self._complained and len(self._complained) < _MOST_COMPLAINTS
+            if is_new:
+                self._complained.add(about)
+        if is_new:
             log.warning("metrics: %s", fault)
 
 

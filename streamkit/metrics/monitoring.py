@@ -1,5 +1,6 @@
 """Lines for log forwarders that know ``MONITORING|unix_epoch_timestamp|value|metric_type|my.metric.name|#tag1:value,tag2``, as
-Datadog's does. One line for each figure that is not 0; names begin with ``streamkit.``, but for users' own.
+Datadog's does. One line for each figure that is not 0, and for each gauge, which may have come down to it; names begin with
+``streamkit.``, but for users' own.
 """
 
 from __future__ import annotations
@@ -7,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .names import BRANCH, FIGURES, snake
+from .names import BRANCH, FIGURES, GAUGES, snake
 from .report import Report, function_name
 
 __all__ = ["MonitoringLines"]
 
 _not_in_tags = re.compile(r"[^A-Za-z0-9_\-:./]")
 _LONGEST_TAG = 200
-_TYPES = {"Count": "count", "Bytes": "count", "Percent": "gauge", "Milliseconds": "histogram"}
+_TYPES = {"Count": "count", "Bytes": "count", "Milliseconds": "histogram"}
 
 
 class MonitoringLines:
@@ -34,7 +35,9 @@ class MonitoringLines:
 def _figures(report: Report, of_function: str) -> Iterator[tuple[str, str, float, str]]:
     """Name, type and value, and tags that are other ones than the function's."""
     for name, value in report.figures.items():
-        if value:
+        if name in GAUGES:
+            yield f"streamkit.{snake(name)}", "gauge", value, ""
+        elif value:
             yield f"streamkit.{snake(name)}", _TYPES[FIGURES[name]], value, ""
     for branch, figures in report.branches.items():
         for name in BRANCH:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["BRANCH", "FIGURES", "RESERVED", "snake"]
+import re
+
+__all__ = ["BRANCH", "FIGURES", "GAUGES", "is_reserved", "snake"]
 
 #: By name: the unit, as CloudWatch calls it.
 FIGURES = {
@@ -33,12 +35,21 @@ FIGURES = {
     "HeartbeatFailures": "Count",
     "MetricErrors": "Count",
 }
+#: What is so much at a moment, and adds up to nothing: shares, levels and ages. All other times are of work.
+GAUGES = frozenset({"TimeUse", "BatchUse", "ParkedKeys", "OldestParkedAge", "OldestRecordAge", "HeartbeatAge"})
 #: Of each branch of a ``FanOut``: what became of its records.
 BRANCH = ("Failed", "Retried", "DeadLettered", "Unavailable", "DuplicatesSkipped", "Unsettled")
-#: What else stands in a line.
-RESERVED = frozenset(
+# What stands in a line.
+_OF_A_LINE = frozenset(
     [*FIGURES, "FunctionName", "Processor", "FunctionVersion", "RequestId", "Source", "Shard", "Branches", "Error"]
 )
+# The series of other formats. To OpenTelemetry names that differ in case alone are one, and Prometheus has ``_`` for each dot.
+_is_of_a_series = re.compile(r"streamkit[._]", re.IGNORECASE).match
+
+
+def is_reserved(name: str) -> bool:
+    """Whether it is streamkit's own name, or could be of one of its series."""
+    return name in _OF_A_LINE or _is_of_a_series(name) is not None
 
 
 def snake(name: str) -> str:

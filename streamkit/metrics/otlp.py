@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..outside import Caller, check_url
-from .names import BRANCH, FIGURES, snake
+from .names import BRANCH, FIGURES, GAUGES, snake
 from .report import Report, function_name
 from .values import BOUNDS, Latencies
 
@@ -39,8 +39,6 @@ MOST_SERIES = 2000
 _PATH = "/v1/metrics"
 _CUMULATIVE = 2
 _UNITS = {"Count": "1", "Bytes": "By", "Milliseconds": "ms", "Percent": "%"}
-# Times of the moment; all other times are of work, and make a histogram.
-_GAUGES = ("OldestRecordAge", "HeartbeatAge")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,7 +106,7 @@ class OtlpTarget:
         self._sum("streamkit.invocations", own, 1, "1")
         for name, value in report.figures.items():
             series, unit = f"streamkit.{snake(name)}", FIGURES[name]
-            if unit == "Percent" or name in _GAUGES:
+            if name in GAUGES:
                 self._gauges[series, own, _UNITS[unit]] = value
             elif unit == "Milliseconds":
                 self._histogram(series, own).add(value)
@@ -132,6 +130,9 @@ class OtlpTarget:
         if now < self._due_at or seconds < _LEAST:
             return True
         is_taken = self._caller.call(self._url, self.encoded(), self._headers, seconds)
+        if is_taken:
+            # They were of a moment: what nobody has seen since is not to look like what is now.
+            self._gauges.clear()
         self._failures = 0 if is_taken else self._failures + 1
         self._due_at = self._clock() + min(INTERVAL * 2.0 ** min(self._failures, 10), _LONGEST_INTERVAL)
         return is_taken

@@ -6,8 +6,9 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Container
+from typing import Any
 
-from .names import RESERVED
+from .names import is_reserved
 
 __all__ = ["BOUNDS", "MOST_NAMES", "MOST_VALUES", "Latencies", "Values"]
 
@@ -69,43 +70,72 @@ class Values:
         self._lock = threading.Lock()
 
     def count(self, name: str, value: float) -> None:
+        known = name if type(name) is str and name in self.counts else self._known(name)
+        number = None if known is None else self._number(known, value)
+        if known is None or number is None:
+            return
         with self._lock:
-            known = name if name in self.counts else self._admitted(name, self.counts, self.latencies)
-            if known is not None and self._is_sound(known, value):
-                self.counts[known] = self.counts.get(known, 0) + value
+            fault = self._no_room(known, self.counts, self.latencies)
+            if fault is None:
+                self.counts[known] = self.counts.get(known, 0) + number
+        if fault is not None:
+            self._complain(*fault)
 
     def latency(self, name: str, milliseconds: float) -> None:
+        known = name if type(name) is str and name in self.latencies else self._known(name)
+        number = None if known is None else self._number(known, milliseconds)
+        if known is None or number is None:
+            return
         with self._lock:
-            known = name if name in self.latencies else self._admitted(name, self.latencies, self.counts)
-            if known is not None and self._is_sound(known, milliseconds):
+            fault = self._no_room(known, self.latencies, self.counts)
+            if fault is None:
                 if known not in self.latencies:
                     self.latencies[known] = Latencies()
-                self.latencies[known].add(milliseconds)
+                self.latencies[known].add(float(number))
+        if fault is not None:
+            self._complain(*fault)
 
-    def _admitted(self, name: str, own: Container[str], others: Container[str]) -> str | None:
-        """The name as it can stand in a line; None where there is no place for it."""
-        if not isinstance(name, str) or not name:
+    # Complaints are made without the lock: a handler of the log may count them, in this thread or in another.
+
+    def _known(self, name: Any) -> str | None:
+        """The name as it can stand in a line; None where it is none. Its type is looked at, for an object may say that its class
+        is another, as a mock does; and of a subclass nothing is called.
+        """
+        text = str.__str__(name)[: _LONGEST_NAME + 1] if issubclass(type(name), str) else ""
+        if not text:
             self._complain("", f"the name of a metric is a text that is not empty; got {type(name).__name__}")
             return None
-        known = name
-        if not _is_name(known) or known in RESERVED:
-            known = _not_in_names.sub("_", known)
-            if not known[0].isalpha() or known in RESERVED:
-                known = f"user.{known}"
-            known = known[:_LONGEST_NAME]
-            self._complain(name, f"{name[:_LONGEST_NAME]!r} can't be the name of a metric, which is called {known}")
-        if known in others:
-            self._complain(known, f"{known} is a count and a latency: what came second is left out")
-            return None
-        if known not in own and len(self.counts) + len(self.latencies) >= MOST_NAMES:
-            self._complain("most", f"an invocation has at most {MOST_NAMES} metrics of its own; {known} is left out")
-            return None
+        if _is_name(text) and not is_reserved(text):
+            return text
+        known = _not_in_names.sub("_", text)
+        if not known[0].isalpha() or is_reserved(known):
+            known = f"user.{known}"
+        known = known[:_LONGEST_NAME]
+        self._complain(text, f"{text[:_LONGEST_NAME]!r} can't be the name of a metric, which is called {known}")
         return known
 
-    def _is_sound(self, name: str, value: float) -> bool:
+    def _no_room(self, known: str, own: Container[str], others: Container[str]) -> tuple[str, str] | None:
+        """Why there is no place for the name, and what that is a fault of; None where there is one."""
+        if known in own:
+            return None
+        if known in others:
+            return known, f"{known} is a count and a latency: what came second is left out"
+        if len(self.counts) + len(self.latencies) >= MOST_NAMES:
+            return "most", f"an invocation has at most {MOST_NAMES} metrics of its own; {known} is left out"
+        return None
+
+    def _number(self, name: str, value: Any) -> float | None:
+        """The value as an int or a float and nothing else, which is all that can be encoded; None where it is no sound one."""
+        kind = type(value)
+        number: float | None = None
+        if issubclass(kind, int):
+            number = int.__int__(value)
+        elif issubclass(kind, float):
+            number = float.__float__(value)
         # NaN is none of these, and an int of any size can be compared.
-        if isinstance(value, int | float) and 0 <= value <= _LARGEST:
-            return True
-        shown = f"{value!r}" if isinstance(value, float) else f"a value of type {type(value).__name__}"
+        if number is not None and 0 <= number <= _LARGEST:
+            # Without the sign of -0.0.
+            return number + 0
+        shown = f"{number!r}" if type(number) is float else f"a value of type {kind.__name__}"
         self._complain(name, f"a value of the metric {name} is a number from 0 to {_LARGEST:g}; left out: {shown}")
-        return False
+        return None

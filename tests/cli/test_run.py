@@ -122,6 +122,22 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(
     assert lines == sorted(f"1 {n}" for n in range(12))
 
 
+@pytest.mark.parametrize(("arguments", "name"), [((), "orders"), (("--name", "mine"), "mine")])
+def test_a_run_names_the_function_in_its_metrics(
+    kinesis: Any, stream: str, folder: Path, moto_endpoint: str, arguments: tuple[str, ...], name: str
+) -> None:
+    put(kinesis, stream, "a")
+    given = ["orders:handler", "--stream", stream, "--endpoint-url", moto_endpoint, "--checkpoints", ":memory:"]
+
+    with running(folder, *given, *arguments, STREAMKIT_METRICS="emf", AWS_LAMBDA_FUNCTION_NAME="") as process:
+        done(folder, 1)
+        process.terminate()
+        output, log = process.communicate(timeout=60)
+
+    (line,) = (json.loads(text) for text in (output + log).splitlines() if text.startswith('{"_aws"'))
+    assert (line["FunctionName"], line["Processor"]) == (name, "orders")
+
+
 def test_a_retry_queue_triggers_the_function_too(
     kinesis: Any, sqs: Any, stream: str, folder: Path, moto_endpoint: str
 ) -> None:

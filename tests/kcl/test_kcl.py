@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.heartbeat import payload
 from streamkit.kpl import UserRecord, aggregate
 from tests.cli.process import ENVIRONMENT, connect, error_of
+from tests.outside_server import OutsideServer
 
 from .daemon import ARN, SHARD, ChildProcess, child, record
+
+BEAT = payload(1_764_432_000.123)
 
 # Each try goes into a file, a line for each record; "bad" ones fail for as long as there is a file that says so.
 PROGRAM = """
@@ -184,6 +189,59 @@ class TestAnAggregateThatTheDaemonCouldNotOpen:
 
         assert [line.split(" ")[0] for line in tries(folder)] == ["10:0", "11:0", "11:1"]
         assert daemon.written == [("11", 1)]
+
+
+class TestAHeartbeat:
+    """A record of its own, and each process pings for its shard."""
+
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[OutsideServer]:
+        with OutsideServer().running() as running:
+            monkeypatch.setenv("HEARTBEAT_URL", f"{running.url}/{{processor}}-{{shard}}")
+            # The records of these tests are of a day that is long gone.
+            monkeypatch.setenv("HEARTBEAT_MAX_AGE", "1e12")
+            yield running
+
+    @pytest.fixture
+    def daemon(self, server: OutsideServer, folder: Path) -> Iterator[ChildProcess]:
+        with child(folder) as daemon:
+            daemon.initialize()
+            yield daemon
+
+    def test_is_never_processed_counts_as_settled_and_pings(
+        self, folder: Path, daemon: ChildProcess, server: OutsideServer
+    ) -> None:
+        daemon.process_records(record(10, "a"), record(11, BEAT))
+
+        assert daemon.written == [("11", 0)]
+        assert [request.path for request in server.requests] == [f"/orders-{SHARD}"]
+        daemon.process_records(record(12, BEAT))
+        assert daemon.written == [("11", 0), ("12", 0)]
+        assert tries(folder) == ["10:0 k a"]
+
+    def test_behind_a_record_that_fails_is_silence(
+        self, folder: Path, daemon: ChildProcess, server: OutsideServer
+    ) -> None:
+        (folder / "failing").touch()
+
+        daemon.process_records(
+            record(10, BEAT[:-1]), record(11, "bad", sub=0), record(11, "b", sub=1), record(12, BEAT)
+        )
+
+        assert set(daemon.written) == {("10", 0)}
+        assert server.requests == []
+
+        (folder / "failing").unlink()
+        while daemon.written[-1] != ("12", 0):
+            daemon.process_records()
+        assert len(server.requests) == 1
+
+    def test_is_no_user_record_of_an_aggregate(self, folder: Path, daemon: ChildProcess, server: OutsideServer) -> None:
+        daemon.process_records(record(10, BEAT, sub=0), record(10, BEAT, sub=1))
+
+        assert [line.split(" ")[0] for line in tries(folder)] == ["10:0", "10:1"]
+        assert daemon.written == [("10", 1)]
+        assert server.requests == []
 
 
 class TestACheckpointThatIsRefused:
@@ -461,10 +519,44 @@ class TestTheCommand:
         assert code == 2
         assert "is not the ARN of a stream" in line
 
+    @pytest.mark.parametrize(
+        ("arguments", "variable", "name"),
+        [
+            ((), None, "orders"),
+            (("--name", "orders-eu"), None, "orders-eu"),
+            (("--name", "orders-eu"), "orders-of-all", "orders-of-all"),
+        ],
+    )
+    def test_names_the_function_in_its_metrics(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: tuple[str, ...],
+        variable: str | None,
+        name: str,
+    ) -> None:
+        with OutsideServer().running() as server:
+            monkeypatch.setenv("STREAMKIT_METRICS", "emf")
+            monkeypatch.setenv("STREAMKIT_OTLP_ENDPOINT", server.url)
+            if variable is None:
+                monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+            else:
+                monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", variable)
+            with child(folder, *arguments) as daemon:
+                daemon.initialize()
+                daemon.process_records(record(10, "a"))
+                (line,) = (json.loads(text) for text in daemon.stderr.splitlines() if text.startswith("{"))
+
+        assert (line["FunctionName"], line["Processor"]) == (name, "orders")
+        (of_resource,) = json.loads(server.requests[0].body)["resourceMetrics"]
+        attributes = {one["key"]: one["value"]["stringValue"] for one in of_resource["resource"]["attributes"]}
+        assert attributes["service.name"] == attributes["faas.name"] == name
+
     def test_runs_a_function_that_is_no_processor(self, folder: Path) -> None:
         (folder / "plain.py").write_text(
             "def handler(event, context):\n"
             "    assert context.get_remaining_time_in_millis() > 3000\n"
+            "    assert context.function_name == 'plain:handler'\n"
             "    numbers = [one['kinesis']['sequenceNumber'] for one in event['Records']]\n"
             "    return {'batchItemFailures': [{'itemIdentifier': one} for one in numbers if one == '11']}\n"
         )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from streamkit import Block, Divert, Record, RecordProcessor, lambda_handler
+from streamkit.heartbeat import payload
 from streamkit.kcl.channel import Channel, DaemonGone
 from streamkit.kcl.worker import ToldToStop, Worker
+from streamkit.policy import Policy
+from streamkit.testing import MemoryQueue
 
 from .daemon import ARN, Daemon, record
+
+BEAT = payload(1_764_432_000.123)
 
 Function = Callable[[Any, Any], Any]
 
@@ -169,6 +175,51 @@ def test_a_worker_that_was_told_to_stop_and_is_not_shut_down_ends_after_its_grac
     assert isinstance(running.error, ToldToStop)
     assert len(function.events) <= tried + 1
     assert running.daemon.asked == []
+
+
+@pytest.mark.parametrize("policy", [Block, lambda: Divert(MemoryQueue())])
+def test_heartbeats_are_settled_and_never_given_to_the_processor(
+    policy: Callable[[], Policy], run: Callable[..., Running]
+) -> None:
+    given: list[bytes] = []
+
+    class Orders(RecordProcessor):
+        name = "orders"
+        on_failure = policy()
+
+        def prepare(self, records: Sequence[Record]) -> None:
+            given.extend(record.data for record in records)
+
+        def process(self, record: Record) -> None:
+            given.append(record.data)
+            # As most processors do with what they do not know.
+            record.json()["total"]
+
+    running = run(lambda_handler(Orders))
+
+    running.daemon.process_records(record(1, BEAT))
+    running.daemon.process_records(record(2, BEAT), record(3, BEAT))
+
+    assert given == []
+    assert running.daemon.written == [("1", 0), ("3", 0)]
+
+
+def test_an_aggregate_that_goes_on_in_the_next_run_is_told_from_a_heartbeat(run: Callable[..., Running]) -> None:
+    given: list[str] = []
+
+    class Orders(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            given.append(record.event_id.partition(":")[2])
+
+    running = run(lambda_handler(Orders))
+
+    # The tenth thousand is full with the first of the aggregate.
+    running.daemon.process_records(*map(record, range(1, 10_000)), record(10_000, BEAT), record(10_000, BEAT, sub=1))
+
+    assert given[-2:] == ["10000:0", "10000:1"]
+    assert running.daemon.written == [("9999", 0), ("10000", 1)]
 
 
 def test_a_lost_lease_is_heard_of_while_a_record_fails(run: Callable[..., Running]) -> None:

@@ -98,9 +98,9 @@ def test_the_time_of_an_invocation_begins_when_its_turn_comes(monkeypatch: pytes
     is_running, may_end = threading.Event(), threading.Event()
 
     class Clock(RealContext):
-        def __init__(self, timeout: float) -> None:
+        def __init__(self, timeout: float, **named: Any) -> None:
             happened.append("time begins")
-            super().__init__(timeout)
+            super().__init__(timeout, **named)
 
     def function(event: Any, context: Any) -> None:
         is_running.set()

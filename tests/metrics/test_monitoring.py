@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from streamkit import Divert, Record, RecordProcessor, lambda_handler, metrics
+from streamkit import Divert, Park, Record, RecordProcessor, lambda_handler, metrics
 from streamkit.fanout import FanOut
+from streamkit.heartbeat import payload
+from streamkit.ledgers.memory import MemoryLedger
+from streamkit.policy import Policy
 from streamkit.testing import MemoryQueue, kinesis_event
 
 from .conftest import Lines
@@ -23,12 +26,17 @@ def monitoring(on_lambda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMKIT_METRICS", "monitoring")
 
 
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 10_000
+
+
 class Orders(RecordProcessor):
     name = "orders"
 
     def __init__(self, name: str = "orders") -> None:
         self.name = name
-        self.on_failure = Divert(MemoryQueue())
+        self.on_failure: Policy = Divert(MemoryQueue())
 
     def process(self, record: Record) -> None:
         metrics.count("orders.paid", 2)
@@ -73,6 +81,24 @@ def test_users_own_are_lines_by_their_own_names(lines: Lines) -> None:
     assert found["payments.call", tags] == ("histogram", [12.5, 12.5])
 
 
+def test_users_own_never_are_a_series_of_streamkits(lines: Lines) -> None:
+    class Counts(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            metrics.count("streamkit.records", 100)
+            metrics.latency("streamkit.duration", 1e9)
+
+    lambda_handler(Counts)(kinesis_event([b"a", b"b"]), None)
+
+    found = read(lines())
+    tags = "function:orders-indexer,processor:orders"
+    assert found["streamkit.records", tags] == ("count", [2])
+    assert found["user.streamkit.records", tags] == ("count", [200])
+    assert max(found["streamkit.duration", tags][1]) < 1e9
+    assert found["user.streamkit.duration", tags] == ("histogram", [1e9, 1e9])
+
+
 def test_more_than_a_hundred_times_are_what_they_come_to(lines: Lines) -> None:
     lambda_handler(Orders)(kinesis_event([b"a"] * 101), None)
 
@@ -90,6 +116,30 @@ def test_a_branch_is_a_tag(lines: Lines) -> None:
     values = {key[1].rpartition(":")[2]: found[key][1] for key in found if key[0].endswith("failed")}
     assert values == {"fan": [2], "a": [1], "b": [1]}
     assert ("streamkit.branch.failed", "function:orders-indexer,processor:a") in found
+
+
+def test_shares_ages_and_levels_are_gauges_and_have_a_line_at_0_too(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARTBEAT_MAX_AGE", "1e12")
+    orders = Orders()
+    orders.on_failure = Park(MemoryQueue(fifo=True), MemoryLedger())
+    handler = lambda_handler(orders)
+    tags = "function:orders-indexer,processor:orders"
+
+    handler(kinesis_event([b"fail", b"a", payload(1_764_432_000.0)]), None)
+    found = read(lines())
+    assert found["streamkit.parked_keys", tags] == ("gauge", [0])
+    assert found["streamkit.oldest_parked_age", tags] == ("gauge", [0])
+    time.sleep(0.01)
+    handler(kinesis_event([b"b"], partition_keys=["another"]), Context())
+    found |= read(lines())
+
+    assert found["streamkit.parked_keys", tags] == ("gauge", [1])
+    gauges = {name.removeprefix("streamkit.") for (name, _), (kind, _) in found.items() if kind == "gauge"}
+    ages = {"oldest_record_age", "oldest_parked_age", "heartbeat_age"}
+    assert gauges == {*ages, "parked_keys", "time_use", "batch_use"}
+    assert found["streamkit.oldest_parked_age", tags][1] >= [10]
 
 
 @pytest.mark.parametrize("name", ["a|b", "a,b#c", "a\nb", "é", " "])

@@ -12,12 +12,15 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from streamkit import Divert, Record, RecordProcessor, lambda_handler, metrics
+from streamkit import Divert, Park, Record, RecordProcessor, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
 from streamkit.fanout import FanOut
+from streamkit.heartbeat import payload
+from streamkit.ledgers.memory import MemoryLedger
 from streamkit.metrics.otlp import MOST_SERIES, OtlpTarget, headers_of
 from streamkit.metrics.report import Report
 from streamkit.metrics.values import BOUNDS, Values
+from streamkit.policy import Policy
 from streamkit.testing import MemoryQueue, kinesis_event
 
 from ..outside_server import OutsideServer
@@ -41,7 +44,7 @@ class Orders(RecordProcessor):
 
     def __init__(self, name: str = "orders") -> None:
         self.name = name
-        self.on_failure = Divert(MemoryQueue())
+        self.on_failure: Policy = Divert(MemoryQueue())
 
     def process(self, record: Record) -> None:
         metrics.count("orders.paid", 2)
@@ -148,6 +151,22 @@ class TestAPush:
         assert before <= start <= min(ends)
         assert max(ends) <= time.time_ns()
 
+    def test_has_users_own_never_in_a_series_of_streamkits(self, server: OutsideServer) -> None:
+        class Counts(RecordProcessor):
+            name = "orders"
+
+            def process(self, record: Record) -> None:
+                metrics.count("streamkit.records", 100)
+                metrics.latency("streamkit.duration", 1e9)
+
+        lambda_handler(Counts)(kinesis_event([b"a", b"b"]), Context())
+
+        body = server.requests[0].body
+        found = sums(body)
+        assert (found["streamkit.records"], found["user.streamkit.records"]) == (2, 200)
+        assert series(body)["streamkit.duration", "orders", ""][1].count == 1
+        assert series(body)["user.streamkit.duration", "orders", ""][1].count == 2
+
     def test_has_histograms_of_times_and_gauges_of_shares(self, server: OutsideServer, no_waiting: None) -> None:
         handler = lambda_handler(Orders)
         handler(kinesis_event([b"a"]), Context())
@@ -165,6 +184,41 @@ class TestAPush:
         assert found["streamkit.process_time", "orders", ""][0].WhichOneof("data") == "histogram"
         for name in ("oldest_record_age", "time_use", "batch_use"):
             assert found[f"streamkit.{name}", "orders", ""][0].WhichOneof("data") == "gauge"
+
+    def test_has_gauges_of_what_is_parked_which_come_down_again(self, server: OutsideServer, no_waiting: None) -> None:
+        ledger = MemoryLedger()
+        orders = Orders()
+        orders.on_failure = Park(MemoryQueue(fifo=True), ledger)
+        handler = lambda_handler(orders)
+        levels = []
+        for payloads, keys in ([b"fail"] * 2, ["a", "b"]), ([b"a"], ["c"]), ([b"a"], ["c"]):
+            handler(kinesis_event(payloads, partition_keys=keys), Context())
+            found = series(server.requests[-1].body)
+            assert found["streamkit.oldest_parked_age", "orders", ""][0].WhichOneof("data") == "gauge"
+            metric, point = found["streamkit.parked_keys", "orders", ""]
+            assert metric.WhichOneof("data") == "gauge"
+            levels.append(point.as_int)
+            if len(levels) == 2:
+                release(ledger)
+
+        assert levels == [0, 2, 0]
+
+    def test_has_a_gauge_only_where_it_was_seen_since_the_last(
+        self, server: OutsideServer, no_waiting: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HEARTBEAT_MAX_AGE", "1e12")
+        handler = lambda_handler(Orders)
+        beat = payload(1_764_432_000.0)
+        server.answer = 503
+        handler(kinesis_event([beat]), Context())
+        server.answer = 200
+
+        for _ in range(2):
+            handler(kinesis_event([b"a"]), Context())
+
+        names = [{name for name, _, _ in series(request.body)} for request in server.requests]
+        assert ["streamkit.heartbeat_age" in one for one in names] == [True, True, False]
+        assert all("streamkit.oldest_record_age" in one for one in names)
 
     def test_has_what_is_of_each_branch(self, server: OutsideServer) -> None:
         fan = FanOut(Orders("a"), Orders("b"), name="fan")
@@ -189,6 +243,26 @@ class TestAPush:
         target.add(Report("orders", None, 0.0, {}, {}, {}, values))
 
         assert sums(target.encoded())["large"] == 1e30
+
+    def test_goes_on_after_a_value_of_a_type_that_is_more_than_a_number(
+        self, server: OutsideServer, no_waiting: None
+    ) -> None:
+        class Float64(float):
+            pass
+
+        class Weighs(RecordProcessor):
+            name = "weighs"
+
+            def process(self, record: Record) -> None:
+                metrics.count("weight", Float64(record.data))
+                metrics.latency("call", Float64(record.data))
+
+        handler = lambda_handler(Weighs)
+        for _ in range(2):
+            assert handler(kinesis_event([b"0.5"]), Context()) == SUCCESS
+
+        assert [sums(request.body)["weight"] for request in server.requests] == [0.5, 1.0]
+        assert series(server.requests[-1].body)["call", "weighs", ""][1].max == 0.5
 
 
 class TestTheEndpoint:
@@ -395,6 +469,13 @@ def test_nothing_is_called_and_nothing_imported_for_it_where_it_is_not_set(
 
     (text,) = lines()
     assert "MetricErrors" not in json.loads(text)
+
+
+def release(ledger: MemoryLedger) -> None:
+    """As when the queue's messages are done."""
+    never = float("inf")
+    for group in ledger.parked("orders", deadline=never):
+        ledger.remove("orders", group, {}, before=never, deadline=never)
 
 
 def report(*, records: int) -> Report:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -38,6 +42,15 @@ def processor(work: Callable[[Record], Any], at_once: int = 1) -> RecordProcesso
 
 def invoke(work: Callable[[Record], Any], count: int = 1, at_once: int = 1) -> Any:
     return lambda_handler(processor(work, at_once))(kinesis_event(range(count)), None)
+
+
+def pretending(kind: type) -> Any:
+    """What says that it is one, as a mock with a ``spec`` does."""
+
+    class Pretends:
+        __class__ = kind
+
+    return Pretends()
 
 
 @pytest.mark.usefixtures("on_lambda")
@@ -230,7 +243,14 @@ class TestOutsideOfAnInvocation:
 
 @pytest.mark.usefixtures("on_lambda")
 class TestWhatCanNotBeCounted:
-    @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), float("-inf"), 10**400, "7", None, [1], 1 + 2j])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(-1, -(10**400), 10**400, -5e-324, 1.1e100, float("nan"), float("inf"), float("-inf")),
+            *("7", b"7", None, [1], {}, 1 + 2j, Decimal(1), Fraction(1), object(), int),
+            *(pytest.param(pretending(int), id="pretends int"), pytest.param(pretending(float), id="pretends float")),
+        ],
+    )
     def test_is_left_out_logged_once_and_counted_and_the_record_is_none_the_worse(
         self, value: Any, line: Line, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -244,6 +264,17 @@ class TestWhatCanNotBeCounted:
         assert (of["seen"], of["MetricErrors"]) == (3, 3)
         assert len([one for one in caplog.records if "a value of the metric seen" in one.message]) == 1
 
+    @pytest.mark.parametrize("value", [-1, float("nan"), 10**400, "7", Decimal(1)])
+    def test_is_left_out_of_times_too(self, value: Any, line: Line) -> None:
+        def work(record: Record) -> None:
+            metrics.latency("call", value)
+            metrics.latency("call", 1)
+
+        assert invoke(work, 3) == SUCCESS
+
+        of = line()
+        assert (of["call"], of["MetricErrors"]) == ([1, 1, 1], 3)
+
     @pytest.mark.parametrize(
         ("name", "called"),
         [
@@ -256,6 +287,11 @@ class TestWhatCanNotBeCounted:
             ("Records", "user.Records"),
             ("FunctionName", "user.FunctionName"),
             ("HeartbeatAge", "user.HeartbeatAge"),
+            ("streamkit.records", "user.streamkit.records"),
+            ("streamkit.mine", "user.streamkit.mine"),
+            ("Streamkit.Records", "user.Streamkit.Records"),
+            ("streamkit_records", "user.streamkit_records"),
+            ("streamkit/records", "user.streamkit_records"),
             ("audit/Failed", "audit_Failed"),
             ("\udc80", "user._"),
             ("x" * 500, "x" * 200),
@@ -270,13 +306,72 @@ class TestWhatCanNotBeCounted:
         assert metrics_of(text)[called] == 3
         assert len([one for one in caplog.records if "can't be the name of a metric" in one.message]) == 1
 
-    @pytest.mark.parametrize("name", ["", None, 7, b"x"])
+    @pytest.mark.parametrize(
+        "name", ["", None, 7, b"x", ["x"], {}, {"x"}, float("nan"), pytest.param(pretending(str), id="pretends")]
+    )
     def test_has_no_name_at_all(self, name: Any, lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
-        assert invoke(lambda record: metrics.count(name)) == SUCCESS
+        def work(record: Record) -> None:
+            metrics.count(name)
+            metrics.latency(name, 1)
+            with metrics.latency(name):
+                pass
+
+        assert invoke(work) == SUCCESS
 
         (text,) = lines()
-        assert metrics_of(text)["MetricErrors"] == 1
-        assert "the name of a metric is a text that is not empty" in caplog.text
+        assert metrics_of(text)["MetricErrors"] == 3
+        assert caplog.text.count("the name of a metric is a text that is not empty") == 1
+
+    def test_is_none_for_a_name_that_is_more_than_a_text(self, lines: Lines) -> None:
+        class Hostile(str):
+            __hash__ = None  # type: ignore[assignment]  # So it is in no dict.
+
+            def __eq__(self, other: object) -> bool:
+                raise ValueError("no")
+
+            def __str__(self) -> str:
+                raise ValueError("no")
+
+        class Kind(StrEnum):
+            PAID = "orders.paid"
+
+        def work(record: Record) -> None:
+            metrics.count(Hostile("hostile"))
+            metrics.latency(Hostile("hostile.call"), 1)
+            metrics.count(Kind.PAID)
+            metrics.count("orders.paid")
+
+        assert invoke(work, 2) == SUCCESS
+
+        (text,) = lines()
+        found = metrics_of(text)
+        assert (found["hostile"], found["hostile.call"], found["orders.paid"]) == (2, [1, 1], 4)
+        assert "MetricErrors" not in found
+
+    def test_can_be_counted_by_a_handler_of_the_log(self, line: Line, request: pytest.FixtureRequest) -> None:
+        class Counts(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                metrics.count("warnings")
+
+        handler = Counts()
+        log = logging.getLogger("streamkit")
+        log.addHandler(handler)
+        request.addfinalizer(lambda: log.removeHandler(handler))
+        thread = threading.Thread(target=lambda: invoke(lambda record: metrics.count("seen", -1), 3), daemon=True)
+        thread.start()
+
+        thread.join(20)
+
+        assert not thread.is_alive(), "it waits for itself"
+        assert line()["warnings"] == 1
+
+    def test_is_a_time_that_is_none(self, line: Line, caplog: pytest.LogCaptureFixture) -> None:
+        assert invoke(lambda record: metrics.latency("call", None), 2) == SUCCESS  # type: ignore[call-overload]  # As who measures nothing may do.
+
+        of = line()
+        assert of["MetricErrors"] == 2
+        assert "call" not in of
+        assert caplog.text.count("a value of the metric call is a number") == 1
 
     def test_is_what_is_a_count_already(self, line: Line, caplog: pytest.LogCaptureFixture) -> None:
         def work(record: Record) -> None:
@@ -296,6 +391,60 @@ class TestWhatCanNotBeCounted:
             together |= metrics_of(text)
         assert sum(name.startswith("customer.") for name in together) == MOST_NAMES
         assert len([one for one in caplog.records if "at most 500 metrics of its own" in one.message]) == 1
+
+
+class Float64(float):
+    """As NumPy's is; and nothing that it says of itself is to be trusted."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise ValueError("no")
+
+    __float__ = __round__ = __repr__ = __str__ = __add__ = __radd__ = _refuse
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
+
+
+class Whole(int):
+    """As an ``IntEnum``'s member is."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise ValueError("no")
+
+    __int__ = __index__ = __round__ = __repr__ = __str__ = __add__ = __radd__ = _refuse
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
+
+
+FLOAT64, WHOLE = pytest.param(Float64(1), id="float64"), pytest.param(Whole(1), id="whole")
+
+
+class TestWhatIsMoreThanANumber:
+    """It counts as the number that it is, in each format."""
+
+    @pytest.mark.parametrize("value", [FLOAT64, WHOLE, True])
+    @pytest.mark.parametrize("times", [1, MOST_VALUES + 1])
+    def test_is_in_the_line(self, value: Any, times: int, on_lambda: None, lines: Lines) -> None:
+        def work(record: Record) -> None:
+            metrics.count("seen", value)
+            metrics.latency("call", value)
+
+        assert invoke(work, times) == SUCCESS
+
+        (text,) = lines()
+        found = metrics_of(text)
+        assert found["seen"] == times
+        assert found["call"] == ([1] if times == 1 else {"Min": 1, "Max": 1, "Sum": times, "Count": times})
+
+    @pytest.mark.parametrize("value", [FLOAT64, WHOLE, True, -0.0, 0, 1, 1.5, 10**30, 1e100, 10**100])
+    def test_is_exact_in_what_is_kept(self, value: Any) -> None:
+        values = Values(lambda about, fault: pytest.fail(fault))
+
+        for _ in range(2):
+            values.count("seen", value)
+            values.latency("call", value)
+
+        held = values.latencies["call"]
+        assert type(values.counts["seen"]) in (int, float)
+        assert {type(one) for one in (*held.values, held.least, held.most, held.total)} == {float}
+        assert "-" not in str(held.values)
 
 
 class TestALineOfMany:
@@ -322,7 +471,14 @@ class TestALineOfMany:
 
 
 NAMES = st.text(max_size=300) | st.sampled_from(["Records", "seen", "_aws", "a.b"])
-NUMBERS = st.floats() | st.integers() | st.integers(min_value=0, max_value=10**6)
+NUMBERS = (
+    st.floats()
+    | st.integers()
+    | st.integers(max_value=10**110)
+    | st.booleans()
+    | st.floats().map(Float64)
+    | st.integers(min_value=0, max_value=10**6)
+)
 
 
 @given(calls=st.lists(st.tuples(st.sampled_from(["count", "latency"]), NAMES, NUMBERS), max_size=150))

@@ -7,28 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-from typing import Any
 
+from local_moto import InTurn
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 
 __all__ = ["serve"]
-
-
-class _OneAtATime:
-    def __init__(self, application: Any) -> None:
-        self._application = application
-        self._turn = threading.Lock()
-
-    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
-        with self._turn:
-            answer = self._application(environ, start_response)
-            try:
-                return list(answer)
-            finally:
-                if hasattr(answer, "close"):
-                    answer.close()
 
 
 class _Handler(MotoRequestHandler):
@@ -41,7 +25,7 @@ class _Handler(MotoRequestHandler):
 def serve(host: str, port: int) -> None:
     """Serve until the process ends."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = _OneAtATime(DomainDispatcherApplication(create_backend_app))
+    application = InTurn(DomainDispatcherApplication(create_backend_app))
     run_simple(host, port, application, threaded=True, request_handler=_Handler)
 
 

@@ -132,7 +132,12 @@ def _server(name: str, path: str = "/") -> Iterator[Running]:
     def command(port: int) -> list[str]:
         return [sys.executable, "-m", f"tests.soak.{name}", LOOPBACK, str(port)]
 
-    with running(f"soak-{name}", command, answers(path), env={"PYTHONPATH": str(ROOT)}) as server:
+    with running(
+        f"soak-{name}",
+        command,
+        answers(path),
+        env={"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "localstack")])},
+    ) as server:
         yield server
 
 
