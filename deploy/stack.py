@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from streamkit.packaging import PackagingError
+from streamkit.plural import counted
 
 from .package import DIST, digests, package_all
 
@@ -33,6 +34,7 @@ __all__ = [
     "parameters_of",
     "revision_of",
     "settings_of",
+    "without_comments",
 ]
 
 HERE = Path(__file__).parent
@@ -149,11 +151,14 @@ class Deployer:
             raise DeploymentError(f"{name} is the name of a function of streamkit's own: choose another")
         template = HERE / "function.yaml"
         parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **self._of_stage(), **settings}
+        stack = f"streamkit-{self._stage}-{name}"
+        found = self._found(stack)
+        if found is not None:
+            self._strands_nothing(found, parameters)
         parameters["CodeKey"] = self._uploaded(settings["Function"], bucket)
         parameters["DeadLettersCodeKey"] = self._uploaded("dead-letters", bucket)
-        stack = f"streamkit-{self._stage}-{name}"
         content = json.dumps([template.read_text(), parameters], sort_keys=True)
-        parameters["Revision"] = revision_of(content, self._found(stack))
+        parameters["Revision"] = revision_of(content, found)
         return self.stack(stack, template, parameters)
 
     def stack(self, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -179,6 +184,40 @@ class Deployer:
             self._say(f"{name}: as it was")
         (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         return _outputs(stack)
+
+    def _strands_nothing(self, stack: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
+        """DeploymentError for another RetriesBy while something is on the way that ends with it, or may still be sent there.
+
+        That way's queue and table would stay, and nobody would read them.
+        """
+        deployed = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", [])}
+        before, after = deployed.get("RetriesBy", ""), parameters.get("RetriesBy", _RETRIES_BY)
+        if before == after or before not in ("queue", "park") or stack["StackStatus"] in _NEVER_MADE:
+            return
+        change = f"RetriesBy can't go from {before} to {after} yet"
+        first = f"deploy it with RetriesBy = {before!r} and Paused = 'yes', and wait until nothing is held"
+        if deployed.get("Paused") != "yes":
+            raise DeploymentError(f"{change}: the function reads its stream, and may send more there. First {first}")
+        held = self._held({one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])})
+        if held:
+            raise DeploymentError(
+                f"{change}: {' and '.join(held)}, which nobody would read any more. Leave it paused until nothing is held "
+                "(docs/deploying.md)"
+            )
+
+    def _held(self, outputs: Mapping[str, str]) -> list[str]:
+        """What the queues and the table of a way of retries hold, in words; dead letters that only parking has, too."""
+        sqs, dynamodb = (self._aws.session.client(one) for one in ("sqs", "dynamodb"))
+        held = []
+        for queue in ("Retries", "ParkedDeadLetters"):
+            if queue not in outputs:
+                continue
+            numbers = sqs.get_queue_attributes(QueueUrl=outputs[queue], AttributeNames=list(_NUMBERS))["Attributes"]
+            if messages := sum(int(numbers[one]) for one in _NUMBERS):
+                held.append(f"{outputs[queue]} holds {counted(messages, 'message')}")
+        if "Parked" in outputs and dynamodb.scan(TableName=outputs["Parked"], ConsistentRead=True, Limit=1)["Items"]:
+            held.append(f"keys are parked in the table {outputs['Parked']}")
+        return held
 
     def _of_stage(self) -> dict[str, str]:
         return {part: f"/streamkit/{self._stage}/{key}" for part, key in _OF_STAGE.items()}
@@ -274,6 +313,15 @@ def revision_of(content: str, stack: Mapping[str, Any] | None) -> str:
     return f"{hashlib.sha256((content + rolled_back_at).encode()).hexdigest()[:16]}-{digest}"
 
 
+#: Of a stack whose first try has failed, or was not carried out.
+_NEVER_MADE = ("ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS")
+#: function.yaml's default.
+_RETRIES_BY = "queue"
+_NUMBERS = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 _RETAIN: dict[str, dict[str, bool]] = {"CREATE": {"RetainExceptOnCreate": True}, "UPDATE": {}}
 _OF_STAGE = {"Stream": "stream", "Key": "key", "AlarmTopic": "alarms"}
 

@@ -255,7 +255,8 @@ class Batch(msgspec.Struct):
     failed: set[int] = msgspec.field(default_factory=set)
     #: The indexes of a stream's heartbeats, which are settled from the beginning.
     heartbeats: list[int] = msgspec.field(default_factory=list)
-    #: Since when the oldest parked key is, in seconds since the epoch, where one was as the batch began.
+    #: Since when the oldest parked key is, in seconds since the epoch, where one was: as a stream's batch began, or as a queue's
+    #: had run.
     parked_since: float | None = None
     #: How many keys were parked then; None where nobody parks, or the ledger could not be asked.
     parked_keys: int | None = None

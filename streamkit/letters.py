@@ -27,6 +27,7 @@ from .claims.base import Claim, open_claim
 from .envelope import Envelope, Failure, open_envelope
 from .errors import DecodeError, StreamkitError, Unavailable, UnknownVersion
 from .event import QueuedRecord, decode
+from .heartbeat import HEARTBEAT
 from .outcome import Unavailable as Undecided
 from .record import Record
 
@@ -247,7 +248,10 @@ def _of_lambda(document: dict[str, Any], message: Message, processor: str, fetch
 
 
 def open_event(event: Any, processor: str, fetch: Fetch | None) -> list[Envelope]:
-    """An envelope for each record of an event as Lambda sends it. Unreadable where it is none of Kinesis, SQS or SNS."""
+    """An envelope for each record of an event as Lambda sends it, and none for a stream's heartbeats, which nobody looks for.
+
+    Unreadable where it is no event of Kinesis, SQS or SNS.
+    """
     if not isinstance(event, dict) or not event.get("Records"):
         raise Unreadable("the event in it has no records")
     try:
@@ -258,6 +262,8 @@ def open_event(event: Any, processor: str, fetch: Fetch | None) -> list[Envelope
         raise Unreadable(f"the event in it: {error}") from None
     envelopes = []
     for record, outcome in zip(batch.records, batch.outcomes, strict=True):
+        if outcome is HEARTBEAT:
+            continue
         if isinstance(outcome, Undecided):
             raise outcome.error
         if isinstance(record, QueuedRecord) and record.damage is not None and record.envelope is None:

@@ -429,9 +429,22 @@ class RetryParking:
         return key
 
     def settle(self) -> None:
-        """Count the try that failed; take what is settled, and what is stale, out of the ledger."""
+        """Count the try that failed; take what is settled, and what is stale, out of the ledger. Then look what is left there."""
         for key in self._keys.values():
             self._settle(key)
+        if self._keys and self._deadline.allows_request(self._ledger):
+            self._measure()
+
+    def _measure(self) -> None:
+        """Tell the metrics what is parked: a stream that is quiet has no batch to tell it. As a stream's batch, by one query."""
+        ledger, batch = self._ledger, self._batch
+        try:
+            parked = self._deadline.request(ledger, lambda deadline: ledger.parked(self._processor, deadline=deadline))
+        except Exception as error:  # noqa: BLE001  # Everything is settled, and the next batch tells it.
+            log.warning("%s: what is parked could not be counted: %s", self._processor, reason(error))
+            return
+        batch.parked_keys = len(parked)
+        batch.parked_since = min((key.since for key in parked.values()), default=None)
 
     def _settle(self, key: _Key) -> None:
         records, outcomes = self._batch.records, self._batch.outcomes

@@ -565,7 +565,7 @@ class TestTheQueue:
         assert letters.retry() == []
 
         assert letters.started == ["a1", "a2"]
-        assert letters.ledger.calls == ["key", "written", "written", "remove"]
+        assert letters.ledger.calls == ["key", "written", "written", "remove", "parked"]
         assert letters.pending("a") == set()
 
     def test_what_is_not_pending_is_a_repeat_and_is_dropped(self, letters: Letters) -> None:
@@ -598,9 +598,20 @@ class TestTheQueue:
 
         assert [record.attempt for record in letters.seen] == [2]
         assert letters.started == ["a1"]
-        assert letters.ledger.calls == ["key", "count"]
+        assert letters.ledger.calls == ["key", "count", "parked"]
         letters.retry()
         assert [record.attempt for record in letters.seen] == [3]
+
+    def test_what_is_done_stays_done_where_the_ledger_can_not_tell_what_is_left(
+        self, letters: Letters, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.parked(letters, "a1", "a2")
+        letters.ledger.down = {"parked"}
+
+        assert letters.retry() == []
+
+        assert letters.pending("a") == set()
+        assert "what is parked could not be counted" in caplog.text
 
     def test_after_three_failed_tries_it_goes_to_the_dead_letters_and_its_key_goes_on(self, letters: Letters) -> None:
         self.parked(letters, "a1", "a2", bad=BAD)

@@ -19,6 +19,7 @@ from streamkit.claims.base import Claim
 from streamkit.envelope import Envelope
 from streamkit.errors import StreamkitError, Unavailable
 from streamkit.event import decode
+from streamkit.heartbeat import payload
 from streamkit.letters import Message, Stored, Unreadable
 from streamkit.local.destinations import destination
 from streamkit.local.documents import kinesis_record
@@ -175,6 +176,25 @@ class TestARangeWithOtherRecords:
         recovered = Recovery(clients, filters=filters).letters(message(stream.document(numbers[0], numbers[-1], 2)))
 
         assert (len(recovered.envelopes), recovered.surplus, recovered.gone) == (2, 0, 0)
+
+    @pytest.mark.parametrize("has_filter", [True, False])
+    def test_has_no_letter_for_a_heartbeat_which_the_batch_had_counted(
+        self, stream: Stream, clients: Clients, has_filter: bool
+    ) -> None:
+        given = [b'{"kind": "buy", "n": 1}', payload(1764432000.0), b'{"kind": "buy", "n": 2}']
+        numbers = stream.put(*given)
+        filters = Filters([{"data": {"kind": ["buy"]}}, {"data": {"streamkit_heartbeat": [1]}}])
+
+        recovery = Recovery(clients, filters=filters if has_filter else None)
+        recovered = recovery.letters(message(stream.document(numbers[0], numbers[-1], 3)))
+
+        assert [one.data for one in recovered.envelopes] == [given[0], given[2]]
+        assert (recovered.surplus, recovered.gone) == (0, 0)
+
+    def test_that_has_nothing_but_heartbeats_is_no_letter(self, stream: Stream, clients: Clients) -> None:
+        (number,) = stream.put(payload(1764432000.0))
+
+        assert Recovery(clients).letters(message(stream.document(number, number, 1))).envelopes == []
 
     def test_is_not_called_gone_for_a_filter_that_is_not_the_mappings(self, stream: Stream, clients: Clients) -> None:
         numbers = stream.put(b'{"kind": "buy"}', b'{"kind": "sell"}')

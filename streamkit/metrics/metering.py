@@ -202,6 +202,7 @@ class Invocation:
         self._add_times(figures, ended)
         if is_stream:
             self._add_use(figures, facts)
+        self._add_parked(figures)
         if self._heartbeat_age is not None:
             figures["HeartbeatAge"] = int(self._heartbeat_age)
         if self._heartbeat_failures:
@@ -267,6 +268,9 @@ class Invocation:
         figures["BatchUse"] = round(100 * use, 2)
         if shard := shard_of(raws):
             facts["Shard"] = shard
+
+    def _add_parked(self, figures: dict[str, float]) -> None:
+        """Add what ``Park`` has found in its ledger, for a batch of the stream or of its queue."""
         keys = [part.batch.parked_keys for part in self._parts if part.batch.parked_keys is not None]
         if keys:
             figures["ParkedKeys"] = sum(keys)

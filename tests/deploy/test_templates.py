@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import yaml
 from deploy.conditions import without_what_is_left_out
 from deploy.stack import without_comments
 from deploy.validate import HERE, SAM, new_template, problems_of, transformed
+from streamkit.heartbeat import payload
+from streamkit.local.filters import Filters
+from streamkit.new.project import Project
 
 Template = dict[str, Any]
 NEW = "streamkit new"
@@ -254,9 +258,102 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
         *("FunctionResponseTypes", "BisectBatchOnFunctionError", "MaximumRetryAttempts", "MaximumRecordAgeInSeconds"),
         "DestinationConfig",
     }
-    text = (HERE / "function.yaml").read_text()
-    section = text[text.index("  FromStream:") : text.index("  FromRetries:")]
-    assert section.count("      #") >= 6, "each is explained where it is"
+
+
+MAPPINGS = {
+    "function.yaml": {"FromStream", "FromRetries", "FromGivenUp"},
+    "template.yaml": {"FromStream", "FromRetries"},
+}
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_every_setting_of_a_mapping_is_explained_where_it_is(name: str) -> None:
+    text = Project("orders").files[name] if name == "template.yaml" else (HERE / name).read_text()
+    resources = re.split(r"^  (\w+):\n", text.partition("\nResources:\n")[2], flags=re.MULTILINE)
+    mappings = {
+        one: body.partition("    Properties:\n")[2].splitlines()
+        for one, body in zip(resources[1::2], resources[2::2], strict=True)
+        if "Type: AWS::Lambda::EventSourceMapping" in body
+    }
+    assert mappings.keys() == MAPPINGS[name]
+    for mapping, lines in mappings.items():
+        explained = {
+            line.strip().partition(":")[0]: above.startswith("      # ") or " # " in line
+            for above, line in pairwise(["", *lines])
+            if re.match(r" {6}\w", line)
+        }
+        assert explained, mapping
+        assert [one for one, is_explained in explained.items() if not is_explained] == [], mapping
+
+
+def test_what_lambda_gives_up_is_looked_for_by_the_filters_of_the_mapping(function: Template) -> None:
+    mapping, maker = (function["Resources"][name]["Properties"] for name in ("FromStream", "DeadLetterMaker"))
+    wanted = '{"data": {"type": ["flight"]}}'
+
+    def found(value: Any) -> Any:
+        if value == {"Ref": "Filter"}:
+            return wanted
+        if "Fn::FindInMap" in value:
+            first, second, third = value["Fn::FindInMap"]
+            return function["Mappings"][first][second][third]
+        text, given = value["Fn::Sub"]
+        for name, one in {"Filter": {"Ref": "Filter"}, **given}.items():
+            text = text.replace(f"${{{name}}}", found(one))
+        return text
+
+    _, criteria, _ = mapping["FilterCriteria"]["Fn::If"]
+    patterns = [found(one["Pattern"]) for one in criteria["Filters"]]
+    _, passed, _ = maker["Environment"]["Variables"]["FILTER_CRITERIA"]["Fn::If"]
+    assert json.loads(found(passed)) == [json.loads(one) for one in patterns]
+    assert Filters(json.loads(found(passed))).wants(payload(1764432000.0)), "heartbeats count in a batch"
+
+
+def test_an_outage_of_two_days_ends_no_message_of_the_retries_and_none_ends_unseen(function: Template) -> None:
+    retries = of_type(function, "AWS::SQS::Queue")["Retries"]
+    timeout = {"Ref": "TimeoutSeconds"}
+    assert retries["VisibilityTimeout"] == {"Fn::FindInMap": ["Visibility", timeout, "Seconds"]}
+    assert retries["RedrivePolicy"]["maxReceiveCount"] == {"Fn::FindInMap": ["Visibility", timeout, "Receives"]}
+    times = function["Mappings"]["Visibility"]
+    assert sorted(map(int, times)) == function["Parameters"]["TimeoutSeconds"]["AllowedValues"]
+    for seconds, one in times.items():
+        assert one["Seconds"] == 6 * int(seconds)
+        assert one["Receives"] <= 1000, "SQS's most"
+        # Its age goes on in the dead letters of a standard queue.
+        assert 2 * 86_400 <= one["Receives"] * one["Seconds"] <= retries["MessageRetentionPeriod"] / 2
+
+
+def test_the_way_by_a_topic_stands_before_any_version_publishes_whatever_retries_by_is(
+    plain: dict[str, Template],
+) -> None:
+    resources = plain["function.yaml"]["Resources"]
+    way = ("RetryTopic", "FromRetryTopic", "FromRetryTopicAllowed", "RetryTopicPolicy", "DeadLettersPolicy")
+    assert not [name for name in way if "Condition" in resources[name]]
+    (publish,) = [one for _, one in statements(plain["function.yaml"]) if one.get("Sid") == "PublishRetries"]
+    assert publish in resources["RolePolicy"]["Properties"]["PolicyDocument"]["Statement"], "and under no condition"
+    assert set(resources["FromStream"]["DependsOn"]) == {"FromRetryTopic", "FromRetryTopicAllowed"}
+    alias = {"Ref": "ProcessorAliaslive"}
+    assert resources["FromRetryTopic"]["Properties"]["Endpoint"] == alias
+    assert resources["FromRetryTopicAllowed"]["Properties"]["FunctionName"] == alias
+
+
+def test_what_a_topic_cannot_deliver_becomes_a_dead_letter(plain: dict[str, Template]) -> None:
+    function = plain["function.yaml"]
+    letters = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    subscription = function["Resources"]["FromRetryTopic"]
+    assert subscription["Properties"]["RedrivePolicy"] == {"deadLetterTargetArn": letters}
+    policy = function["Resources"][subscription["DependsOn"]]["Properties"]
+    assert policy["Queues"] == [{"Ref": "DeadLetters"}]
+    (allowed,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
+    assert (allowed["Principal"], allowed["Action"], allowed["Resource"]) == (
+        *({"Service": "sns.amazonaws.com"}, "sqs:SendMessage"),
+        letters,
+    )
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "RetryTopic"}}}
+    # The queue is encrypted, so SNS needs the key as well.
+    keys = [one for place, one in statements(plain["stream.yaml"]) if place.startswith("Key.")]
+    (key,) = [one for one in keys if one["Principal"] == {"Service": "sns.amazonaws.com"}]
+    assert set(key["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert set(key["Condition"]["ArnLike"]) == {"aws:SourceArn"}
 
 
 def test_alarms_go_to_somebody(function: Template) -> None:
@@ -338,4 +435,4 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
         *("Retries", "FromRetries", "Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm"),
         *("RetriesWaitingAlarm", "OldestParkedAlarm"),
     }
-    assert parked.isdisjoint({"Plans", "Progress", "RetryTopic"})
+    assert parked.isdisjoint({"Plans", "Progress"})

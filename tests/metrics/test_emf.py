@@ -282,6 +282,34 @@ class TestWhatBecameOfTheRecords:
         assert after["ParkedKeys"] == 2
         assert 50 <= after["OldestParkedAge"] < 60_000
 
+    def test_tells_of_parked_keys_when_the_queue_brings_one_back_and_the_stream_is_quiet(self, line: Line) -> None:
+        queue = MemoryQueue(fifo=True)
+        park = Park(queue, MemoryLedger())
+        invoke(Orders(park), [b"fail", b"fail"], partition_keys=["a", "b"])
+        line()
+        time.sleep(0.05)
+
+        queue.deliver(lambda_handler(Orders(park)), most=1)
+
+        of = line()
+        assert (of["Source"], of["ParkedKeys"]) == ("sqs", 2)
+        assert 50 <= of["OldestParkedAge"] < 60_000
+
+    def test_tells_that_nothing_is_parked_any_more_when_the_queue_is_through(self, line: Line) -> None:
+        queue = MemoryQueue(fifo=True)
+        park = Park(queue, MemoryLedger())
+        invoke(Orders(park), [b"fail"], partition_keys=["a"])
+        line()
+
+        class Healed(Orders):
+            def process(self, record: Record) -> Iterator[Write]:
+                yield self.sink.item(record.data)
+
+        queue.deliver(lambda_handler(Healed(park)))
+
+        assert (of := line())["ParkedKeys"] == 0
+        assert of["OldestParkedAge"] == 0
+
     def test_tells_nothing_of_parked_keys_where_nobody_parks(self, line: Line) -> None:
         invoke(Orders(), [b"a"])
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deploy.validate import SAM, new_template, transformed
@@ -35,6 +38,9 @@ MAY_DIFFER = {
     "Processor.LoggingConfig.ApplicationLogLevel": "a level in place of a parameter",
     "Processor.DeploymentPreference.Type": "the one that rolls back, in place of a parameter",
     "Processor.DeadLetterQueue": "nothing invokes it asynchronously: it has no retry topic",
+    "FromStream.DependsOn": "it has no retry topic",
+    "FromStream.Enabled": "its retries have no other way to change to, for which it would have to be paused",
+    "QueuesPolicy.Queues": "no topic puts anything into its dead letters, so they need no policy of their own",
     "Processor.Environment": "the names that its own module reads",
     "FromStream.BatchSize": "a number in place of a parameter",
     "FromStream.MaximumBatchingWindowInSeconds": "a number in place of a parameter",
@@ -48,6 +54,7 @@ MAY_DIFFER = {
     "DeadLetters.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
     "GivenUp.QueueName": "a name to type, where deploy/ may have the queue of an earlier stack",
     "Retries.VisibilityTimeout": "six times its one time-out",
+    "Retries.RedrivePolicy": "the receives of its one time-out, and no parking",
     "GivenUp.VisibilityTimeout": "no function reads it",
     "AgeAlarm.AlarmDescription": "it says how long",
     "AgeAlarm.Threshold": "a number in place of a parameter",
@@ -66,12 +73,14 @@ MAY_DIFFER = {
 #: What is not in a project.
 LEFT_OUT = {
     # Of other functions, and of other ways of retries.
-    *("FromRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy"),
+    *("FromRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy", "DeadLettersPolicy"),
     *("TopicWaitingAlarm", "TopicLossAlarm"),
     *("Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm", "OldestParkedAlarm", "Plans", "Progress"),
     # A person fetches what Lambda gave up.
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
     "Dashboard",
+    # Statements by their ids.
+    *("PublishRetries", "RetryTopics"),
     # The stream is there already, and the stack stands alone. Nobody puts heartbeats into it.
     "HeartbeatAlarm",
     *("Stream", "StreamPolicy", "ThrottledWritesAlarm", "ThrottledReadsAlarm"),
@@ -111,13 +120,15 @@ def plain(value: Any) -> Any:
             made = {name: plain(one) for name, one in value.items()}
             return {name: one for name, one in made.items() if one != {"Ref": "AWS::NoValue"}}
         case list():
-            return [one for one in map(plain, value) if one != {"Ref": "AWS::NoValue"}]
+            kept = [one for one in value if not isinstance(one, dict) or one.get("Sid") not in LEFT_OUT]
+            return [one for one in map(plain, kept) if one != {"Ref": "AWS::NoValue"}]
         case str():
             for word, own in WORDS.items():
                 value = value.replace(word, own)
     return value
 
 
+SIDS = set(re.findall(r"Sid: (\w+)", "".join((DEPLOY / one).read_text() for one in ("stream.yaml", "function.yaml"))))
 OURS = {
     name: one
     for template in ("stream.yaml", "function.yaml")
@@ -141,7 +152,7 @@ def differences(one: Any, other: Any, path: str) -> list[str]:
 
 def test_it_has_what_deploy_has_and_nothing_else() -> None:
     assert OURS.keys() - LEFT_OUT == THEIRS.keys()
-    assert OURS.keys() >= LEFT_OUT
+    assert OURS.keys() | SIDS >= LEFT_OUT
 
 
 def test_the_properties_are_those_of_deploy_but_for_what_may_differ() -> None:
@@ -152,6 +163,28 @@ def test_the_properties_are_those_of_deploy_but_for_what_may_differ() -> None:
     }
 
     assert found == MAY_DIFFER.keys()
+
+
+@pytest.mark.parametrize("text", [(DEPLOY / "function.yaml").read_text(), Project("orders").files["template.yaml"]])
+def test_what_is_lost_without_partial_answers_is_said_right_above_them(text: str) -> None:
+    lines = [line.strip() for line in text.splitlines()]
+    below = {line: after for line, after in pairwise(lines) if line.startswith("# Without it") and "batch" in line}
+
+    assert set(below.values()) == {"FunctionResponseTypes: [ReportBatchItemFailures]"}
+    # Of the stream, and of the retry queue.
+    assert len(below) == 2
+
+
+def test_the_retries_of_its_timeout_are_those_of_deploy() -> None:
+    mapping = yaml.load((DEPLOY / "function.yaml").read_text(), _Loader)["Mappings"]["Visibility"]
+    its = mapping[str(THEIRS["Processor"]["Properties"]["Timeout"])]
+    retries = THEIRS["Retries"]["Properties"]
+
+    assert retries["VisibilityTimeout"] == its["Seconds"]
+    assert retries["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"GetAtt": "DeadLetters.Arn"},
+        "maxReceiveCount": its["Receives"],
+    }
 
 
 def allowed(path: str) -> str:
