@@ -1,8 +1,8 @@
-"""python -m deploy.stack STAGE REGION PROFILE: a stage's stream and functions, as ``deploy/stages/STAGE.toml`` has them.
+"""python -m deploy.stack STAGE REGION PROFILE [FUNCTION]: a stage's stream and functions, by ``deploy/stages/STAGE.toml``.
 
 Packages are built first, and uploaded by their digests; PACKAGES=folder takes those of an earlier build as they are, so that
 what is promoted is what was tested. Each function is a stack of its own: they are deployed side by side, and one that fails stops
-no other.
+no other. FUNCTION, a processor's name or ``heartbeat``, is deployed alone, on a stage that is there: no other stack is looked at.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,12 +24,24 @@ from streamkit.plural import counted
 
 from .package import DIST, digests, package_all
 
-__all__ = ["AWS", "Deployer", "DeploymentError", "Settings", "revision_of", "settings_of"]
+__all__ = [
+    "AWS",
+    "Deployer",
+    "DeploymentError",
+    "Settings",
+    "packages_for",
+    "packages_of",
+    "parameters_of",
+    "revision_of",
+    "settings_of",
+    "without_comments",
+]
 
 HERE = Path(__file__).parent
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
-#: For a canary of half an hour, and the rest of the stack.
-_LONGEST_SECONDS = 7200
+#: For the slowest Rollout, ten steps of ten minutes, and the rest of the stack.
+LONGEST_SECONDS = 7200
+_CODE = "streamkit-code"
 
 
 class DeploymentError(RuntimeError):
@@ -51,9 +63,14 @@ class AWS:
     """Where stacks are made. ``template`` makes of a template's file what CloudFormation is given; ``poll`` is in seconds."""
 
     session: Any
-    template: Callable[[Path, Mapping[str, str]], str] = lambda file, _: file.read_text()
+    template: Callable[[Path, Mapping[str, str]], str] = lambda file, _: without_comments(file.read_text())
     architecture: str = "arm64"
     poll: float = 5.0
+
+
+def without_comments(template: str) -> str:
+    """A template's text without the lines that are comments: CloudFormation takes 51,200 bytes in a request."""
+    return "".join(line for line in template.splitlines(keepends=True) if not line.lstrip().startswith("#"))
 
 
 def settings_of(stage: str) -> Settings:
@@ -70,6 +87,11 @@ def settings_of(stage: str) -> Settings:
     return Settings(_texts(read.get("stream", {})), functions, heartbeat)
 
 
+def parameters_of(settings: Settings, name: str) -> dict[str, str]:
+    """The parameters of a function's stack that its stage's settings say."""
+    return {"Heartbeats": "no" if settings.heartbeat is None else "yes", **settings.functions[name]}
+
+
 class Deployer:
     """Deploys one stage with the packages in a folder."""
 
@@ -83,11 +105,14 @@ class Deployer:
 
     def deploy(self, settings: Settings) -> None:
         """The bucket of packages, the stream, then all functions. DeploymentError once each has been tried, if one failed."""
-        bucket = self.stack("streamkit-code", HERE / "code.yaml", {})["Code"]
+        bucket = self.stack(_CODE, HERE / "code.yaml", {})["Code"]
         self.stack(f"streamkit-{self._stage}", HERE / "stream.yaml", {"Stage": self._stage, **settings.stream})
         failed = []
         with ThreadPoolExecutor(8) as pool:
-            made = {name: pool.submit(self.function, name, its, bucket) for name, its in settings.functions.items()}
+            made = {
+                name: pool.submit(self.function, name, parameters_of(settings, name), bucket)
+                for name in settings.functions
+            }
             if settings.heartbeat is not None:
                 made["heartbeat"] = pool.submit(self.heartbeat, settings.heartbeat, bucket)
         for name, future in made.items():
@@ -98,6 +123,19 @@ class Deployer:
                 raise error
         if failed:
             raise DeploymentError("\n".join(failed))
+
+    def deploy_one(self, settings: Settings, name: str) -> None:
+        """One function, or the heartbeats, by name. DeploymentError where it fails, or the stage was never deployed."""
+        found = self._found(_CODE)
+        if found is None or self._found(f"streamkit-{self._stage}") is None:
+            raise DeploymentError(
+                f"there is no stage {self._stage} yet to deploy {name} on: deploy it without a function's name"
+            )
+        bucket = _outputs(found)["Code"]
+        if name == "heartbeat" and settings.heartbeat is not None:
+            self.heartbeat(settings.heartbeat, bucket)
+        else:
+            self.function(name, parameters_of(settings, name), bucket)
 
     def heartbeat(self, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
         """The stack of the heartbeats: its outputs."""
@@ -145,7 +183,7 @@ class Deployer:
         else:
             self._say(f"{name}: as it was")
         (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-        return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+        return _outputs(stack)
 
     def _strands_nothing(self, stack: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
         """DeploymentError for another RetriesBy while something is on the way that ends with it, or may still be sent there.
@@ -227,7 +265,7 @@ class Deployer:
         from botocore.exceptions import WaiterError
 
         waiter = self._cloudformation.get_waiter(f"stack_{kind.lower()}_complete")
-        attempts = int(_LONGEST_SECONDS / self._aws.poll)
+        attempts = int(LONGEST_SECONDS / self._aws.poll)
         try:
             waiter.wait(StackName=name, WaiterConfig={"Delay": self._aws.poll, "MaxAttempts": attempts})
         except WaiterError:
@@ -288,23 +326,52 @@ _RETAIN: dict[str, dict[str, bool]] = {"CREATE": {"RetainExceptOnCreate": True},
 _OF_STAGE = {"Stream": "stream", "Key": "key", "AlarmTopic": "alarms"}
 
 
+def _outputs(stack: Mapping[str, Any]) -> dict[str, str]:
+    return {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
+
+
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
-def main(stage: str, region: str, profile: str) -> int:
+def packages_of(functions: Sequence[str] = (), dist: Path = DIST) -> Path:
+    """The folder of packages: PACKAGES where that is set, as it is; else ``dist``, into which they are built.
+
+    ``functions`` names those that are needed: all by default.
+
+    PackagingError where PACKAGES is not what a build has left; DeploymentError where one is too large.
+    """
+    given = os.environ.get("PACKAGES")
+    if given is not None:
+        digests(Path(given))
+        return Path(given)
+    if not package_all(functions, dist):
+        raise DeploymentError("a package is too large")
+    return dist
+
+
+def main(stage: str, region: str, profile: str, function: str | None = None) -> int:
     import boto3
 
     settings = settings_of(stage)
-    packages = Path(os.environ["PACKAGES"]) if os.environ.get("PACKAGES") else DIST
-    if packages == DIST:
-        if not package_all():
-            raise DeploymentError("a package is too large")
-    else:
-        digests(packages)
+    packages = packages_of([] if function is None else packages_for(settings, function, stage))
     session = boto3.session.Session(profile_name=profile, region_name=region)
-    Deployer(AWS(session), stage, packages).deploy(settings)
+    deployer = Deployer(AWS(session), stage, packages)
+    if function is None:
+        deployer.deploy(settings)
+    else:
+        deployer.deploy_one(settings, function)
     return 0
+
+
+def packages_for(settings: Settings, name: str, stage: str) -> list[str]:
+    """The packages of one function's stack, or of the heartbeats'. DeploymentError where the stage does not have it."""
+    if name == "heartbeat" and settings.heartbeat is not None:
+        return ["heartbeat"]
+    if name not in settings.functions:
+        has = [*settings.functions, *(["heartbeat"] if settings.heartbeat is not None else [])]
+        raise DeploymentError(f"{stage} has no function {name}: deploy/stages/{stage}.toml has {', '.join(has)}")
+    return [one for one in (settings.functions[name].get("Function"), "dead-letters") if one]
 
 
 if __name__ == "__main__":

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
+import re
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+
+from deploy.stack import LONGEST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -19,7 +29,9 @@ WORKFLOWS = ROOT / ".github" / "workflows"
     [
         *("", "nothing", "deploy", "deploy dev", "deploy local", "deploy dev eu-west-1", "deploy dev europe me"),
         *("deploy local eu-west-1 me", "deploy Dev eu-west-1 me", "deploy ../x eu-west-1 me", "package extra"),
-        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me extra"),
+        *("profile", "profile two names", "profile [x]", "gate", "gate a b", "gate ../x"),
+        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me Extra"),
+        *("deploy dev eu-west-1 me flights more", "int-test dev eu-west-1 me flights", "deploy local flights"),
     ],
 )
 def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
@@ -30,6 +42,25 @@ def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
     assert done.stderr.startswith("usage:\n")
     for command in ("deploy", "int-test", "acceptance-test"):
         assert f"./build.sh {command} STAGE REGION PROFILE" in done.stderr
+
+
+def test_a_functions_name_comes_through_to_what_deploys(tmp_path: Path) -> None:
+    # This environment is set up already.
+    (tmp_path / "make").write_text("#!/bin/sh\n")
+    (tmp_path / "make").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    done = subprocess.run(
+        ["./build.sh", "deploy", "dev", "eu-west-1", "me", "trains"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("dev has no function trains")
 
 
 def test_a_stage_that_nobody_has_described_is_told(tmp_path: Path) -> None:
@@ -74,7 +105,7 @@ def test_the_workflow_calls_the_script_and_the_long_targets_only() -> None:
         for name in ("deploy.yml", "stage.yml")
         for job in jobs(name).values()
         for step in job.get("steps", [])
-        if "run" in step and step.get("name") != "the profile `ci`"
+        if "run" in step
     ]
 
     for command in called:
@@ -89,7 +120,10 @@ def test_stages_follow_each_other_with_the_same_packages_and_production_waits() 
     deploy = jobs("deploy.yml")
     assert deploy["dev"]["needs"] == "test"
     assert deploy["staging"]["needs"] == "dev"
-    assert set(deploy["production"]["needs"]) == {"staging", "long"}
+    assert set(deploy["production"]["needs"]) == {"staging", "long", "gate"}
+    assert set(deploy["gate"]["needs"]) == {"staging", "long"}
+    assert deploy["gate"]["steps"][-1]["run"] == "./build.sh gate production"
+    assert deploy["gate"]["permissions"]["actions"] == "read"
     assert deploy["production"]["with"]["environment"] == "production", "whose reviewers are the gate"
     steps = jobs("stage.yml")["deploy"]["steps"]
     (download,) = [step for step in steps if step.get("uses", "").startswith("actions/download-artifact")]
@@ -113,3 +147,134 @@ def test_packages_that_are_not_what_was_built_are_not_deployed(tmp_path: Path) -
     (tmp_path / "b.zip").write_bytes(b"brought")
     with pytest.raises(PackagingError, match=r"b\.zip is not in SHA256SUMS"):
         digests(tmp_path)
+
+
+def test_google_takes_the_ids_of_the_pool_and_its_provider() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    pools = re.findall(
+        r"workloadIdentityPools/(\S+)|workload-identity-pools create (\S+)|--workload-identity-pool (\S+)", text
+    )
+    providers = re.findall(r"providers create-aws (\S+)|\$POOL/providers/(\S+)", text)
+
+    for ids in (pools, providers):
+        (one,) = {"".join(found) for found in ids}
+        # Google's rule for both.
+        assert re.fullmatch(r"[a-z0-9-]{4,32}", one)
+        assert not one.startswith("gcp-")
+    assert len(pools) == 3
+
+
+def test_credentials_outlast_the_job_and_the_job_the_slowest_rollout() -> None:
+    job = jobs("stage.yml")["deploy"]
+    (signed_in,) = [step["with"] for step in job["steps"] if "configure-aws-credentials" in step.get("uses", "")]
+    rollouts = re.findall(r"Linear10PercentEvery(\d+)Minute", (ROOT / "deploy" / "function.yaml").read_text())
+    slowest = 10 * max(map(int, rollouts)) * 60
+
+    assert slowest < LONGEST_SECONDS < job["timeout-minutes"] * 60 < signed_in["role-duration-seconds"]
+    assert (
+        f"--max-session-duration {signed_in['role-duration-seconds']}" in (ROOT / "docs" / "deploying.md").read_text()
+    )
+
+
+def test_a_profile_for_ci_has_the_credentials_of_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "aws" / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    for name in names:
+        monkeypatch.setenv(name, f"of {name}")
+
+    done = subprocess.run(["./build.sh", "profile", "ci"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    found = boto3.session.Session(profile_name="ci").get_credentials()
+    assert found is not None
+    assert found.method == "custom-process"
+    assert tuple(found.get_frozen_credentials())[:3] == tuple(f"of {name}" for name in names)
+    assert "of AWS" not in config.read_text()
+    again = subprocess.run(["./build.sh", "profile", "ci"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert (again.returncode, again.stderr) == (1, f"there is a profile ci already: {config}\n")
+
+
+REVIEWED: dict[str, Any] = {
+    "protection_rules": [
+        {"id": 1, "type": "wait_timer", "wait_timer": 5},
+        {"id": 2, "type": "required_reviewers", "reviewers": [{"type": "User", "reviewer": {"login": "octocat"}}]},
+        {"id": 3, "type": "branch_policy"},
+    ],
+    "deployment_branch_policy": {"protected_branches": False, "custom_branch_policies": True},
+}
+NO_GATES = {
+    "nobody has set it up": (200, {"protection_rules": [], "deployment_branch_policy": None}, "no required reviewers"),
+    "no reviewer is left": (
+        200,
+        REVIEWED | {"protection_rules": [{"type": "required_reviewers", "reviewers": []}]},
+        "no required reviewers",
+    ),
+    "it takes every branch": (200, REVIEWED | {"deployment_branch_policy": None}, "it takes every branch"),
+    "there is none": (404, {"message": "Not Found"}, "GitHub answers 404: there is no such environment"),
+    "the token may not look": (403, {"message": "Resource not accessible by integration"}, "GitHub answers 403"),
+}
+
+
+@contextlib.contextmanager
+def github(status: int, answer: Any) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers so: its URL, and what it was asked for."""
+    asked: list[str] = []
+
+    class GitHub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Authorization']}")
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002  # Its base names it.
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), GitHub)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def gate(url: str) -> subprocess.CompletedProcess[str]:
+    ours = {"GITHUB_API_URL": url, "GITHUB_REPOSITORY": "octo/events", "GITHUB_TOKEN": "token", "no_proxy": "*"}
+    return subprocess.run(
+        ["./build.sh", "gate", "production"],
+        cwd=ROOT,
+        env={**os.environ, **ours},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_an_environment_with_reviewers_is_a_gate() -> None:
+    with github(200, REVIEWED) as (url, asked):
+        done = gate(url)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked == ["/repos/octo/events/environments/production Bearer token"]
+
+
+@pytest.mark.parametrize("why", NO_GATES)
+def test_an_environment_that_asks_nobody_ends_the_workflow(why: str) -> None:
+    status, answer, said = NO_GATES[why]
+    with github(status, answer) as (url, _):
+        done = gate(url)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("production is no gate: ")
+    assert said in done.stderr
+
+
+def test_a_gate_that_can_not_be_asked_for_is_none() -> None:
+    with github(200, REVIEWED) as (url, _):
+        pass
+
+    done = gate(url)
+
+    assert done.returncode == 1
+    assert "GitHub can't be asked" in done.stderr

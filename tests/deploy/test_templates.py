@@ -10,54 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.conditions import without_what_is_left_out
-from deploy.validate import HERE, SAM, problems_of, transformed
+from deploy.stack import without_comments
+from deploy.validate import HERE, SAM, new_template, problems_of, transformed
 from streamkit.heartbeat import payload
 from streamkit.local.filters import Filters
 from streamkit.new.project import Project
 
 Template = dict[str, Any]
-TEMPLATES = ("function.yaml", "stream.yaml", "code.yaml")
-
-
-@pytest.fixture(scope="module")
-def function() -> Template:
-    """function.yaml as AWS deploys it."""
-    SAM.set_up(lambda _: None)
-    template: Template = json.loads(transformed(HERE / "function.yaml"))
-    return template
+NEW = "streamkit new"
+TEMPLATES = (*sorted(path.name for path in HERE.glob("*.yaml")), NEW)
+#: What a list of alarms needs: AWS asks whether it may be made of all of the region.
+LISTED = {"cloudwatch:DescribeAlarms"}
 
 
 @pytest.fixture(scope="module")
 def plain(function: Template) -> dict[str, Template]:
-    """Each template; those that are no SAM have the same shape once their short tags are read."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
-        value: Any
-        if isinstance(node, yaml.ScalarNode):
-            value = loader.construct_scalar(node)
-            if suffix == "GetAtt":
-                value = value.split(".", 1)
-        elif isinstance(node, yaml.SequenceNode):
-            value = loader.construct_sequence(node, deep=True)
-        else:
-            assert isinstance(node, yaml.MappingNode)
-            value = loader.construct_mapping(node, deep=True)
-        return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-    Loader.add_multi_constructor("!", tagged)
-    made = {name: yaml.load((HERE / name).read_text(), Loader) for name in TEMPLATES[1:]}  # A SafeLoader.
-    return {"function.yaml": function, **made}
+    """Each template as AWS deploys it: all of deploy/, and that of a new project."""
+    made = {name: json.loads(transformed(HERE / name)) for name in TEMPLATES if name not in ("function.yaml", NEW)}
+    with new_template() as new:
+        return {"function.yaml": function, NEW: json.loads(transformed(new)), **made}
 
 
-def of_type(template: Template, *types: str) -> dict[str, Any]:
+def of_type(template: Template, *types: str, at_least: int = 1) -> dict[str, Any]:
     found = {name: one["Properties"] for name, one in template["Resources"].items() if one["Type"] in types}
-    assert found, f"no {types}"
+    assert len(found) >= at_least, f"no {types}"
     return found
 
 
@@ -78,48 +57,120 @@ def statements(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from walk(name, resource["Properties"])
 
 
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def is_wide(resource: Any) -> bool:
+    """Whether it stands for things that nobody has named: ``*``, or an ARN whose own part begins with one."""
+    text = resource if isinstance(resource, str) else resource.get("Fn::Sub", "") if isinstance(resource, dict) else ""
+    if isinstance(text, list):
+        text = text[0]
+    text = re.sub(r"\$\{[^}]+\}", "x", text)
+    if not text.startswith("arn:"):
+        return text.startswith("*")
+    # A name may have parts: function:NAME, alarm:NAME, log-group:NAME, table/NAME.
+    named = re.split("[:/]", text.split(":", 5)[5])
+    return named[0].startswith("*") or (len(named) > 1 and named[1].startswith("*"))
+
+
+@pytest.mark.parametrize(
+    ("resource", "wide"),
+    [
+        *(("*", True), ("arn:aws:s3:::*", True), ("arn:aws:sqs:eu-west-1:123456789012:*", True)),
+        ({"Fn::Sub": "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:*"}, True),
+        ({"Fn::Sub": "arn:aws:lambda:us-east-1:123456789012:function:orders-${Stage}"}, False),
+        *(({"Fn::Sub": "${Claims.Arn}/streamkit-claims/*"}, False), ({"Ref": "Key"}, False)),
+    ],
+)
+def test_a_resource_is_wide_where_it_names_none(resource: Any, wide: bool) -> None:
+    assert is_wide(resource) is wide
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], name: str) -> None:
-    looked_at = 0
     for place, statement in statements(plain[name]):
-        if statement["Effect"] == "Deny" or place.startswith("Key.KeyPolicy"):
-            continue  # In a key's own policy, "*" is the key.
-        looked_at += 1
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        assert not [action for action in actions if "*" in action], place
-        if "AssumeRolePolicyDocument" in place or "Resource" not in statement:
+        assert not statement.keys() & {"NotAction", "NotResource", "NotPrincipal"}, place
+        if statement["Effect"] == "Deny":
             continue
-        if statement["Resource"] == "*":
-            assert all(action.startswith("xray:") for action in actions), f"{place}: these can name their resource"
-    assert looked_at or name == "code.yaml"
+        actions, resources = listed(statement["Action"]), listed(statement.get("Resource", []))
+        if statement.get("Sid") == "Account" and place.startswith("Key.KeyPolicy"):
+            # Whom the account lets use the key: without it nobody could.
+            assert statement["Principal"] == {
+                "AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"},
+            }
+            continue
+        assert not [action for action in actions if "*" in action], place
+        if "Principal" in statement:
+            assert "*" not in json.dumps(statement["Principal"]), place
+        if place.startswith("Key.KeyPolicy"):
+            assert statement["Condition"], f"{place}: a service may use the key for this account alone"
+        elif [resource for resource in resources if is_wide(resource)]:
+            assert set(actions) <= LISTED or all(action.startswith("xray:") for action in actions), place
 
 
-def test_functions_have_a_role_of_their_own_and_no_managed_policy(function: Template) -> None:
-    for name, properties in of_type(function, "AWS::IAM::Role").items():
-        if name != "CodeDeployServiceRole":  # SAM's, which CodeDeploy alone can assume.
-            assert "ManagedPolicyArns" not in properties
-    roles = [properties["Role"]["Fn::GetAtt"][0] for properties in of_type(function, "AWS::Lambda::Function").values()]
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_roles_have_no_managed_policies_and_trust_one_service_each(plain: dict[str, Template], name: str) -> None:
+    for role in of_type(plain[name], "AWS::IAM::Role", at_least=0).values():
+        assert not role.keys() & {"ManagedPolicyArns", "PermissionsBoundary"}
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Principal"].keys() == {"Service"}
+        assert isinstance(trust["Principal"]["Service"], str)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_functions_have_a_role_of_their_own(plain: dict[str, Template], name: str) -> None:
+    functions = of_type(plain[name], "AWS::Lambda::Function", at_least=0).values()
+    roles = [properties["Role"]["Fn::GetAtt"][0] for properties in functions]
     assert len(set(roles)) == len(roles)
+    assert set(roles) <= of_type(plain[name], "AWS::IAM::Role", at_least=len(roles)).keys()
 
 
-def test_all_that_rests_is_encrypted_with_the_key_of_the_stage(plain: dict[str, Template]) -> None:
-    function, stream = plain["function.yaml"], plain["stream.yaml"]
-    key = {"Ref": "Key"}
-    assert all(one["KmsMasterKeyId"] == key for one in of_type(function, "AWS::SQS::Queue").values())
-    assert all(one["KmsMasterKeyId"] == key for one in of_type(function, "AWS::SNS::Topic").values())
-    assert all(one["KmsKeyId"] == key for one in of_type(function, "AWS::Logs::LogGroup").values())
-    assert all(one["KmsKeyArn"] == key for one in of_type(function, "AWS::Lambda::Function").values())
-    for table in of_type(function, "AWS::DynamoDB::Table").values():
-        assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}
-    for bucket in of_type(function, "AWS::S3::Bucket").values():
+def test_what_moves_the_alias_may_move_this_one_alone_and_publish_nothing(function: Template) -> None:
+    (group,) = of_type(function, "AWS::CodeDeploy::DeploymentGroup").values()
+    role = function["Resources"][group["ServiceRoleArn"]["Fn::GetAtt"][0]]["Properties"]
+    (policy,) = role["Policies"]
+    alias, alarms = policy["PolicyDocument"]["Statement"]
+    assert alias["Action"] == ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"]
+    assert alias["Resource"] == [{"Fn::GetAtt": ["Processor", "Arn"]}, {"Fn::Sub": "${Processor.Arn}:live"}]
+    assert alarms["Action"] == "cloudwatch:DescribeAlarms"
+    (trusted,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trusted["Principal"] == {"Service": "codedeploy.amazonaws.com"}
+
+
+#: Where each type of resource says which key encrypts it.
+KEYS = {
+    "AWS::SQS::Queue": "KmsMasterKeyId",
+    "AWS::SNS::Topic": "KmsMasterKeyId",
+    "AWS::Logs::LogGroup": "KmsKeyId",
+    "AWS::Lambda::Function": "KmsKeyArn",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_all_that_rests_is_encrypted_with_the_key_of_the_stage(plain: dict[str, Template], name: str) -> None:
+    template = plain[name]
+    # A parameter, or a key that is made here.
+    keys = ({"Ref": "Key"}, {"Fn::GetAtt": ["Key", "Arn"]})
+    for kind, setting in KEYS.items():
+        for place, one in of_type(template, kind, at_least=0).items():
+            assert one[setting] in keys, place
+    for table in of_type(template, "AWS::DynamoDB::Table", at_least=0).values():
+        of_table = table["SSESpecification"]
+        assert (of_table["SSEEnabled"], of_table["SSEType"], of_table["KMSMasterKeyId"] in keys) == (True, "KMS", True)
+    for bucket in of_type(template, "AWS::S3::Bucket", at_least=0).values():
         (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-        assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+        by = rule["ServerSideEncryptionByDefault"]
+        assert by["SSEAlgorithm"] == "aws:kms"
+        # All stages of the account share the packages: they are there before any stage's key.
+        assert "KMSMasterKeyID" not in by if name == "code.yaml" else by["KMSMasterKeyID"] in keys
         assert all(bucket["PublicAccessBlockConfiguration"].values())
-    (of_stream,) = of_type(stream, "AWS::Kinesis::Stream").values()
-    assert of_stream["StreamEncryption"]["EncryptionType"] == "KMS"
-    (topic,) = of_type(stream, "AWS::SNS::Topic").values()
-    assert topic["KmsMasterKeyId"] == key
-    assert of_type(stream, "AWS::KMS::Key")["Key"]["EnableKeyRotation"] is True
+        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    for stream in of_type(template, "AWS::Kinesis::Stream", at_least=0).values():
+        assert stream["StreamEncryption"]["EncryptionType"] == "KMS"
+        assert stream["StreamEncryption"]["KeyId"] in keys
+    for key in of_type(template, "AWS::KMS::Key", at_least=0).values():
+        assert key["EnableKeyRotation"] is True
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -138,15 +189,59 @@ def test_queues_topics_buckets_and_streams_take_tls_only(plain: dict[str, Templa
                     whose = [policy["Properties"].get(of) for of in ("Queues", "Topics", "Bucket", "ResourceArn")]
                     denied |= set(re.findall(r'"(\w+)"', json.dumps(whose)))
 
-    assert denied >= of_type(template, *types).keys()
+    assert denied >= of_type(template, *types, at_least=0).keys()
 
 
-def test_functions_log_json_for_so_long_are_traced_and_run_on_arm(function: Template) -> None:
-    for properties in of_type(function, "AWS::Lambda::Function").values():
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_functions_log_json_for_so_long_are_traced_and_run_on_arm(plain: dict[str, Template], name: str) -> None:
+    template = plain[name]
+    groups = of_type(template, "AWS::Logs::LogGroup", at_least=0)
+    for properties in of_type(template, "AWS::Lambda::Function", at_least=0).values():
         assert properties["LoggingConfig"]["LogFormat"] == "JSON"
+        # Else Lambda makes one that keeps all for ever.
+        assert properties["LoggingConfig"]["LogGroup"]["Ref"] in groups
         assert properties["TracingConfig"] == {"Mode": "Active"}
         assert properties["Architectures"] == ["arm64"]
-    assert all("RetentionInDays" in one for one in of_type(function, "AWS::Logs::LogGroup").values())
+    assert all("RetentionInDays" in one for one in groups.values())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_holds_records_or_packages_outlives_its_stack(plain: dict[str, Template], name: str) -> None:
+    kinds = ("AWS::SQS::Queue", "AWS::S3::Bucket", "AWS::Kinesis::Stream", "AWS::KMS::Key")
+    kept = [one for one in plain[name]["Resources"].values() if one["Type"] in kinds]
+
+    assert all((one["DeletionPolicy"], one["UpdateReplacePolicy"]) == ("Retain", "Retain") for one in kept)
+
+
+@pytest.mark.parametrize("name", TEMPLATES[:-1])
+def test_a_template_fits_into_a_request_and_says_the_same_without_its_comments(name: str) -> None:
+    text = (HERE / name).read_text()
+    sent = without_comments(text)
+
+    assert "#" in text
+    assert len(sent.encode()) <= 51_200, "CloudFormation takes a larger one by way of S3 only"
+    assert events_of(sent) == events_of(text)
+
+
+def events_of(text: str) -> list[str]:
+    """What a reader of YAML sees, tags and all."""
+    return [f"{type(one).__name__} {getattr(one, 'tag', '')} {getattr(one, 'value', '')}" for one in yaml.parse(text)]
+
+
+def test_what_is_secret_comes_by_the_name_of_its_secret(function: Template) -> None:
+    variables = function["Resources"]["Processor"]["Properties"]["Environment"]["Variables"]
+    for variable, parameter in (
+        ("HEARTBEAT_URL", "HeartbeatUrlSecret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "OtlpHeadersSecret"),
+    ):
+        condition, resolved, _ = variables[variable]["Fn::If"]
+        assert function["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
+        # CloudFormation reads it, and its change sets, its events and the stage's file have the name.
+        assert resolved == {"Fn::Sub": f"{{{{resolve:secretsmanager:${{{parameter}}}}}}}"}
+    # Where both are given one would count for nothing.
+    (one,) = function["Rules"]["HeartbeatUrl"]["Assertions"]
+    empty = [{"Fn::Equals": [{"Ref": name}, ""]} for name in ("HeartbeatUrl", "HeartbeatUrlSecret")]
+    assert one["Assert"] == {"Fn::Or": empty}
 
 
 def test_a_function_may_call_itself_where_its_retries_come_back_to_it(function: Template) -> None:
@@ -261,18 +356,43 @@ def test_what_a_topic_cannot_deliver_becomes_a_dead_letter(plain: dict[str, Temp
     assert set(key["Condition"]["ArnLike"]) == {"aws:SourceArn"}
 
 
-def test_alarms_go_to_somebody_and_a_new_version_is_taken_back_on_two_of_them(function: Template) -> None:
+def test_alarms_go_to_somebody(function: Template) -> None:
     alarms = of_type(function, "AWS::CloudWatch::Alarm")
     assert alarms.keys() >= {
-        *("AgeAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm", "RetriesGrowingAlarm"),
-        *("OldestParkedAlarm", "GivenUpAlarm"),
+        *("AgeAlarm", "HeartbeatAlarm", "ErrorsAlarm", "FailuresAlarm", "ThrottlesAlarm", "DeadLettersAlarm"),
+        *("RetriesWaitingAlarm", "OldestParkedAlarm", "GivenUpAlarm"),
     }
-    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
+    for name, alarm in alarms.items():
+        if name.startswith("NewVersion"):
+            # A part of what the alarm on all versions counts, over the same threshold: it has told already.
+            of_all = alarms[name.removeprefix("NewVersion")]
+            assert alarm["Threshold"] == of_all["Threshold"]
+            assert alarm["EvaluationPeriods"] == of_all["EvaluationPeriods"]
+        else:
+            assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+def test_a_new_version_is_taken_back_for_what_it_does_itself(function: Template) -> None:
+    alarms = of_type(function, "AWS::CloudWatch::Alarm")
+    (version,) = of_type(function, "AWS::Lambda::Version")
     (group,) = of_type(function, "AWS::CodeDeploy::DeploymentGroup").values()
     condition, alarmed, _ = group["AlarmConfiguration"]["Fn::If"]
     assert condition == "RollsBack"
-    assert alarmed["Alarms"] == [{"Name": {"Ref": "ErrorsAlarm"}}, {"Name": {"Ref": "FailuresAlarm"}}]
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+
+    names = [alarm["Name"]["Ref"] for alarm in alarmed["Alarms"]]
+
+    assert names == ["NewVersionErrorsAlarm", "NewVersionFailuresAlarm"]
+    number = {"Fn::GetAtt": [version, "Version"]}
+    errors, failures = ({one["Name"]: one["Value"] for one in alarms[name]["Dimensions"]} for name in names)
+    assert errors == {
+        "FunctionName": {"Ref": "Processor"},
+        "Resource": {"Fn::Sub": "${Processor}:live"},
+        "ExecutedVersion": number,
+    }
+    assert failures == {"FunctionName": {"Ref": "Processor"}, "FunctionVersion": number}
+    # An alarm that is only changed keeps its state: that of the version before would end the deployment.
+    assert all("${Revision}" in alarms[name]["AlarmName"]["Fn::Sub"] for name in names)
 
 
 def test_the_dashboard_is_json(function: Template) -> None:
@@ -313,6 +433,6 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
 
     assert parked - blocked == {
         *("Retries", "FromRetries", "Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm"),
-        *("RetriesGrowingAlarm", "OldestParkedAlarm"),
+        *("RetriesWaitingAlarm", "OldestParkedAlarm"),
     }
     assert parked.isdisjoint({"Plans", "Progress"})

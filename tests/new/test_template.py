@@ -59,6 +59,7 @@ MAY_DIFFER = {
     "AgeAlarm.AlarmDescription": "it says how long",
     "AgeAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Threshold": "a number in place of a parameter",
+    "NewVersionFailuresAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Dimensions": "the name of its processor",
     "GivenUpAlarm.AlarmDescription": "somebody has to fetch the records: it has no function for that",
     **{
@@ -73,13 +74,15 @@ MAY_DIFFER = {
 LEFT_OUT = {
     # Of other functions, and of other ways of retries.
     *("FromRetryTopic", "FromRetryTopicAllowed", "RetryTopic", "RetryTopicPolicy", "DeadLettersPolicy"),
+    *("TopicWaitingAlarm", "TopicLossAlarm"),
     *("Parked", "ParkedDeadLetters", "ParkedDeadLettersAlarm", "OldestParkedAlarm", "Plans", "Progress"),
     # A person fetches what Lambda gave up.
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
     "Dashboard",
     # Statements by their ids.
     *("PublishRetries", "RetryTopics"),
-    # The stream is there already, and the stack stands alone.
+    # The stream is there already, and the stack stands alone. Nobody puts heartbeats into it.
+    "HeartbeatAlarm",
     *("Stream", "StreamPolicy", "ThrottledWritesAlarm", "ThrottledReadsAlarm"),
     *("StreamParameter", "KeyParameter", "AlarmsParameter"),
 }
