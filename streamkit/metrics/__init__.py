@@ -76,17 +76,23 @@ def count(name: str, value: float = 1) -> None:
 def latency(name: str) -> Timer: ...
 @overload
 def latency(name: str, milliseconds: float) -> None: ...
-def latency(name: str, milliseconds: float = _NONE_GIVEN) -> Timer | None:
+@overload
+def latency(name: Function) -> Function: ...
+def latency(name: str | Function, milliseconds: float = _NONE_GIVEN) -> Timer | Function | None:
     """With ``milliseconds``, note a time that was measured elsewhere. Without, what measures a ``with`` block, or each call of a
     function that it decorates; a block that raises is measured too. Names and where it may be called are as with ``count``.
+    ``@metrics.latency`` without a name measures by the function's own, with its class: ``Orders.price``.
 
     A generator function that is decorated is measured without what it yields: put a ``with`` into it.
     """
     if milliseconds is _NONE_GIVEN:
+        if callable(name):
+            own = getattr(name, "__qualname__", type(name).__name__)
+            return Timer(own.rpartition("<locals>.")[2])(name)
         return Timer(name)
     values = current.values
     if values is not None:
-        values.latency(name, milliseconds)
+        values.latency(name, milliseconds)  # type: ignore[arg-type]  # What is no name is told of there.
     return None
 
 

@@ -184,6 +184,19 @@ class TestLatency:
         assert values == sorted(values)
         assert values[-1] >= 10
 
+    def test_measures_a_function_by_its_own_name_where_none_is_given(self, line: Line) -> None:
+        class Prices:
+            @metrics.latency
+            def of(self, weight: int) -> int:
+                return 2 * weight
+
+        results = []
+        invoke(lambda record: results.append(Prices().of(21)))
+
+        assert results == [42]
+        assert Prices.of.__name__ == "of"
+        assert len(line()["Prices.of"]) == 1
+
     def test_takes_a_time_that_was_measured_elsewhere(self, line: Line) -> None:
         invoke(lambda record: metrics.latency("call", 12.5))
 
