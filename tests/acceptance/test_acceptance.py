@@ -10,6 +10,9 @@ import pytest
 
 from .world import World, eventually
 
+# The first of them waits for the stage: servers start, packages are built, stacks are made.
+pytestmark = pytest.mark.timeout(900)
+
 
 def flight(id: str, kind: str = "flight", **fields: Any) -> dict[str, Any]:  # noqa: A002  # The column's name.
     return {"type": kind, "id": id, "origin": "DEN", "delay": 5} | fields

@@ -16,6 +16,9 @@ from streamkit.testing import kinesis_event
 
 from ..acceptance.world import World, eventually
 
+# The first of them waits for the stage: servers start, packages are built, stacks are made.
+pytestmark = pytest.mark.timeout(900)
+
 Invoke = Callable[[list[Any]], Any]
 
 
