@@ -33,6 +33,7 @@ __all__ = [
     "packages_of",
     "parameters_of",
     "revision_of",
+    "session_of",
     "settings_of",
     "without_comments",
 ]
@@ -350,12 +351,26 @@ def packages_of(functions: Sequence[str] = (), dist: Path = DIST) -> Path:
     return dist
 
 
-def main(stage: str, region: str, profile: str, function: str | None = None) -> int:
+def session_of(region: str, profile: str) -> Any:
+    """boto3's session, of which AWS has said that it knows it. DeploymentError where it does not: before anything is built."""
     import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
+    try:
+        session = boto3.session.Session(profile_name=profile, region_name=region)
+        session.client("sts").get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        raise DeploymentError(
+            f"AWS can't be asked as the profile {profile} in {region}: {error}\n"
+            f"Try `aws sts get-caller-identity --profile {profile} --region {region}`; `aws configure list-profiles` lists them"
+        ) from None
+    return session
+
+
+def main(stage: str, region: str, profile: str, function: str | None = None) -> int:
     settings = settings_of(stage)
+    session = session_of(region, profile)
     packages = packages_of([] if function is None else packages_for(settings, function, stage))
-    session = boto3.session.Session(profile_name=profile, region_name=region)
     deployer = Deployer(AWS(session), stage, packages)
     if function is None:
         deployer.deploy(settings)

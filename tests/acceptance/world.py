@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pytest
+
 __all__ = ["World", "aws_world", "local_world"]
 
 T = TypeVar("T")
@@ -149,12 +151,14 @@ def local_world(functions: Collection[str] = ()) -> Iterator[World]:
 @contextlib.contextmanager
 def aws_world(stage: str, region: str, profile: str) -> Iterator[World]:
     """A stage on AWS, with the functions ``flights`` and ``airports`` of deploy/stages; BigQuery by its defaults."""
-    import boto3
     from google.cloud import bigquery
 
-    from deploy.stack import settings_of
+    from deploy.stack import DeploymentError, session_of, settings_of
 
-    session = boto3.session.Session(profile_name=profile, region_name=region)
+    try:
+        session = session_of(region, profile)
+    except DeploymentError as error:
+        pytest.exit(str(error), returncode=1)
     functions = settings_of(stage).functions
     warehouse = bigquery.Client(project=functions["flights"]["BigQueryTable"].split(".")[0])
     domain = session.client("cloudsearch").describe_domains(DomainNames=[functions["airports"]["SearchDomain"]])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from deploy.stack import (
     packages_for,
     packages_of,
     parameters_of,
+    session_of,
     settings_of,
 )
 from streamkit.packaging import PackagingError
@@ -146,3 +149,39 @@ def test_packages_that_are_given_by_a_variable_that_is_empty_are_not_built_anew(
 
     with pytest.raises(PackagingError, match="no SHA256SUMS"):
         packages_of(dist=tmp_path)
+
+
+def test_a_profile_that_is_not_there_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.stack", "dev", "eu-west-1", "nobody"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert (
+        "AWS can't be asked as the profile nobody in eu-west-1: The config profile (nobody) could not be" in done.stderr
+    )
+    assert "aws sts get-caller-identity --profile nobody" in done.stderr
+
+
+def test_a_profile_is_asked_whether_aws_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_endpoint: str
+) -> None:
+    (tmp_path / "config").write_text("[profile me]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
+
+    assert session_of("eu-west-1", "me").profile_name == "me"
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(DeploymentError, match="profile me in eu-west-1: Could not connect"):
+        session_of("eu-west-1", "me")
