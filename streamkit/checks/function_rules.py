@@ -75,10 +75,10 @@ def _environment(subject: Subject) -> None:
         if not part.fault:
             continue
         variable = str(getattr(part.value, "_variable", ""))
-        if not is_known(function.environment.get(variable, "")):
-            report.not_checked(
-                function.environment_where, f"{part.name}: {variable} is {function.environment[variable]}"
-            )
+        value = function.environment.get(variable, "")
+        # That an ARN is none of what is wanted can be told of one that is known in part.
+        if not is_known(value) and not value.startswith("arn:"):
+            report.not_checked(function.environment_where, f"{part.name}: {variable} is {value}")
             continue
         what = (
             "nothing is kept of what is done"
@@ -86,7 +86,7 @@ def _environment(subject: Subject) -> None:
             else "what needs it is unavailable, and its records stay where they are"
         )
         report.error(
-            function.environment_where, f"{part.fault}: {what}. Add it to the function's Environment.Variables"
+            function.environment_where, f"{part.fault}: {what}. Set it in the function's Environment.Variables"
         )
     size = sum(len(name.encode()) + len(value.encode()) for name, value in function.environment.items())
     if size > LARGEST:

@@ -10,6 +10,7 @@ import math
 import uuid
 from typing import Any, ClassVar
 
+from ..errors import ConfigurationError
 from .aws import AwsQueue
 from .base import Message
 
@@ -32,8 +33,17 @@ class SqsQueue(AwsQueue):
     _message_limit: ClassVar[int] = 1_048_576
 
     @property
+    def place(self) -> str:
+        """As ``url``."""
+        place = super().place
+        if place.startswith("arn:"):
+            where = f"{self._variable} holds" if self._variable else "this is"
+            raise ConfigurationError(f"{self.owner or 'SqsQueue'} needs {self._wanted}, and {where} an ARN: {place}")
+        return place
+
+    @property
     def url(self) -> str:
-        """The queue's URL; ConfigurationError where the environment variable that should hold it is not set."""
+        """The queue's URL; ConfigurationError where the environment variable that should hold it is not set, or has an ARN."""
         return self.place
 
     def _entry(self, name: str, message: Message) -> dict[str, Any]:

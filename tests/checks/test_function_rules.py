@@ -82,6 +82,14 @@ def test_a_variable_that_the_function_has_not_though_this_shell_has_it(
     assert os.environ["PROGRESS"] == "here-only"
 
 
+def test_a_queues_arn_where_its_url_is_wanted(check: Check) -> None:
+    text = changed("DEAD_LETTERS: !Ref DeadLetters", "DEAD_LETTERS: !GetAtt DeadLetters.Arn")
+
+    finding = one(check(text), "needs the URL of an SQS queue, and DEAD_LETTERS holds an ARN: arn:")
+
+    assert (finding.severity, finding.where) == ("error", line_of("        Variables:", text))
+
+
 def test_more_variables_than_lambda_takes(check: Check) -> None:
     assert check(changed('TARGET: ""', f"TARGET: {'x' * 3000}")) == []
     assert one(check(changed('TARGET: ""', f"TARGET: {'x' * 5000}")), "Lambda takes 4,096").severity == "error"

@@ -453,6 +453,14 @@ class TestFromEnv:
         ):
             dead_letters.send(messages(1), deadline=soon())
 
+    def test_of_an_arn_says_that_a_url_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RETRIES", "arn:aws:sqs:us-east-1:123456789012:retries")
+
+        with pytest.raises(
+            ConfigurationError, match=r"SqsQueue needs the URL of an SQS queue, and RETRIES holds an ARN: arn:"
+        ):
+            SqsQueue.from_env("RETRIES").send(messages(1), deadline=soon())
+
     def test_asked_whether_it_is_fifo_needs_no_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RETRIES", raising=False)
         queue = SqsQueue.from_env("RETRIES")
