@@ -369,8 +369,9 @@ def session_of(region: str, profile: str) -> Any:
 
 def main(stage: str, region: str, profile: str, function: str | None = None) -> int:
     settings = settings_of(stage)
+    needed = [] if function is None else packages_for(settings, function, stage)
     session = session_of(region, profile)
-    packages = packages_of([] if function is None else packages_for(settings, function, stage))
+    packages = packages_of(needed)
     deployer = Deployer(AWS(session), stage, packages)
     if function is None:
         deployer.deploy(settings)
