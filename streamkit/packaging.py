@@ -81,7 +81,8 @@ def build(
         if requirements is not None:
             _install(requirements, stage, architecture, python)
             _remove(stage, leave_out)
-            _compile(stage, python, bytecode_only=bytecode_only)
+            if bytecode_only:
+                _compile(stage, python, bytecode_only=True)
         for name, path in sources.items():
             place = stage / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,7 @@ def _compile(stage: Path, python: str, *, bytecode_only: bool = False) -> None:
     )
     if bytecode_only:
         for compiled in stage.rglob("*.pyc"):
-            compiled.with_suffix(".py").unlink()
+            compiled.with_suffix(".py").unlink(missing_ok=True)
 
 
 def _expect_bytecode(stage: Path, sources: Iterable[str], python: str) -> None:
