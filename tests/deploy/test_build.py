@@ -8,9 +8,8 @@ import json
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ import pytest
 import yaml
 
 from deploy.stack import LONGEST_SECONDS
+
+from ..outside_server import OutsideServer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -217,26 +218,18 @@ NO_GATES = {
 
 
 @contextlib.contextmanager
-def github(status: int, answer: Any) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers so: its URL, and what it was asked for."""
-    asked: list[str] = []
+def github(status: int, answer: Any) -> Iterator[OutsideServer]:
+    """A server that answers so."""
 
-    class GitHub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(f"{self.path} {self.headers['Authorization']}")
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+    def say(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.end_headers()
+        handler.wfile.write(json.dumps(answer).encode())
 
-        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002  # Its base names it.
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), GitHub)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    server = OutsideServer()
+    server.answer = say
+    with server.running():
+        yield server
 
 
 def gate(url: str) -> subprocess.CompletedProcess[str]:
@@ -252,18 +245,20 @@ def gate(url: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_environment_with_reviewers_is_a_gate() -> None:
-    with github(200, REVIEWED) as (url, asked):
-        done = gate(url)
+    with github(200, REVIEWED) as server:
+        done = gate(server.url)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert asked == ["/repos/octo/events/environments/production Bearer token"]
+    (asked,) = server.requests
+    assert asked.path == "/repos/octo/events/environments/production"
+    assert asked.headers["authorization"] == "Bearer token"
 
 
 @pytest.mark.parametrize("why", NO_GATES)
 def test_an_environment_that_asks_nobody_ends_the_workflow(why: str) -> None:
     status, answer, said = NO_GATES[why]
-    with github(status, answer) as (url, _):
-        done = gate(url)
+    with github(status, answer) as server:
+        done = gate(server.url)
 
     assert done.returncode == 1
     assert done.stderr.startswith("production is no gate: ")
@@ -271,10 +266,10 @@ def test_an_environment_that_asks_nobody_ends_the_workflow(why: str) -> None:
 
 
 def test_a_gate_that_can_not_be_asked_for_is_none() -> None:
-    with github(200, REVIEWED) as (url, _):
+    with github(200, REVIEWED) as server:
         pass
 
-    done = gate(url)
+    done = gate(server.url)
 
     assert done.returncode == 1
     assert "GitHub can't be asked" in done.stderr
