@@ -23,6 +23,8 @@ class MemorySink(Sink):
     """
 
     request_writes = 500
+    # A test that mends it means it to be mended at once. A subclass may turn the breaker on.
+    has_breaker = False
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
