@@ -117,6 +117,22 @@ def test_the_workflow_calls_the_script_and_the_long_targets_only() -> None:
     ]
 
 
+def test_what_others_wrote_is_taken_by_its_commit_with_its_version_beside_it() -> None:
+    used = [
+        found
+        for path in sorted(WORKFLOWS.glob("*.yml"))
+        for found in re.findall(r"^ *(?:- )?uses: (\S+)(.*)$", path.read_text(), re.MULTILINE)
+    ]
+    others = [(name, comment) for name, comment in used if not name.startswith(("actions/", "./"))]
+
+    assert {name.partition("@")[0] for name, _ in others} == {
+        *("aws-actions/configure-aws-credentials", "google-github-actions/auth"),
+    }
+    for name, comment in others:
+        assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", name), f"a tag can be moved to other code: {name}"
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), name
+
+
 def test_stages_follow_each_other_with_the_same_packages_and_production_waits() -> None:
     deploy = jobs("deploy.yml")
     assert deploy["dev"]["needs"] == "test"
