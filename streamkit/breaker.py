@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from .errors import SinkError
 
@@ -38,14 +39,15 @@ class CircuitOpen(SinkError):
 class Breaker:
     """The circuit to one service. It lives as long as its container, and holds nothing of any invocation.
 
-    ``now`` is seconds on the clock of ``time.monotonic()``, or on a test's own. Threads that share one may make a probe each.
+    ``name`` is what the service is called in errors and in the log; ``chance`` a number from 0 to 1 for each pause. ``now`` is
+    seconds on the clock of ``time.monotonic()``, or on a test's own. Threads that share one may make a probe each.
     """
 
-    __slots__ = ("_asked_at", "_failures", "_name", "_reason")
+    __slots__ = ("_asked_at", "_chance", "_failures", "_name", "_reason")
 
-    def __init__(self, name: str) -> None:
-        #: What the service is called in errors and in the log.
+    def __init__(self, name: str, chance: Callable[[], float] | None = None) -> None:
         self._name = name
+        self._chance = chance or _chance
         self._failures = 0
         self._asked_at = 0.0
         self._reason = ""
@@ -78,7 +80,7 @@ class Breaker:
         if not self.is_open:
             return
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - FAILURES, 60))
-        self._asked_at = now + pause * (1 + _JITTER * _chance())
+        self._asked_at = now + pause * (1 + _JITTER * self._chance())
         if not was_open:
             text = (
                 "%s has not answered %d requests in a row, and is asked again in %.0f s, then less and less often: %s"

@@ -60,7 +60,8 @@ class MemorySink(Sink):
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         self.requests.append(len(writes))
         if self._error is not None:
-            raise self._error
+            # Without where it was raised before, which would grow with each time.
+            raise self._error.with_traceback(None)
         refusals: list[Refusal] = []
         for write in writes:
             if self._refuses is not None and (kind := self._refuses(write.payload)):
