@@ -55,6 +55,8 @@ def findings_of_deployment(
             f"there is no such thing as {missing.what}: what needs it is unavailable, and its records stay where "
             "they are",
         )
+    for unresolved in deployment.unresolved:
+        report.error(unresolved.where, unresolved.what)
     check_streams(subject)
     check_function(subject)
     check_queues(subject)

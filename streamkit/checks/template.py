@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..errors import ConfigurationError, StreamkitError
 from .deployment import (
     Deployment,
@@ -24,6 +26,7 @@ from .deployment import (
 )
 from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
+from .references import unresolved
 from .roles import RoleReader
 from .statements import own_policy
 from .unknown import ACCOUNT, Unknowns, is_known, may_be
@@ -72,7 +75,8 @@ def read_template(
     root = parsed(text, path)
     intrinsics = Intrinsics(root, path, parameters or {})
     reader = _Reader(intrinsics, intrinsics.get(root, "Globals", "Function"))
-    return reader.deployment(reader.chosen(handler, function)), intrinsics.unknowns
+    deployment = reader.deployment(reader.chosen(handler, function))
+    return msgspec.structs.replace(deployment, unresolved=unresolved(root, path)), intrinsics.unknowns
 
 
 class _Reader:
