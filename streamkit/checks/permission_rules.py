@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .deployment import SourceMapping
+from .deployment import Deployment, SourceMapping
 from .parts import Need
 from .report import Subject
 from .statements import Verdict, decided, leaves_it_to_roles, may_allow
-from .unknown import is_known
+from .unknown import hangs_on_a_value, is_known
 
 __all__ = ["check_permissions"]
 
@@ -43,6 +43,9 @@ _COSTS = {
 }
 
 
+_NO_LOG = "no line of the log is kept, so what failed, and the metrics that are printed, are lost without a word"
+
+
 class _Wanted(msgspec.Struct, frozen=True):
     who: str
     need: Need
@@ -63,6 +66,7 @@ def check_permissions(subject: Subject) -> None:
     for wanted in _with_keys(subject):
         verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
         _tell(wanted, verdicts, subject)
+    _log_group(subject)
 
 
 def _with_keys(subject: Subject) -> Iterator[_Wanted]:
@@ -115,6 +119,31 @@ def _wanted(subject: Subject) -> Iterator[_Wanted]:
     given_up = _of_destination(deployment.function.on_failure.text())
     if given_up is not None:
         yield _Wanted(deployment.function.label, given_up, "what Lambda gives up is dropped")
+    yield _of_log(deployment)
+
+
+def _of_log(deployment: Deployment) -> _Wanted:
+    """IAM asks for these of a log stream, so a group's ARN alone, without ``:*``, allows neither."""
+    streams = deployment.home.arn("logs", f"log-group:{deployment.function.log_group}:log-stream:any-object")
+    need = Need(("logs:CreateLogStream", "logs:PutLogEvents"), streams)
+    return _Wanted(f"{deployment.function.label}'s log", need, _NO_LOG)
+
+
+def _log_group(subject: Subject) -> None:
+    """Lambda makes the group itself, in the name of the role, where nobody has."""
+    deployment, role = subject.deployment, subject.deployment.role
+    group = deployment.function.log_group
+    there = deployment.log_groups
+    if there is None or group in there or any(map(hangs_on_a_value, (group, *there))):
+        return
+    resource = deployment.home.arn("logs", f"log-group:{group}")
+    verdicts = [decided(role.statements, "logs:CreateLogGroup", f"{resource}{end}").kind for end in ("", ":any-object")]
+    if set(verdicts) <= {"missing", "denied"} and not role.unread:
+        subject.report.warning(
+            role.where,
+            f"the template has no log group {group}, and nothing in the role allows logs:CreateLogGroup: unless it is there "
+            f"already, {_NO_LOG}. Add an AWS::Logs::LogGroup with this LogGroupName, or allow it",
+        )
 
 
 def _of_mapping(mapping: SourceMapping, subject: Subject) -> Iterator[_Wanted]:

@@ -24,8 +24,8 @@ _VARIABLE = re.compile(r"\$\{(?!!)([^${}]*)\}")
 def unresolved(root: Node, path: str) -> tuple[Unread, ...]:
     """Each name that `!Ref`, `!GetAtt`, `!Sub` or DependsOn has and the template has not, with its line; once.
 
-    A condition that does not hold saves nothing: names are looked up in all of the template. Where a macro may make resources, it is
-    not known what there is, and none is named.
+    A condition that does not hold saves nothing: names are looked up in all of the template. Where a macro may make resources, it
+    is not known what there is, and none is named.
     """
     if _has_macros(root):
         return ()
@@ -123,5 +123,6 @@ def _has_macro_within(node: Node) -> bool:
     if not isinstance(node.value, dict):
         return False
     return any(
-        key.startswith(("Fn::Transform", "Fn::ForEach")) or _has_macro_within(value) for key, value in node.value.items()
+        key.startswith(("Fn::Transform", "Fn::ForEach")) or _has_macro_within(value)
+        for key, value in node.value.items()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import msgspec
 
 from ..errors import ConfigurationError, StreamkitError
 from .deployment import (
+    Alias,
     Deployment,
     Function,
     KeyFacts,
+    Logging,
     OwnPolicy,
     PlaceFacts,
     QueueFacts,
@@ -23,6 +25,7 @@ from .deployment import (
     Unread,
     is_handler,
     name_of_function,
+    qualifier_of_function,
 )
 from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
@@ -127,6 +130,7 @@ class _Reader:
             tables=tuple(map(self._table, template.of_kind(*_TABLES))),
             subscriptions=tuple(subscriptions),
             unread=tuple(self._unread),
+            log_groups=tuple(map(template.name_of, template.of_kind("AWS::Logs::LogGroup"))),
         )
 
     def _reads_a_stream(self, logical_id: str) -> bool:
@@ -167,7 +171,38 @@ class _Reader:
             environment_where=here,
             recursive_loop=self._setting(self._own(resource, "RecursiveLoop"), where),
             on_failure=self._setting(self._failure_target(resource), where),
+            logging=self._logging(resource, where),
+            runtime=self._setting(self._own(resource, "Runtime"), where),
+            architectures=self._setting(self._own(resource, "Architectures"), where),
+            concurrency=self._setting(self._own(resource, "ReservedConcurrentExecutions"), where),
+            aliases=tuple(self._aliases(resource)),
         )
+
+    def _logging(self, resource: Resource, where: str) -> Logging:
+        def setting(name: str) -> Setting:
+            return self._setting(self._own(resource, "LoggingConfig", name), where)
+
+        return Logging(
+            format=setting("LogFormat"),
+            level=setting("ApplicationLogLevel"),
+            system_level=setting("SystemLogLevel"),
+            group=setting("LogGroup"),
+        )
+
+    def _aliases(self, resource: Resource) -> Iterator[Alias]:
+        template = self._template
+        if published := self._published(resource):
+            yield Alias(published, f"!Ref {resource.logical_id}.Alias")
+        for alias in template.of_kind("AWS::Lambda::Alias"):
+            function = template.text(template.property(alias, "FunctionName"))
+            if name_of_function(function) == template.name_of(resource):
+                yield Alias(template.text(template.property(alias, "Name")), f"!Ref {alias.logical_id}")
+
+    def _published(self, resource: Resource) -> str:
+        """The alias that SAM makes, and that all of the function's events go to; empty for none."""
+        if resource.kind != "AWS::Serverless::Function":
+            return ""
+        return self._template.text(self._own(resource, "AutoPublishAlias"))
 
     def _failure_target(self, resource: Resource) -> Node | None:
         for path in (
@@ -190,14 +225,12 @@ class _Reader:
             properties = template.property(resource)
             function = template.text(template.property(resource, "FunctionName"))
             source = template.text(template.property(resource, "EventSourceArn"))
-            mappings.append(
-                self._mapping(resource.logical_id, resource.node, properties, name_of_function(function), source)
-            )
+            mappings.append(self._mapping(resource.logical_id, resource.node, properties, function, source))
         for resource, label, event, kind in self._events():
             if kind in _PULLED:
                 source = template.text(template.get(event, "Properties", _PULLED[kind]))
                 properties = template.get(event, "Properties")
-                mappings.append(self._mapping(label, event, properties, template.name_of(resource), source))
+                mappings.append(self._mapping(label, event, properties, self._triggered(resource), source))
         return mappings
 
     def _mapping(self, label: str, node: Node, properties: Node | None, function: str, source: str) -> SourceMapping:
@@ -206,8 +239,21 @@ class _Reader:
             settings = {name: self._setting(value, "") for name, value in properties.value.items()}
         settings = {name: setting for name, setting in settings.items() if setting.is_set}
         return SourceMapping(
-            label=label, where=self._template.where(node), function=function, source=source, settings=settings
+            label=label,
+            where=self._template.where(node),
+            function=name_of_function(function),
+            qualifier=qualifier_of_function(function),
+            source=source,
+            settings=settings,
         )
+
+    def _invoked(self, resource: Resource) -> str:
+        return self._template.home.arn("lambda", f"function:{self._triggered(resource)}")
+
+    def _triggered(self, resource: Resource) -> str:
+        """What SAM's events of a function trigger: its alias, where SAM makes one."""
+        published = self._published(resource)
+        return self._template.name_of(resource) + (f":{published}" if published else "")
 
     def _events(self) -> list[tuple[Resource, str, Node, str]]:
         """SAM's events: their function, label, node and type."""
@@ -243,7 +289,7 @@ class _Reader:
             if template.get(event, "Properties", "SqsSubscription") is not None:
                 self._unread.append(Unread(f"{label}: the queue of its SqsSubscription", template.where(event)))
                 continue
-            add(event, template.plain(template.get(event, "Properties", "Topic")), "lambda", template.arn_of(resource))
+            add(event, template.plain(template.get(event, "Properties", "Topic")), "lambda", self._invoked(resource))
         return found
 
     def _queue(self, resource: Resource) -> QueueFacts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["Unknowns", "is_known", "is_same", "is_same_home", "may_be", "without_homes"]
+__all__ = ["Unknowns", "hangs_on_a_value", "is_known", "is_same", "is_same_home", "may_be", "without_homes"]
 
 # Its form goes through wherever such texts are checked: names of buckets and queues, parts of hosts and ARNs.
 _MARK = re.compile(r"streamkit-(?:unknown|named)-(\d+)-")
@@ -53,6 +53,11 @@ def is_known(text: str) -> bool:
     return _MARK.search(text) is None
 
 
+def hangs_on_a_value(text: str) -> bool:
+    """Whether something in it is known to nobody here: neither where the function is, nor a name that AWS makes up."""
+    return _MARK.search(_NAME.sub("", without_homes(text))) is not None
+
+
 def without_homes(text: str) -> str:
     """``text`` without the marks of where the function is."""
     for home in _HOMES:
@@ -87,9 +92,8 @@ def may_be(pattern: str, text: str) -> bool | None:
         return True
     if set(_NAME.findall(pattern)) - set(_NAME.findall(text)):
         return False
-    hangs_on_a_value = any(_MARK.search(_NAME.sub("", without_homes(one))) for one in (pattern, text))
     hangs_on_a_name = _NAME.search(text) is not None and ("*" in pattern or "?" in pattern)
-    if not hangs_on_a_value and not hangs_on_a_name:
+    if not any(map(hangs_on_a_value, (pattern, text))) and not hangs_on_a_name:
         return False
     return None if _is_of(_pieces(pattern, certain=False), _pieces(text, certain=False)) else False
 

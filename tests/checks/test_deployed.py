@@ -84,6 +84,56 @@ def test_the_functions_time_out_and_variables(world: World) -> None:
     assert one(found, "the environment variable DEAD_LETTERS is not set").severity == "error"
 
 
+def test_an_alias_that_a_mapping_passes_by(world: World) -> None:
+    client = world.clients["lambda"]
+    version = client.publish_version(FunctionName=world.name)["Version"]
+    client.create_alias(FunctionName=world.name, Name="live", FunctionVersion=version)
+
+    found = [finding for finding in world.check() if "and not its alias live" in finding.message]
+
+    call = "aws lambda update-event-source-mapping --uuid {} --function-name"
+    assert {(finding.severity, finding.where) for finding in found} == {
+        ("error", call.format(uuid)) for uuid in world.mappings.values()
+    }
+    assert found[0].message.endswith(f"Write FunctionName: {world.name}:live")
+
+    world.refuse("ListAliases")
+    assert one(world.check(), f"the aliases of {world.name}: this user may not look at it").severity == "note"
+
+
+def test_a_function_that_never_runs(world: World) -> None:
+    client = world.clients["lambda"]
+    client.put_function_concurrency(FunctionName=world.name, ReservedConcurrentExecutions=0)
+
+    finding = one(world.check(), "the function never runs")
+
+    call = f"aws lambda put-function-concurrency --function-name {world.name} --reserved-concurrent-executions"
+    assert (finding.severity, finding.where) == ("error", call)
+    client.put_function_concurrency(FunctionName=world.name, ReservedConcurrentExecutions=1)
+    assert but_for_the_loop(world.check()) == []
+
+
+def test_a_log_that_drops_what_is_printed(world: World) -> None:
+    world.add("GetFunctionConfiguration", LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "WARN"})
+
+    finding = one(world.check(), "the lines of metrics")
+
+    call = f"aws lambda update-function-configuration --function-name {world.name} --logging-config"
+    assert (finding.severity, finding.where) == ("error", call)
+
+
+def test_a_role_that_may_not_write_the_functions_log(world: World) -> None:
+    world.add("GetFunctionConfiguration", LoggingConfig={"LogFormat": "Text", "LogGroup": "elsewhere"})
+    assert "log-group:elsewhere:log-stream:*" in one(world.check(), f"for {world.name}'s log").message
+
+    world.clients["iam"].delete_role_policy(RoleName=world.name, PolicyName="log")
+    world.add("GetFunctionConfiguration")
+    missing = one(
+        world.check(), f"nothing in the role allows logs:CreateLogStream and logs:PutLogEvents for {world.name}'s log"
+    )
+    assert (missing.severity, missing.where) == ("error", f"aws iam put-role-policy --role-name {world.name}")
+
+
 def test_the_queues_attributes(world: World) -> None:
     redrive = json.dumps({"deadLetterTargetArn": world.arn(world.letters), "maxReceiveCount": 3})
     world.clients["sqs"].set_queue_attributes(

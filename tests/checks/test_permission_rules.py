@@ -527,3 +527,84 @@ def test_branches_that_share_a_queue_are_told_once(check: Check) -> None:
     ]
 
     assert len(found) == 2
+
+
+LOGLESS = WITH_ROLE.replace(
+    "        - arn:aws:iam::aws:policy/service-role/AWSLambdaKinesisExecutionRole\n"
+    "        - arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole\n",
+    "        - AWSXRayDaemonWriteAccess\n",
+).replace("Action: sqs:SendMessage, Resource: [", "Action: ['sqs:*', 'kinesis:*'], Resource: [!GetAtt Events.Arn, ")
+LOG = "      Handler: orders.handler\n      FunctionName: orders\n"
+
+
+def logging_to(
+    resource: str, group: str = "", more: str = "", actions: str = "logs:CreateLogStream, logs:PutLogEvents"
+) -> str:
+    """A function whose own role may write to a log by one statement."""
+    config = f"      LoggingConfig: {{LogGroup: {group}}}\n" if group else ""
+    text = changed("      Handler: orders.handler\n", LOG + config, LOGLESS)
+    statement = (
+        "          PolicyDocument:\n"
+        f"            Statement: {{Effect: Allow, Action: [{actions}], Resource: {resource}}}\n"
+    )
+    tables = "        - PolicyName: tables\n"
+    return changed(tables, f"        - PolicyName: log\n{statement}{tables}", text).replace(
+        "  Retries:\n", f"{more}  Retries:\n", 1
+    )
+
+
+GROUP = "  Log: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: %s}}\n"
+
+
+def test_a_role_that_may_write_no_log(check: Check) -> None:
+    finding = one(check(LOGLESS), "logs:CreateLogStream and logs:PutLogEvents for Orders's log")
+
+    assert (finding.severity, finding.where) == ("error", line_of("  Role:\n", LOGLESS))
+    assert "metrics that are printed, are lost without a word" in finding.message
+    assert "log-group:/aws/lambda/${Orders}:log-stream:*" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("resource", "group", "more"),
+    [
+        ("!GetAtt Log.Arn", "", GROUP % "/aws/lambda/orders"),
+        ("!GetAtt Log.Arn", "!Ref Log", "  Log: {Type: AWS::Logs::LogGroup}\n"),
+        ("!Sub '${Log.Arn}'", "mine", GROUP % "mine"),
+        ("'arn:aws:logs:*:*:log-group:/aws/lambda/*'", "", GROUP % "!Sub '/aws/lambda/orders'"),
+        (
+            "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/orders:*'",
+            "",
+            GROUP % "/aws/lambda/orders",
+        ),
+        ("!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Nobody}:*'", "!Ref Nobody", ""),
+        ("'*'", "", GROUP % "!Ref Nobody"),
+    ],
+)
+def test_a_role_that_may_write_its_log(check: Check, resource: str, group: str, more: str) -> None:
+    assert check(logging_to(resource, group, more)) == []
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        # Without the star it is of the group, and not of its streams.
+        "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/orders'",
+        "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/other:*'",
+        "!GetAtt Other.Arn",
+    ],
+)
+def test_a_statement_of_another_log_does_not_count(check: Check, resource: str) -> None:
+    more = GROUP % "/aws/lambda/orders" + "  Other: {Type: AWS::Logs::LogGroup}\n"
+    assert one(check(logging_to(resource, "", more)), "for Orders's log").severity == "error"
+
+
+def test_one_of_both_actions_is_not_enough(check: Check) -> None:
+    text = logging_to("'*'", "", GROUP % "/aws/lambda/orders", "logs:CreateLogStream")
+    assert one(check(text), "nothing in the role allows logs:PutLogEvents for Orders's log").severity == "error"
+
+
+def test_a_log_group_that_nobody_makes(check: Check) -> None:
+    finding = one(check(logging_to("'*'")), "the template has no log group /aws/lambda/orders")
+    assert finding.severity == "warning"
+    assert check(logging_to("'*'", "", "", "'logs:*'")) == []
+    assert check(logging_to("'*'", "!Ref Nobody")) == []
