@@ -6,6 +6,7 @@ from ..fanout import FanOut
 from ..finding import Finding, cost_of_no_name
 from ..processor import RecordProcessor
 from .alias_rules import check_aliases
+from .code_rules import check_code
 from .deployment import Deployment, is_handler
 from .function_rules import check_function
 from .log_rules import check_log
@@ -63,6 +64,7 @@ def findings_of_deployment(
     check_function(subject)
     check_aliases(subject)
     check_log(subject)
+    check_code(subject)
     check_queues(subject)
     check_permissions(subject)
     return report.findings

@@ -16,6 +16,7 @@ from .deployment import (
     KeyFacts,
     Logging,
     OwnPolicy,
+    PackageFacts,
     PlaceFacts,
     QueueFacts,
     Setting,
@@ -29,6 +30,7 @@ from .deployment import (
 )
 from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
+from .package import read_package
 from .references import unresolved
 from .roles import RoleReader
 from .statements import own_policy
@@ -118,6 +120,7 @@ class _Reader:
         function = self._functions[logical_id]
         role = RoleReader(template, self._own).role(template.resources[logical_id])
         mappings, subscriptions = self._mappings(), self._subscriptions()
+        package = self._package(template.resources[logical_id])
         return Deployment(
             function=function,
             functions=tuple(one for name, one in self._functions.items() if name != logical_id),
@@ -130,8 +133,23 @@ class _Reader:
             tables=tuple(map(self._table, template.of_kind(*_TABLES))),
             subscriptions=tuple(subscriptions),
             unread=tuple(self._unread),
+            package=package,
             log_groups=tuple(map(template.name_of, template.of_kind("AWS::Logs::LogGroup"))),
         )
+
+    def _package(self, resource: Resource) -> PackageFacts | None:
+        """The zip that the template names by its path, which is from the template's folder, where it is there."""
+        template = self._template
+        node = self._own(resource, "CodeUri" if resource.kind == "AWS::Serverless::Function" else "Code")
+        name = template.text(node)
+        path = Path(template.path).parent / name
+        if node is None or not name.endswith(".zip") or "://" in name or not is_known(name) or not path.is_file():
+            return None
+        try:
+            return read_package(path, template.where(node))
+        except StreamkitError as error:
+            self._unread.append(Unread(str(error), template.where(node)))
+            return None
 
     def _reads_a_stream(self, logical_id: str) -> bool:
         name = self._functions[logical_id].name
