@@ -86,7 +86,9 @@ class Account:
                     function.where,
                 )
             )
-        role = read_role(self._client("iam"), config.get("Role", ""))
+        role = msgspec.structs.replace(
+            read_role(self._client("iam"), config.get("Role", "")), arn=config.get("Role", "")
+        )
         return Deployment(
             function=function, role=role, home=home, mappings=mappings, is_complete=True, unread=tuple(self._unread)
         )

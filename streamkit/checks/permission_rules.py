@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .deployment import Deployment, SourceMapping
+from .deployment import Deployment, OwnPolicy, SourceMapping
 from .parts import Need
 from .report import Subject
-from .statements import Verdict, decided, leaves_it_to_roles, may_allow
+from .statements import Verdict, decided, denied_by, leaves_it_to_roles, may_allow
 from .unknown import hangs_on_a_value, is_known
 
 __all__ = ["check_permissions"]
@@ -66,6 +66,7 @@ def check_permissions(subject: Subject) -> None:
     for wanted in _with_keys(subject):
         verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
         _tell(wanted, verdicts, subject)
+        _tell_denials(wanted, subject)
     _log_group(subject)
 
 
@@ -177,8 +178,46 @@ def _may_by_own_policy(need: Need, action: str, subject: Subject) -> bool:
             or may_allow(key.policy, action, key.arn)
             or not leaves_it_to_roles(key.policy, action, key.arn, deployment.home.account)
         )
-    queue = deployment.queue(need.resource)
-    return need.has_own_policy or (queue is not None and may_allow(queue.policy, action, need.resource))
+    found = _own_policy(need.resource, subject)
+    return need.has_own_policy or (found is not None and may_allow(found[0], action, need.resource))
+
+
+def _own_policy(resource: str, subject: Subject) -> tuple[OwnPolicy, str] | None:
+    """The policy of a queue, a topic, a bucket, a stream or a key itself, and the ARN that this has there."""
+    deployment = subject.deployment
+    if resource.split(":")[2:3] == ["kms"]:
+        key = deployment.key(resource)
+        return None if key is None else (key.policy, key.arn)
+    found = deployment.queue(resource) or deployment.place(_owner(resource))
+    return None if found is None else (found.policy, resource)
+
+
+def _tell_denials(wanted: _Wanted, subject: Subject) -> None:
+    deployment, report = subject.deployment, subject.report
+    found = _own_policy(wanted.need.resource, subject)
+    if found is None:
+        return
+    policy, resource = found
+    verdicts = {
+        action: denied_by(policy, action, resource, deployment.role.arn, deployment.home.account)
+        for action in wanted.need.actions
+    }
+    for kind in ("denied", "maybe"):
+        actions = [action for action, verdict in verdicts.items() if verdict is not None and verdict.kind == kind]
+        if not actions:
+            continue
+        verdict = verdicts[actions[0]]
+        assert verdict is not None
+        assert verdict.statement is not None  # Both kinds have one.
+        where, named = verdict.statement.where, " and ".join(actions)
+        if kind == "denied":
+            report.error(
+                where,
+                f"{wanted.who} needs {named} on {wanted.need.resource}, whose own policy denies it to this role, whatever the "
+                f"role allows: {wanted.cost}. Leave the role out of this statement",
+            )
+        else:
+            report.not_checked(where, f"whether {wanted.who} may {named} on {wanted.need.resource}: {verdict.why}")
 
 
 def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> None:

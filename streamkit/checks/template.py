@@ -48,6 +48,13 @@ _WAY_TO_KEY = {
         *("BucketEncryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionByDefault", "KMSMasterKeyID"),
     ),
 }
+#: The policies of a resource itself, with the property that names it.
+_POLICIES = {
+    "AWS::SQS::Queue": {"AWS::SQS::QueuePolicy": "Queues", "AWS::SQS::QueueInlinePolicy": "Queue"},
+    "AWS::SNS::Topic": {"AWS::SNS::TopicPolicy": "Topics", "AWS::SNS::TopicInlinePolicy": "TopicArn"},
+    "AWS::S3::Bucket": {"AWS::S3::BucketPolicy": "Bucket"},
+    "AWS::Kinesis::Stream": {"AWS::Kinesis::ResourcePolicy": "ResourceArn"},
+}
 #: What an on-demand stream begins with.
 _ON_DEMAND_SHARDS = 4
 _ACCOUNTS = own_policy(
@@ -330,20 +337,45 @@ class _Reader:
             dead_letters=setting("RedrivePolicy", "deadLetterTargetArn"),
             max_receive_count=setting("RedrivePolicy", "maxReceiveCount"),
             kms_key=setting("KmsMasterKeyId"),
-            policy=self._policy_of_queue(resource),
+            policy=self._policy_of(resource),
         )
 
-    def _policy_of_queue(self, resource: Resource) -> OwnPolicy:
+    def _policy_of(self, resource: Resource) -> OwnPolicy:
+        """What the template has as the policy of a queue, a topic, a bucket or a stream itself, with the lines of statements."""
         template = self._template
-        url = template.text(Node({"Ref": Node(resource.logical_id, 0)}, 0))
+        arn, reference = template.arn_of(resource), template.text(Node({"Ref": Node(resource.logical_id, 0)}, 0))
         found = OwnPolicy()
-        for policy in template.of_kind("AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy"):
-            name = "Queues" if policy.kind == "AWS::SQS::QueuePolicy" else "Queue"
-            named = [template.text(node) for node in template.items(template.property(policy, name))]
-            # One that may be of this queue counts as well.
-            if any(may_be(one, url) is not False for one in named):
-                document = template.plain(template.property(policy, "PolicyDocument"))
-                found += own_policy(document, template.where(policy.node))
+        kinds = _POLICIES[resource.kind]
+        for policy in template.of_kind(*kinds):
+            named = [template.text(node) for node in template.items(template.property(policy, kinds[policy.kind]))]
+            answers = [may_be(one, whole) for one in named for whole in (reference, arn)]
+            if set(answers) <= {False}:
+                continue
+            made = self._statements(policy)
+            if not made.is_whole:
+                self._leave(f"what the policy {policy.logical_id} denies: it can't be read whole", policy)
+            if True not in answers:
+                # What may be of this one counts as well; but that it denies something is not told.
+                allowing = tuple(one for one in made.statements if one.effect == "Allow")
+                if len(allowing) < len(made.statements):
+                    self._leave(f"what the policy {policy.logical_id} denies: whose it is, is not known", policy)
+                made = OwnPolicy(allowing, made.is_whole)
+            found += made
+        return found
+
+    def _leave(self, what: str, resource: Resource) -> None:
+        unread = Unread(what, self._template.where(resource.node))
+        if unread not in self._unread:
+            self._unread.append(unread)
+
+    def _statements(self, policy: Resource) -> OwnPolicy:
+        template = self._template
+        document = template.property(
+            policy, "PolicyDocument" if policy.kind != "AWS::Kinesis::ResourcePolicy" else "ResourcePolicy"
+        )
+        found = OwnPolicy()
+        for node in template.items(template.get(document, "Statement")):
+            found += own_policy({"Statement": template.plain(node)}, template.where(node))
         return found
 
     def _place(self, resource: Resource) -> PlaceFacts:
@@ -354,7 +386,14 @@ class _Reader:
             node = next(iter(template.items(template.get(node, name))), None)
         where = template.where(resource.node)
         key = self._setting(node, where)
-        return PlaceFacts(arn=template.arn_of(resource), where=where, kms_key=key, shards=self._shards(resource))
+        return PlaceFacts(
+            arn=template.arn_of(resource),
+            where=where,
+            kms_key=key,
+            shards=self._shards(resource),
+            retention=self._setting(template.property(resource, "RetentionPeriodHours"), where),
+            policy=self._policy_of(resource),
+        )
 
     def _shards(self, resource: Resource) -> int | None:
         template = self._template
