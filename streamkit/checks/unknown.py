@@ -103,7 +103,8 @@ def may_be(pattern: str, text: str) -> bool | None:
 def _without_one_beginning(pattern: str, text: str) -> tuple[str, str]:
     """What is left of both behind what they begin with alike: a mark stands for one value in both, whatever that is."""
     one, other = pattern.split(":", 5), text.split(":", 5)
-    if len(one) == len(other) == 6 and all(map(is_same_home, one[:5], other[:5])):
+    has_wildcards = any("*" in part or "?" in part for part in one[:5])
+    if len(one) == len(other) == 6 and not has_wildcards and all(map(is_same_home, one[:5], other[:5])):
         pattern, text = one[5], other[5]
     left, right = _TOKEN.findall(pattern), _TOKEN.findall(text)
     alike = 0

@@ -16,6 +16,8 @@ from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.progress.dynamodb import DynamoDbProgress
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
+from streamkit.sinks.s3 import S3Sink
+from streamkit.sinks.sns import SnsSink
 
 from .given import one, orders
 from .world import REPORTS, World, code
@@ -239,6 +241,59 @@ def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(
 
     assert one(found, "nothing in the role allows sqs:SendMessage for orders's retry queue").severity == "error"
     assert one(found, "the resource's own policy may").message.startswith("not checked: orders's dead letters needs")
+
+
+DENY = {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}
+
+
+def test_a_policy_of_a_queue_that_denies_what_the_role_may(world: World) -> None:
+    arn = f"arn:aws:iam::123456789012:role/{world.name}"
+    for principal in ("*", {"AWS": arn}, {"AWS": "123456789012"}):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [DENY | {"Principal": principal}]})
+        world.clients["sqs"].set_queue_attributes(QueueUrl=world.letters, Attributes={"Policy": policy})
+        finding = one(world.check(), "orders's dead letters needs sqs:SendMessage")
+        assert (finding.severity, "whose own policy denies it" in finding.message) == ("error", True)
+        assert finding.where.startswith("aws sqs set-queue-attributes --queue-url")
+    other = json.dumps({"Version": "2012-10-17", "Statement": [DENY | {"Principal": {"AWS": f"{arn}-other"}}]})
+    world.clients["sqs"].set_queue_attributes(QueueUrl=world.letters, Attributes={"Policy": other})
+    assert but_for_the_loop(world.check()) == []
+
+
+def test_policies_of_a_stream_a_topic_and_a_bucket_that_deny_it(world: World) -> None:
+    stream = f"arn:aws:kinesis:us-east-1:123456789012:stream/{world.name}"
+    topic = world.clients["sns"].create_topic(Name=world.name)["TopicArn"]
+    world.clients["s3"].create_bucket(Bucket=world.name)
+    world.allow("more", ["sns:Publish", "s3:PutObject"], "*")
+
+    def writing() -> RecordProcessor:
+        return orders(news=SnsSink(topic), archive=S3Sink(world.name))
+
+    assert but_for_the_loop(world.check(writing)) == []
+    world.allow("more", ["s3:PutObject"], "*")
+    # That of a new topic leaves it to the account.
+    assert one(world.check(writing), "nothing in the role allows sns:Publish").severity == "error"
+    world.allow("more", ["sns:Publish", "s3:PutObject"], "*")
+
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [DENY]})
+    world.clients["kinesis"].put_resource_policy(ResourceARN=stream, Policy=policy)
+    world.clients["sns"].set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+    world.clients["s3"].put_bucket_policy(Bucket=world.name, Policy=policy)
+    found = world.check(writing)
+    denials = {finding.where for finding in found if "whose own policy denies it" in finding.message}
+    assert denials == {f"the policy of the {noun} {world.name}" for noun in ("stream", "topic", "bucket")}
+
+    world.refuse("GetBucketPolicy")
+    note = one(world.check(writing), f"the policy of the bucket {world.name}: this user may not look at it")
+    assert note.severity == "note"
+
+
+def test_an_age_beyond_what_the_stream_keeps(world: World) -> None:
+    destination = {"OnFailure": {"Destination": world.arn(world.letters)}}
+    world.change("stream", MaximumRecordAgeInSeconds=86_400, DestinationConfig=destination)
+    assert one(world.check(), "the stream keeps them for 24 hours").severity == "warning"
+
+    world.clients["kinesis"].increase_stream_retention_period(StreamName=world.name, RetentionPeriodHours=25)
+    assert one(world.check(), "a little under the stream's retention").severity == "note"
 
 
 def test_one_heartbeat_switch_for_the_shards_that_are_open(world: World) -> None:
