@@ -77,9 +77,13 @@ class Account:
         arn = config["FunctionArn"].split(":")
         home = Home(arn[1], arn[3], arn[4])
         function = self._with_releases(self._function(config))
-        listed = self._listed(f"the mappings of {self._given}", FunctionName=self._given)
-        mappings = tuple(self._mapping(one) for one in listed or ())
-        if not mappings and ":" not in self._given.rpartition("function:")[2]:
+        listed = self._listed(f"the mappings of {self._given}", FunctionName=self._given) or []
+        is_alias = ":" in self._given.rpartition("function:")[2]
+        if is_alias:
+            # Those that pass it by.
+            listed += self._listed(f"the mappings of {function.name}", FunctionName=function.name) or []
+        mappings = tuple(self._mapping(one) for one in {one["UUID"]: one for one in listed}.values())
+        if not mappings and not is_alias:
             self._unread.append(
                 Unread(
                     f"mappings of an alias, which are not {self._given}'s: name them by {self._given}:ALIAS",

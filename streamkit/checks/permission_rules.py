@@ -182,6 +182,10 @@ def _may_by_own_policy(need: Need, action: str, subject: Subject) -> bool:
     return need.has_own_policy or (found is not None and may_allow(found[0], action, need.resource))
 
 
+def _shown(wanted: _Wanted) -> str:
+    return wanted.need.resource.replace("any-object", "*")
+
+
 def _own_policy(resource: str, subject: Subject) -> tuple[OwnPolicy, str] | None:
     """The policy of a queue, a topic, a bucket, a stream or a key itself, and the ARN that this has there."""
     deployment = subject.deployment
@@ -213,11 +217,11 @@ def _tell_denials(wanted: _Wanted, subject: Subject) -> None:
         if kind == "denied":
             report.error(
                 where,
-                f"{wanted.who} needs {named} on {wanted.need.resource}, whose own policy denies it to this role, whatever the "
+                f"{wanted.who} needs {named} on {_shown(wanted)}, whose own policy denies it to this role, whatever the "
                 f"role allows: {wanted.cost}. Leave the role out of this statement",
             )
         else:
-            report.not_checked(where, f"whether {wanted.who} may {named} on {wanted.need.resource}: {verdict.why}")
+            report.not_checked(where, f"whether {wanted.who} may {named} on {_shown(wanted)}: {verdict.why}")
 
 
 def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> None:
@@ -226,13 +230,13 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
         if verdict.kind == "denied" and verdict.statement is not None:
             report.error(
                 verdict.statement.where,
-                f"{wanted.who} needs {action} on {wanted.need.resource}, and this statement denies it: "
+                f"{wanted.who} needs {action} on {_shown(wanted)}, and this statement denies it: "
                 f"{wanted.cost}. Leave it out of the "
                 "statement",
             )
         elif verdict.kind == "maybe" and verdict.statement is not None:
             report.not_checked(
-                verdict.statement.where, f"whether {wanted.who} may {action} on {wanted.need.resource}: {verdict.why}"
+                verdict.statement.where, f"whether {wanted.who} may {action} on {_shown(wanted)}: {verdict.why}"
             )
     missing = [action for action, verdict in verdicts.items() if verdict.kind == "missing"]
     if not missing:
@@ -242,12 +246,12 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
         who = role.unread[0].what if role.unread else "the resource's own policy"
         report.not_checked(
             role.where,
-            f"{wanted.who} needs {' and '.join(open_)} on {wanted.need.resource}: nothing that was read allows it; {who} may",
+            f"{wanted.who} needs {' and '.join(open_)} on {_shown(wanted)}: nothing that was read allows it; {who} may",
         )
     missing = [action for action in missing if action not in open_]
     if not missing:
         return
-    resource = wanted.need.resource.replace("any-object", "*")
+    resource = _shown(wanted)
     resource = resource if is_known(resource) else f"!Sub '{resource}'"
     report.error(
         role.where,

@@ -99,6 +99,12 @@ def test_an_alias_that_a_mapping_passes_by(world: World) -> None:
     }
     assert found[0].message.endswith(f"Write FunctionName: {world.name}:live")
 
+    # Who asks about the alias is told as well of what does not come by it.
+    client.delete_event_source_mapping(UUID=world.mappings["retry"])
+    world.mapping("retry", world.arn(world.retries), function=f"{world.name}:live", FunctionResponseTypes=REPORTS)
+    by_alias = one(world.check(of=f"{world.name}:live"), "and not its alias live")
+    assert by_alias.where == call.format(world.mappings["stream"])
+
     world.refuse("ListAliases")
     assert one(world.check(), f"the aliases of {world.name}: this user may not look at it").severity == "note"
 

@@ -108,17 +108,17 @@ class World:
         document = {"Version": "2012-10-17", "Statement": [{"Effect": effect, "Action": actions, "Resource": resource}]}
         self.clients["iam"].put_role_policy(RoleName=self.name, PolicyName=name, PolicyDocument=json.dumps(document))
 
-    def mapping(self, label: str, source: str, **settings: Any) -> None:
+    def mapping(self, label: str, source: str, function: str = "", **settings: Any) -> None:
         made = self.clients["lambda"].create_event_source_mapping(
-            FunctionName=self.name, EventSourceArn=source, **settings
+            FunctionName=function or self.name, EventSourceArn=source, **settings
         )
         self.mappings[label] = made["UUID"]
 
     def change(self, label: str, **settings: Any) -> None:
         self.clients["lambda"].update_event_source_mapping(UUID=self.mappings[label], **settings)
 
-    def check(self, make: Callable[[], RecordProcessor] = orders) -> list[Finding]:
-        account = Account(self.clients.__getitem__, self.name)
+    def check(self, make: Callable[[], RecordProcessor] = orders, of: str = "") -> list[Finding]:
+        account = Account(self.clients.__getitem__, of or self.name)
         deployment = account.deployment()
         with function_environment(deployment.function.environment, deployment.home):
             processor = make()
