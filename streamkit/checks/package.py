@@ -7,6 +7,7 @@ for several architectures at once.
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ _WINDOWS = re.compile(r"(?P<module>.+?)\.cp(?P<major>\d)(?P<minor>\d+)-win[^.]*\
 _CACHED = re.compile(r".+\.cpython-(?P<major>\d)(?P<minor>\d+)(?:\.opt-\d)?\.pyc")
 #: By ELF's numbers of machines.
 _MACHINES = {62: "x86_64", 183: "arm64"}
+#: What zipfile raises of a damaged file, or of one in a form that it does not know. NotImplementedError is a RuntimeError.
+_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error, zlib.error)
 _OF_MACOS = (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 #: The numbers that bytecode begins with; it is of no other version.
 _MAGIC = {3495: "3.11", 3531: "3.12", 3571: "3.13"}
@@ -35,11 +38,11 @@ def read_package(path: Path, where: str) -> PackageFacts:
     cache: dict[str, str] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [one.filename for one in archive.infolist()]
+            names = archive.namelist()
             if len(names) > _MOST_FILES:
                 raise StreamkitError(f"{path} has over {_MOST_FILES:,} files, which no function has")
             sources = {name for name in names if name.endswith(".py")}
-            for name in names:
+            for name in dict.fromkeys(names):
                 place = PurePosixPath(name)
                 if (found := _EXTENSION.fullmatch(name)) or (found := _WINDOWS.fullmatch(name)):
                     version = "" if found.groupdict().get("stable") else f"{found['major']}.{found['minor']}"
@@ -52,12 +55,14 @@ def read_package(path: Path, where: str) -> PackageFacts:
                     magic = int.from_bytes(_head(archive, name)[:2], "little")
                     if magic in _MAGIC:
                         bytecode.setdefault(_MAGIC[magic], name)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+    except _DAMAGED as error:
         raise StreamkitError(f"{path} can't be read: {error}") from None
     return PackageFacts(path=str(path), where=where, extensions=extensions, bytecode=bytecode, cache=cache)
 
 
 def _head(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return b""  # Lambda takes no other.
     with archive.open(name) as file:
         return file.read(20)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 import zipfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from streamkit.checks.package import read_package
+from streamkit.errors import StreamkitError
 from streamkit.packaging import build
 
 from .given import Check, changed, line_of, one
@@ -163,6 +166,23 @@ def test_what_nobody_knows_is_a_note(check: Check, tmp_path: Path) -> None:
     packed(tmp_path, RIGHT_FILES)
     assert one(check(of_zip("!Ref Nobody")), "not checked: Runtime").severity == "note"
     assert one(check(of_zip(architecture="!Ref Nobody")), "not checked: Architectures").severity == "note"
+
+
+def test_a_zip_that_is_damaged_anywhere_makes_a_note_and_no_crash(tmp_path: Path) -> None:
+    packed(tmp_path, RIGHT_FILES)
+    path = tmp_path / "dist" / "orders.zip"
+    whole, choice = path.read_bytes(), random.Random(1)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(choice.randrange(1, 4)):
+            damaged[choice.randrange(len(whole))] = choice.randrange(256)
+        path.write_bytes(damaged[: choice.choice((len(whole), choice.randrange(len(whole))))])
+        try:
+            read_package(path, "")
+        except StreamkitError as error:
+            refused += "can't be read" in str(error)
+    assert refused > 100
 
 
 def test_what_is_no_zip_is_a_note(check: Check, tmp_path: Path) -> None:
