@@ -20,6 +20,12 @@ usage:
   int-test and acceptance-test take `local` in place of STAGE REGION PROFILE: they make a stage on this machine for it.
   PACKAGES=folder ./build.sh deploy ...               the zips of an earlier build, as they are
 END
+}
+
+# What is wrong with the call comes last, where it is seen.
+wrong() {
+  usage
+  echo "./build.sh: $*" >&2
   exit 2
 }
 
@@ -29,23 +35,39 @@ shift || true
 # STAGE REGION PROFILE, or local where that may be; and FUNCTION, for deploy.
 stage_of() {
   export FUNCTION=
-  if [[ $# -eq 4 && $command == deploy && $4 =~ ^[a-z][a-z0-9-]{0,19}$ ]]; then
-    FUNCTION=$4
-    set -- "$1" "$2" "$3"
-  fi
-  if [[ $# -eq 1 && $1 == local && $command != deploy ]]; then
+  [[ $# -ge 1 ]] || wrong "$command: STAGE is missing"
+  if [[ $1 == local ]]; then
+    [[ $command != deploy ]] || wrong "deploy: STAGE can't be local, which int-test and acceptance-test make for themselves"
+    [[ $# -eq 1 ]] || wrong "$command local takes nothing more; got ${*:2}"
     # LocalStack in a container runs no functions, so it is the one without.
     export STAGE=local STREAMKIT_LOCALSTACK=host
-  elif [[ $# -eq 3 && $1 != local && $1 =~ ^[a-z][a-z0-9]{0,11}$ && $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ && -n $3 ]]; then
-    export STAGE=$1 REGION=$2 PROFILE=$3
-  else
-    usage
+    return
   fi
+  [[ $1 =~ ^[a-z][a-z0-9]{0,11}$ ]] || wrong "$command: STAGE is up to 12 small letters and digits, a letter first; got $1"
+  [[ -f deploy/stages/$1.toml ]] || wrong "$command: there is no stage $1: write deploy/stages/$1.toml; there are $(stages)"
+  [[ $# -ge 2 ]] || wrong "$command: REGION is missing"
+  [[ $2 =~ ^[a-z]{2}(-[a-z]+)+-[0-9]$ ]] || wrong "$command: REGION is written as eu-west-1; got $2"
+  [[ $# -ge 3 && -n $3 ]] || wrong "$command: PROFILE is missing"
+  export STAGE=$1 REGION=$2 PROFILE=$3
+  shift 3
+  if [[ $command == deploy && $# -ge 1 ]]; then
+    [[ $1 =~ ^[a-z][a-z0-9-]{0,19}$ ]] || wrong "deploy: FUNCTION is up to 20 small letters, digits and -, a letter first; got $1"
+    FUNCTION=$1
+    shift
+  fi
+  [[ $# -eq 0 ]] || wrong "$command: too many arguments: $*"
+}
+
+stages() {
+  local files
+  files="$(cd deploy/stages && echo *.toml)"
+  files="${files//.toml /, }"
+  echo "${files%.toml}"
 }
 
 case "$command" in
   check | test | package)
-    [[ $# -eq 0 ]] || usage
+    [[ $# -eq 0 ]] || wrong "$command takes no arguments; got $*"
     make "$command"
     ;;
   int-test)
@@ -66,7 +88,9 @@ case "$command" in
     .venv/bin/python -m pytest tests/acceptance
     ;;
   profile)
-    [[ $# -eq 1 && $1 =~ ^[a-z][a-z0-9-]*$ ]] || usage
+    [[ $# -ge 1 ]] || wrong "profile: NAME is missing"
+    [[ $# -eq 1 ]] || wrong "profile: too many arguments: ${*:2}"
+    [[ $1 =~ ^[a-z][a-z0-9-]*$ ]] || wrong "profile: NAME is small letters, digits and -, a letter first; got $1"
     config="${AWS_CONFIG_FILE:-$HOME/.aws/config}"
     if grep -qsxF "[profile $1]" "$config"; then
       echo "there is a profile $1 already: $config" >&2
@@ -77,10 +101,16 @@ case "$command" in
     printf '[profile %s]\ncredential_process = python3 "%s/deploy/credentials.py"\n' "$1" "$PWD" >>"$config"
     ;;
   gate)
-    [[ $# -eq 1 && $1 =~ ^[A-Za-z0-9._-]+$ ]] || usage
+    [[ $# -ge 1 ]] || wrong "gate: ENVIRONMENT is missing"
+    [[ $# -eq 1 ]] || wrong "gate: too many arguments: ${*:2}"
+    [[ $1 =~ ^[A-Za-z0-9._-]+$ ]] || wrong "gate: ENVIRONMENT is letters, digits, '.', '_' and '-'; got $1"
     python3 deploy/gate.py "$1"
     ;;
-  *)
+  "")
     usage
+    exit 2
+    ;;
+  *)
+    wrong "there is no command $command"
     ;;
 esac

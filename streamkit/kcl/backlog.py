@@ -44,15 +44,21 @@ class Backlog:
             self.bytes += _size(record)
 
     def batch(self) -> list[Received]:
-        """The first records, as many as an event of Lambda's holds; one at least, where there is one."""
+        """The first records, as many as an event of Lambda's holds; one at least, where there is one, and never the first of an
+        aggregate without its second.
+        """
         chosen: list[Received] = []
         size = 0
         for record in islice(self._records, _MOST_RECORDS + 1):
             size += _size(record) + _AROUND
             if chosen and (size > _MOST_BYTES or len(chosen) == _MOST_RECORDS):
-                if len(chosen) > 1 and _begins_before(chosen[-1], record):
-                    # Alone at the end of the event it would look like a record that is no aggregate's.
-                    chosen.pop()
+                if _begins_before(chosen[-1], record):
+                    # Alone at the end of the event it would look like a record that is no aggregate's. Where it is alone with a
+                    # large one the event is too large, as that of a large record is in any case.
+                    if len(chosen) > 1:
+                        chosen.pop()
+                    else:
+                        chosen.append(record)
                 break
             chosen.append(record)
         return chosen

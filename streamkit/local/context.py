@@ -8,9 +8,14 @@ from functools import cached_property
 from time import monotonic, time
 from typing import NamedTuple
 
-__all__ = ["FUNCTION_ARN", "CalledOff", "Clock", "RealContext"]
+__all__ = ["CalledOff", "Clock", "RealContext", "function_arn"]
 
-FUNCTION_ARN = "arn:aws:lambda:us-east-1:000000000000:function:function"
+
+def function_arn(name: str) -> str:
+    """The ARN of a function that runs on this machine. What follows a colon would be its version: of ``orders:handler`` it
+    has ``orders.handler``.
+    """
+    return f"arn:aws:lambda:us-east-1:000000000000:function:{name.replace(':', '.')}"
 
 
 class Clock(NamedTuple):
@@ -27,14 +32,12 @@ class CalledOff(Exception):
 class RealContext:
     """Lambda's context. A running Python function can't be stopped from outside, so its time-out is what this tells it.
 
-    ``function_name`` is what metrics call it. ``is_called_off`` is for whoever lets invocations wait: whether this one is not
-    to begin any more.
+    ``function_name`` is what metrics and failure documents call it. ``is_called_off`` is for whoever lets invocations wait:
+    whether this one is not to begin any more.
     """
 
     function_version = "$LATEST"
-    invoked_function_arn = FUNCTION_ARN
     memory_limit_in_mb = "128"
-    log_group_name = "/aws/lambda/function"
     log_stream_name = "local"
 
     def __init__(
@@ -49,6 +52,14 @@ class RealContext:
         self.is_called_off = is_called_off
         self._clock = clock
         self._ends_at = clock() + timeout
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return function_arn(self.function_name)
+
+    @property
+    def log_group_name(self) -> str:
+        return f"/aws/lambda/{self.function_name}"
 
     @cached_property
     def aws_request_id(self) -> str:

@@ -25,7 +25,7 @@ from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..errors import QueueError
 from ..plural import counted
 from ..reason import reason
-from .context import FUNCTION_ARN, CalledOff, Clock, RealContext
+from .context import CalledOff, Clock, RealContext, function_arn
 from .documents import EventRecords, event_of, failure_document, read_back
 from .feed import Page, Position, Stream
 from .lane import Discard, Idle, Invoke, Item, Wait
@@ -315,6 +315,7 @@ class ShardReader:
         context = RealContext(
             self._settings.function_timeout_in_seconds,
             self._clock.monotonic,
+            function_name=self._lease.reader,
             is_called_off=lambda: self._is_stopping or self._is_lost or not self._holds(),
         )
         self._contexts[action.lane] = context
@@ -374,7 +375,7 @@ class ShardReader:
             action,
             stream_arn=self._stream.arn,
             shard_id=self.shard_id,
-            function_arn=FUNCTION_ARN,
+            function_arn=function_arn(self._lease.reader),
             now=self._clock.time(),
             request_id=self._contexts[action.lane].aws_request_id if action.invocations else None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .names import BRANCH, FIGURES, GAUGES, snake
+from .names import BRANCH, FIGURES, GAUGES, of_latency, snake
 from .report import Report, function_name
 
 __all__ = ["MonitoringLines"]
@@ -50,10 +50,12 @@ def _figures(report: Report, of_function: str) -> Iterator[tuple[str, str, float
             for value in latencies.values:
                 yield name, "histogram", value, ""
         else:
-            yield f"{name}.count", "count", latencies.count, ""
-            yield f"{name}.avg", "gauge", latencies.total / latencies.count, ""
-            yield f"{name}.min", "gauge", latencies.least, ""
-            yield f"{name}.max", "gauge", latencies.most, ""
+            # Not by the name itself: a user may well count "orders.count" beside the times of "orders".
+            series = of_latency(name)
+            yield f"{series}.count", "count", latencies.count, ""
+            yield f"{series}.avg", "gauge", latencies.total / latencies.count, ""
+            yield f"{series}.min", "gauge", latencies.least, ""
+            yield f"{series}.max", "gauge", latencies.most, ""
 
 
 def _number(value: float) -> str:

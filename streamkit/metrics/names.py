@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BRANCH", "FIGURES", "GAUGES", "is_reserved", "snake"]
+__all__ = ["BRANCH", "FIGURES", "GAUGES", "is_reserved", "of_latency", "snake"]
 
 #: By name: the unit, as CloudWatch calls it.
 FIGURES = {
@@ -50,6 +50,11 @@ _is_of_a_series = re.compile(r"streamkit[._]", re.IGNORECASE).match
 def is_reserved(name: str) -> bool:
     """Whether it is streamkit's own name, or could be of one of its series."""
     return name in _OF_A_LINE or _is_of_a_series(name) is not None
+
+
+def of_latency(name: str) -> str:
+    """A series of users' own times, which is none of their counts: no name of theirs begins with ``streamkit.``."""
+    return f"streamkit.latency.{name}"
 
 
 def snake(name: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..outside import Caller, check_url
-from .names import BRANCH, FIGURES, GAUGES, snake
+from .names import BRANCH, FIGURES, GAUGES, of_latency, snake
 from .report import Report, function_name
 from .values import BOUNDS, Latencies
 
@@ -120,8 +120,10 @@ class OtlpTarget:
             if (name, own, "1") in self._sums or self._has_room(name):
                 self._sum(name, own, count, "1")
         for name, latencies in report.values.latencies.items():
-            if (name, own, "ms") in self._histograms or self._has_room(name):
-                self._histogram(name, own).merge(latencies)
+            # Another invocation, or another container, may have the name as a count, and a series is of one kind.
+            series = of_latency(name)
+            if (series, own, "ms") in self._histograms or self._has_room(name):
+                self._histogram(series, own).merge(latencies)
 
     def push(self, remaining: float) -> bool:
         """Push what there is, if it is time to. ``remaining`` is how long the invocation has, in seconds. False: it failed."""

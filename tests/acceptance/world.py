@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
@@ -29,6 +29,8 @@ class World:
     breakable: Any = None
     #: The paths that a dead man's switch was asked for, where one is here.
     pings: Sequence[str] | None = None
+    #: Variables that name the services of this machine which no client finds by itself.
+    emulators: Mapping[str, str] = field(default_factory=dict)
 
     def publish(self, *events: Mapping[str, Any], key: str = "") -> None:
         """Each under its own key, or all under one."""
@@ -68,11 +70,13 @@ class World:
         return value
 
     def environment(self, function: str) -> dict[str, str]:
-        """The variables that the deployed function has."""
+        """The variables that the deployed function has: one of the stage's, its ``-dead-letters``, or ``heartbeat``."""
         name = f"streamkit-{self.stage}-{function}"
         functions = self.session.client("lambda")
-        # LocalStack knows a version's settings, and no alias's.
-        version = functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+        version = "$LATEST"
+        if function in self.functions:
+            # LocalStack knows a version's settings, and no alias's.
+            version = functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
         found = functions.get_function_configuration(FunctionName=name, Qualifier=version)
         variables: dict[str, str] = found["Environment"]["Variables"]
         return variables
@@ -145,7 +149,12 @@ def local_world(functions: Collection[str] = ()) -> Iterator[World]:
             aws_access_key_id="nobody",
             aws_secret_access_key="nothing",
         )
-        yield World("local", stage.session, stage.settings.functions, warehouse, search, stage.search, stage.pings)
+        emulators = {
+            "BIGQUERY_EMULATOR_HOST": stage.bigquery.endpoint,
+            "BIGQUERY_STORAGE_EMULATOR_HOST": stage.bigquery.grpc_endpoint,
+        }
+        functions = stage.settings.functions
+        yield World("local", stage.session, functions, warehouse, search, stage.search, stage.pings, emulators)
 
 
 @contextlib.contextmanager

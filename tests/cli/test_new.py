@@ -174,6 +174,7 @@ def test_what_its_readme_says_of_a_local_endpoint_is_so(project: NewProject, mot
     blocks = re.findall(r"```sh\n(.*?)```", (project.folder / "README.md").read_text(), re.DOTALL)
     (prepare,) = (block for block in blocks if "make run" in block)
     (look,) = (block for block in blocks if "streamkit dead-letters" in block)
+    (accepted,) = re.findall("`(INFO .*?)` is the first event", (project.folder / "README.md").read_text())
     environment = {**project.environment, "AWS_ENDPOINT_URL": moto_endpoint}
     prepare = prepare.replace("AWS_ENDPOINT_URL=http://localhost:4566", "").replace("make run", "exec make run")
     running = subprocess.Popen(
@@ -199,6 +200,9 @@ def test_what_its_readme_says_of_a_local_endpoint_is_so(project: NewProject, mot
     said = "".join(lines) + rest
 
     assert "put 3 records to paid-orders" in said
+    assert f"\n{accepted}\n" in said
+    assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:2:0") == 1
+    assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:3:0") >= 2
     assert "paid-orders/shardId-000000000000: stopped after 3 records in 1 batch" in said, said
     # make has waited for it, and ends as it was told to.
     assert running.returncode == -signal.SIGINT, said

@@ -240,6 +240,7 @@ def test_failure_documents_go_to_the_destination(kinesis: Any, stream: str, fold
     document = json.loads(message["Body"])
     assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert document["requestContext"]["approximateInvokeCount"] == 2
+    assert document["requestContext"]["functionArn"].endswith(":function:orders")
     assert document["KinesisBatchInfo"]["streamArn"].endswith(f"stream/{stream}")
 
 

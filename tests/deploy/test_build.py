@@ -23,26 +23,69 @@ from ..outside_server import OutsideServer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"
+# As the script has it.
+USAGE = (ROOT / "build.sh").read_text().partition("<<'END'\n")[2].partition("END\n")[0]
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "said"),
     [
-        *("", "nothing", "deploy", "deploy dev", "deploy local", "deploy dev eu-west-1", "deploy dev europe me"),
-        *("deploy local eu-west-1 me", "deploy Dev eu-west-1 me", "deploy ../x eu-west-1 me", "package extra"),
-        *("profile", "profile two names", "profile [x]", "gate", "gate a b", "gate ../x"),
-        *("acceptance-test", "int-test dev", "int-test local extra", "test extra", "deploy dev eu-west-1 me Extra"),
-        *("deploy dev eu-west-1 me flights more", "int-test dev eu-west-1 me flights", "deploy local flights"),
+        ("nothing", "there is no command nothing"),
+        ("package extra", "package takes no arguments; got extra"),
+        ("test extra more", "test takes no arguments; got extra more"),
+        ("deploy", "deploy: STAGE is missing"),
+        ("acceptance-test", "acceptance-test: STAGE is missing"),
+        ("deploy Dev eu-west-1 me", "deploy: STAGE is up to 12 small letters and digits, a letter first; got Dev"),
+        ("deploy ../x eu-west-1 me", "deploy: STAGE is up to 12 small letters and digits, a letter first; got ../x"),
+        (
+            "int-test nowhere eu-west-1 me",
+            "int-test: there is no stage nowhere: write deploy/stages/nowhere.toml; there are dev, prod, staging",
+        ),
+        *(
+            (call, "deploy: STAGE can't be local, which int-test and acceptance-test make for themselves")
+            for call in ("deploy local", "deploy local eu-west-1 me", "deploy local flights")
+        ),
+        ("int-test local extra", "int-test local takes nothing more; got extra"),
+        ("deploy dev", "deploy: REGION is missing"),
+        ("int-test dev", "int-test: REGION is missing"),
+        ("deploy dev europe me", "deploy: REGION is written as eu-west-1; got europe"),
+        ("deploy dev eu-west-1", "deploy: PROFILE is missing"),
+        (
+            "deploy dev eu-west-1 me Extra",
+            "deploy: FUNCTION is up to 20 small letters, digits and -, a letter first; got Extra",
+        ),
+        ("deploy dev eu-west-1 me flights more", "deploy: too many arguments: more"),
+        ("int-test dev eu-west-1 me flights", "int-test: too many arguments: flights"),
+        ("profile", "profile: NAME is missing"),
+        ("profile two names", "profile: too many arguments: names"),
+        ("profile [x]", "profile: NAME is small letters, digits and -, a letter first; got [x]"),
+        ("gate", "gate: ENVIRONMENT is missing"),
+        ("gate a b", "gate: too many arguments: b"),
+        ("gate ../x", "gate: ENVIRONMENT is letters, digits, '.', '_' and '-'; got ../x"),
     ],
 )
-def test_a_wrong_call_tells_the_right_ones_and_does_nothing(call: str) -> None:
+def test_a_wrong_call_tells_what_is_wrong_and_the_right_ones_and_does_nothing(call: str, said: str) -> None:
     done = subprocess.run(["./build.sh", *call.split()], cwd=ROOT, capture_output=True, text=True, timeout=20)
 
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("usage:\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{USAGE}./build.sh: {said}\n"
+
+
+def test_no_call_at_all_tells_the_right_ones() -> None:
+    done = subprocess.run(["./build.sh"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", USAGE)
+    assert USAGE.startswith("usage:\n")
     for command in ("deploy", "int-test", "acceptance-test"):
-        assert f"./build.sh {command} STAGE REGION PROFILE" in done.stderr
+        assert f"./build.sh {command} STAGE REGION PROFILE" in USAGE
+
+
+def test_a_profile_of_no_name_is_missing() -> None:
+    done = subprocess.run(
+        ["./build.sh", "deploy", "dev", "eu-west-1", ""], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "./build.sh: deploy: PROFILE is missing")
 
 
 def test_a_functions_name_comes_through_to_what_deploys(tmp_path: Path) -> None:
@@ -115,6 +158,22 @@ def test_the_workflow_calls_the_script_and_the_long_targets_only() -> None:
     assert [command.split()[1] for command in called if command.startswith("./build.sh")][:5] == [
         *("check", "test", "int-test", "acceptance-test", "package"),
     ]
+
+
+def test_what_others_wrote_is_taken_by_its_commit_with_its_version_beside_it() -> None:
+    used = [
+        found
+        for path in sorted(WORKFLOWS.glob("*.yml"))
+        for found in re.findall(r"^ *(?:- )?uses: (\S+)(.*)$", path.read_text(), re.MULTILINE)
+    ]
+    others = [(name, comment) for name, comment in used if not name.startswith(("actions/", "./"))]
+
+    assert {name.partition("@")[0] for name, _ in others} == {
+        *("aws-actions/configure-aws-credentials", "google-github-actions/auth"),
+    }
+    for name, comment in others:
+        assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", name), f"a tag can be moved to other code: {name}"
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), name
 
 
 def test_stages_follow_each_other_with_the_same_packages_and_production_waits() -> None:

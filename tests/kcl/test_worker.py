@@ -222,6 +222,24 @@ def test_an_aggregate_that_goes_on_in_the_next_run_is_told_from_a_heartbeat(run:
     assert running.daemon.written == [("9999", 0), ("10000", 1)]
 
 
+def test_an_aggregate_whose_second_record_fills_an_event_is_told_from_a_heartbeat(run: Callable[..., Running]) -> None:
+    given: list[str] = []
+
+    class Orders(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            given.append(record.event_id.partition(":")[2])
+
+    running = run(lambda_handler(Orders))
+
+    # As a Kinesis record of 10 MiB may hold them.
+    running.daemon.process_records(record(1, BEAT), record(1, b"x" * 4_600_000, sub=1), record(1, b"x", sub=2))
+
+    assert given == ["1:0", "1:1", "1:2"]
+    assert running.daemon.written == [("1", 1), ("1", 2)]
+
+
 def test_a_lost_lease_is_heard_of_while_a_record_fails(run: Callable[..., Running]) -> None:
     function = Failing()
     running = run(function, patience=0.2)

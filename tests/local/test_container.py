@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamkit.letters import function_name
 from streamkit.local.container import Container
 from streamkit.local.context import CalledOff, RealContext
 
@@ -91,6 +92,18 @@ def test_each_invocation_is_announced_before_it_begins() -> None:
     container("an event")
 
     assert happened == ["an event", "run"]
+
+
+def test_the_context_has_the_name_that_the_function_has_here() -> None:
+    seen: list[Any] = []
+
+    Container(lambda event, context: seen.append(context), timeout=60, name="app.orders:handler")({})
+
+    (context,) = seen
+    assert context.function_name == "app.orders:handler"
+    # The part after a colon would be a version.
+    assert function_name(context.invoked_function_arn) == "app.orders.handler"
+    assert context.log_group_name == "/aws/lambda/app.orders:handler"
 
 
 def test_the_time_of_an_invocation_begins_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:

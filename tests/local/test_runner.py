@@ -794,6 +794,8 @@ class TestDiscards:
         assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
         assert document["requestContext"]["approximateInvokeCount"] == 3
         assert document["requestContext"]["requestId"] == seen.contexts[2].aws_request_id
+        assert document["requestContext"]["functionArn"] == "arn:aws:lambda:us-east-1:000000000000:function:reader"
+        assert document["requestContext"]["functionArn"] == seen.contexts[2].invoked_function_arn
         assert document["responseContext"]["functionError"] == "Unhandled"
         assert document["KinesisBatchInfo"]["startSequenceNumber"] == first["SequenceNumber"]
         assert document["KinesisBatchInfo"]["endSequenceNumber"] == first["SequenceNumber"]

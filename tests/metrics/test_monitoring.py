@@ -104,9 +104,29 @@ def test_more_than_a_hundred_times_are_what_they_come_to(lines: Lines) -> None:
 
     found = read(lines())
     tags = "function:orders-indexer,processor:orders"
-    assert found["payments.call.count", tags] == ("count", [101])
+    assert found["streamkit.latency.payments.call.count", tags] == ("count", [101])
     for part in ("avg", "min", "max"):
-        assert found[f"payments.call.{part}", tags] == ("gauge", [12.5])
+        assert found[f"streamkit.latency.payments.call.{part}", tags] == ("gauge", [12.5])
+
+
+def test_what_many_times_come_to_is_never_a_user_s_own_metric(lines: Lines) -> None:
+    class Counts(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            metrics.latency("call", 12.5)
+            metrics.count("call.count", 7)
+            metrics.latency("call.max", 1)
+            metrics.count("streamkit.latency.call.count", 1000)
+
+    lambda_handler(Counts)(kinesis_event([b"a"] * 101), None)
+
+    found = read(lines())
+    tags = "function:orders-indexer,processor:orders"
+    assert found["call.count", tags] == ("count", [707])
+    assert found["streamkit.latency.call.count", tags] == ("count", [101])
+    assert found["streamkit.latency.call.max", tags] == ("gauge", [12.5])
+    assert found["streamkit.latency.call.max.max", tags] == ("gauge", [1])
 
 
 def test_a_branch_is_a_tag(lines: Lines) -> None:

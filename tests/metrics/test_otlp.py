@@ -165,7 +165,7 @@ class TestAPush:
         found = sums(body)
         assert (found["streamkit.records"], found["user.streamkit.records"]) == (2, 200)
         assert series(body)["streamkit.duration", "orders", ""][1].count == 1
-        assert series(body)["user.streamkit.duration", "orders", ""][1].count == 2
+        assert series(body)["streamkit.latency.user.streamkit.duration", "orders", ""][1].count == 2
 
     def test_has_histograms_of_times_and_gauges_of_shares(self, server: OutsideServer, no_waiting: None) -> None:
         handler = lambda_handler(Orders)
@@ -173,7 +173,7 @@ class TestAPush:
         handler(kinesis_event([b"a", b"b"]), Context())
 
         found = series(server.requests[-1].body)
-        metric, point = found["payments.call", "orders", ""]
+        metric, point = found["streamkit.latency.payments.call", "orders", ""]
         assert metric.unit == "ms"
         assert (point.count, point.sum, point.min, point.max) == (3, 37.5, 12.5, 12.5)
         assert tuple(point.explicit_bounds) == BOUNDS
@@ -184,6 +184,30 @@ class TestAPush:
         assert found["streamkit.process_time", "orders", ""][0].WhichOneof("data") == "histogram"
         for name in ("oldest_record_age", "time_use", "batch_use"):
             assert found[f"streamkit.{name}", "orders", ""][0].WhichOneof("data") == "gauge"
+
+    def test_has_no_series_of_two_kinds_where_a_name_is_a_count_in_one_invocation_and_a_time_in_another(
+        self, server: OutsideServer, no_waiting: None
+    ) -> None:
+        class Both(RecordProcessor):
+            name = "both"
+
+            def process(self, record: Record) -> None:
+                if record.data == b"count":
+                    metrics.count("call")
+                else:
+                    metrics.latency("call", 12.5)
+
+        handler = lambda_handler(Both)
+        for data in (b"count", b"time"):
+            handler(kinesis_event([data]), Context())
+
+        (of_resource,) = parsed(server.requests[-1].body).resource_metrics
+        (of_scope,) = of_resource.scope_metrics
+        kinds: dict[str, set[str]] = {metric.name: set() for metric in of_scope.metrics}
+        for metric in of_scope.metrics:
+            kinds[metric.name].add(metric.WhichOneof("data"))
+        assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+        assert (kinds["call"], kinds["streamkit.latency.call"]) == ({"sum"}, {"histogram"})
 
     def test_has_gauges_of_what_is_parked_which_come_down_again(self, server: OutsideServer, no_waiting: None) -> None:
         ledger = MemoryLedger()
@@ -262,7 +286,7 @@ class TestAPush:
             assert handler(kinesis_event([b"0.5"]), Context()) == SUCCESS
 
         assert [sums(request.body)["weight"] for request in server.requests] == [0.5, 1.0]
-        assert series(server.requests[-1].body)["call", "weighs", ""][1].max == 0.5
+        assert series(server.requests[-1].body)["streamkit.latency.call", "weighs", ""][1].max == 0.5
 
 
 class TestTheEndpoint:

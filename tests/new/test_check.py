@@ -31,8 +31,9 @@ def found(folder: Path, template: str, **parameters: str) -> list[Finding]:
     return findings_of_deployment(processor, parts, deployment, unknowns)
 
 
-def test_nothing_is_wrong_in_it(tmp_path: Path) -> None:
-    findings = found(tmp_path, FILES["template.yaml"])
+@pytest.mark.parametrize("parameters", [{}, {"Heartbeats": "yes", "HeartbeatUrlSecret": "orders/heartbeat-url"}])
+def test_nothing_is_wrong_in_it(tmp_path: Path, parameters: dict[str, str]) -> None:
+    findings = found(tmp_path, FILES["template.yaml"], **parameters)
 
     assert {finding.severity for finding in findings} == {"note"}
     assert not any("not checked" in finding.message for finding in findings)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.conditions import without_what_is_left_out
 from deploy.validate import SAM, new_template, transformed
 from streamkit.new.project import Project
 
@@ -61,6 +62,7 @@ MAY_DIFFER = {
     "FailuresAlarm.Threshold": "a number in place of a parameter",
     "NewVersionFailuresAlarm.Threshold": "a number in place of a parameter",
     "FailuresAlarm.Dimensions": "the name of its processor",
+    "HeartbeatAlarm.Dimensions": "the name of its processor",
     "GivenUpAlarm.AlarmDescription": "somebody has to fetch the records: it has no function for that",
     **{
         f"GivenUpAlarm.{name}": "so one document is enough"
@@ -81,8 +83,7 @@ LEFT_OUT = {
     "Dashboard",
     # Statements by their ids.
     *("PublishRetries", "RetryTopics"),
-    # The stream is there already, and the stack stands alone. Nobody puts heartbeats into it.
-    "HeartbeatAlarm",
+    # The stream is there already, and the stack stands alone.
     *("Stream", "StreamPolicy", "ThrottledWritesAlarm", "ThrottledReadsAlarm"),
     *("StreamParameter", "KeyParameter", "AlarmsParameter"),
 }
@@ -195,6 +196,29 @@ def allowed(path: str) -> str:
 def without_condition(resource: dict[str, Any]) -> dict[str, Any]:
     """In deploy/ what belongs to one way of retries has one."""
     return {name: one for name, one in resource.items() if name != "Condition" or one == "HasEmail"}
+
+
+@pytest.mark.parametrize("has", ["yes", "no"])
+def test_a_heartbeat_is_missed_where_the_stream_has_some(has: str) -> None:
+    SAM.set_up(lambda _: None)
+    parameters = {"Heartbeats": has, "HeartbeatUrlSecret": "orders/url" if has == "yes" else "", "Revision": "0123"}
+    with new_template() as template:
+        made = without_what_is_left_out(json.loads(transformed(template, **parameters)), parameters)
+
+    if has == "no":
+        assert "HeartbeatAlarm" not in made["Resources"]
+        return
+    alarm = made["Resources"]["HeartbeatAlarm"]["Properties"]
+    assert alarm["Dimensions"] == [
+        {"Name": "FunctionName", "Value": {"Ref": "Processor"}},
+        # As its lines have it.
+        {"Name": "Processor", "Value": "orders"},
+    ]
+    assert alarm["AlarmActions"] == [{"Ref": "Alarms"}]
+    variables = made["Resources"]["Processor"]["Properties"]["Environment"]["Variables"]
+    condition, url, nothing = variables["HEARTBEAT_URL"]["Fn::If"]
+    assert (condition, nothing) == ("HasHeartbeatUrlSecret", {"Ref": "AWS::NoValue"})
+    assert url == {"Fn::Sub": "{{resolve:secretsmanager:${HeartbeatUrlSecret}}}"}
 
 
 def test_another_revision_is_another_version_and_a_deployment_without_one_is_refused() -> None:
