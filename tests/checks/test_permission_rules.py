@@ -605,7 +605,6 @@ def test_a_policy_of_a_place_that_denies_it_whatever_the_role_allows(check: Chec
     "statement",
     [
         EVERYBODY.replace("Resource: '*'", f"Resource: '*', {TLS}"),
-        EVERYBODY.replace("'*', Action", "{AWS: 'arn:aws:iam::111122223333:role/other'}, Action"),
         EVERYBODY.replace("'*', Action", "{Service: sns.amazonaws.com}, Action"),
         EVERYBODY.replace(
             "Action: '*'", "Action: ['sqs:DeleteQueue', 's3:DeleteObject', 'sns:Subscribe', 'kinesis:DeleteStream']"
@@ -614,8 +613,12 @@ def test_a_policy_of_a_place_that_denies_it_whatever_the_role_allows(check: Chec
     ],
 )
 def test_a_deny_that_is_of_something_else_is_none(check: Check, place: str, statement: str) -> None:
-    found = [finding for finding in denying(check, place, statement) if finding.severity != "note"]
-    assert found == []
+    assert denying(check, place, statement) == []
+
+
+def test_whether_another_role_is_the_one_that_sam_makes_is_not_known(check: Check) -> None:
+    other = EVERYBODY.replace("'*', Action", "{AWS: 'arn:aws:iam::111122223333:role/other'}, Action")
+    assert {finding.severity for finding in denying(check, "a queue", other)} == {"note"}
 
 
 @pytest.mark.parametrize(
@@ -782,6 +785,13 @@ def test_a_role_that_may_write_its_log(check: Check, resource: str, group: str, 
 def test_a_statement_of_another_log_does_not_count(check: Check, resource: str) -> None:
     more = GROUP % "/aws/lambda/orders" + "  Other: {Type: AWS::Logs::LogGroup}\n"
     assert one(check(logging_to(resource, "", more)), "for Orders's log").severity == "error"
+
+
+def test_sam_lets_each_function_write_its_log(check: Check) -> None:
+    begin, end = RIGHT.index("      Policies:\n"), RIGHT.index("  Events:\n    Type")
+    found = check(RIGHT[:begin] + RIGHT[end:])
+    assert not any("logs:" in finding.message for finding in found)
+    assert one(found, "nothing triggers Orders here")
 
 
 def test_one_of_both_actions_is_not_enough(check: Check) -> None:
