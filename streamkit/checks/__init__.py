@@ -2,7 +2,7 @@
 ``deployed``), what a processor uses (``parts``) and what goes wrong where the two don't fit (``rules``).
 
     template.yaml ── template ─┐                    ┌─ stream_rules ─┐
-                               ├─▶ Deployment ──────┼─ queue_rules   ├─▶ [Finding]
+    orders.zip ───── package ──┼─▶ Deployment ──────┼─ …_rules       ├─▶ [Finding]
     AWS ─────────── deployed ──┘        ▲           └─ permissions  ─┘
                                         │
     orders:handler ─── parts ───────────┘   made with the function's own environment variables

@@ -12,9 +12,11 @@ from ..errors import StreamkitError
 from .deployed_places import PlaceReader, service_of
 from .deployed_role import DENIED, NOT_THERE, code_of, read_role
 from .deployment import (
+    Alias,
     Deployment,
     Function,
     Home,
+    Logging,
     QueueFacts,
     Setting,
     SourceMapping,
@@ -22,6 +24,7 @@ from .deployment import (
     TableFacts,
     Unread,
     name_of_function,
+    qualifier_of_function,
 )
 from .parts import Part
 from .statements import own_policy
@@ -73,17 +76,23 @@ class Account:
             ) from None
         arn = config["FunctionArn"].split(":")
         home = Home(arn[1], arn[3], arn[4])
-        function = self._function(config)
-        listed = self._listed(f"the mappings of {self._given}", FunctionName=self._given)
-        mappings = tuple(self._mapping(one) for one in listed or ())
-        if not mappings and ":" not in self._given.rpartition("function:")[2]:
+        function = self._with_releases(self._function(config))
+        listed = self._listed(f"the mappings of {self._given}", FunctionName=self._given) or []
+        is_alias = ":" in self._given.rpartition("function:")[2]
+        if is_alias:
+            # Those that pass it by.
+            listed += self._listed(f"the mappings of {function.name}", FunctionName=function.name) or []
+        mappings = tuple(self._mapping(one) for one in {one["UUID"]: one for one in listed}.values())
+        if not mappings and not is_alias:
             self._unread.append(
                 Unread(
                     f"mappings of an alias, which are not {self._given}'s: name them by {self._given}:ALIAS",
                     function.where,
                 )
             )
-        role = read_role(self._client("iam"), config.get("Role", ""))
+        role = msgspec.structs.replace(
+            read_role(self._client("iam"), config.get("Role", "")), arn=config.get("Role", "")
+        )
         return Deployment(
             function=function, role=role, home=home, mappings=mappings, is_complete=True, unread=tuple(self._unread)
         )
@@ -167,7 +176,31 @@ class Account:
             environment_where=f"{change} --environment",
             recursive_loop=Setting((recursive or {}).get("RecursiveLoop"), loops),
             on_failure=Setting(self._failure_target(name, config), f"{change} --dead-letter-config"),
+            logging=_logging(config.get("LoggingConfig", {}), f"{change} --logging-config"),
         )
+
+    def _with_releases(self, function: Function) -> Function:
+        """With its aliases, and the concurrency that is kept for it."""
+        name = function.name
+        listed = self._asked(
+            f"the aliases of {name}", f"aws lambda list-aliases --function-name {name}", self._aliases_of(name)
+        )
+        change = f"aws lambda put-function-concurrency --function-name {name} --reserved-concurrent-executions"
+        kept = self._asked(
+            f"the concurrency of {name}", change, lambda: self._lambda.get_function_concurrency(FunctionName=name)
+        )
+        return msgspec.structs.replace(
+            function,
+            aliases=tuple(Alias(alias, f"{name}:{alias}") for alias in listed or ()),
+            concurrency=Setting((kept or {}).get("ReservedConcurrentExecutions"), change),
+        )
+
+    def _aliases_of(self, name: str) -> Callable[[], list[str]]:
+        def ask() -> list[str]:
+            pages = self._lambda.get_paginator("list_aliases").paginate(FunctionName=name)
+            return [one["Name"] for page in pages for one in page["Aliases"]]
+
+        return ask
 
     def _failure_target(self, name: str, config: dict[str, Any]) -> str | None:
         target: str | None = config.get("DeadLetterConfig", {}).get("TargetArn")
@@ -204,10 +237,13 @@ class Account:
         start = f"aws lambda create-event-source-mapping, in place of {uuid}, --starting-position"
         for name in ("StartingPosition", "StartingPositionTimestamp"):
             settings[name] = Setting(written.get(name), start)
+        function = written.get("FunctionArn", "")
+        settings["FunctionName"] = Setting(function, f"{change} --function-name")
         return SourceMapping(
             label=f"the mapping {uuid}",
             where=change,
-            function=name_of_function(written.get("FunctionArn", "")),
+            function=name_of_function(function),
+            qualifier=qualifier_of_function(function),
             source=written.get("EventSourceArn", ""),
             settings=settings,
         )
@@ -314,3 +350,12 @@ class Account:
             else:
                 raise
             return None
+
+
+def _logging(config: dict[str, Any], change: str) -> Logging:
+    return Logging(
+        format=Setting(config.get("LogFormat"), change),
+        level=Setting(config.get("ApplicationLogLevel"), change),
+        system_level=Setting(config.get("SystemLogLevel"), change),
+        group=Setting(config.get("LogGroup"), change),
+    )

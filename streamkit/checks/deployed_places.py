@@ -43,15 +43,27 @@ class PlaceReader:
         found = self._client_of("kinesis").describe_stream_summary(StreamARN=arn)["StreamDescriptionSummary"]
         key = found.get("KeyId") if found.get("EncryptionType") == "KMS" else None
         change = f"aws kinesis start-stream-encryption --stream-name {name} --key-id"
+        longer = f"aws kinesis increase-stream-retention-period --stream-name {name}"
         return PlaceFacts(
-            arn=arn, where=f"the stream {name}", kms_key=Setting(key, change), shards=found.get("OpenShardCount")
+            arn=arn,
+            where=f"the stream {name}",
+            kms_key=Setting(key, change),
+            shards=found.get("OpenShardCount"),
+            retention=Setting(found.get("RetentionPeriodHours"), longer),
+            policy=self._policy(
+                f"the stream {name}",
+                lambda: self._client_of("kinesis").get_resource_policy(ResourceARN=arn)["Policy"],
+            ),
         )
 
     def _topic(self, arn: str, name: str) -> PlaceFacts:
         found = self._client_of("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
         change = f"aws sns set-topic-attributes --topic-arn {arn} --attribute-name KmsMasterKeyId"
         return PlaceFacts(
-            arn=arn, where=f"the topic {name}", kms_key=Setting(found.get("KmsMasterKeyId") or None, change)
+            arn=arn,
+            where=f"the topic {name}",
+            kms_key=Setting(found.get("KmsMasterKeyId") or None, change),
+            policy=_of_topic(found.get("Policy") or "{}", f"the policy of the topic {name}"),
         )
 
     def _bucket(self, arn: str, name: str) -> PlaceFacts:
@@ -66,7 +78,27 @@ class PlaceReader:
             # What S3 says of a bucket that never had one.
             if code_of(error) != "ServerSideEncryptionConfigurationNotFoundError":
                 raise
-        return PlaceFacts(arn=arn, where=f"the bucket {name}", kms_key=Setting(key, change))
+        policy = self._policy(
+            f"the bucket {name}", lambda: self._client_of("s3").get_bucket_policy(Bucket=name)["Policy"]
+        )
+        return PlaceFacts(arn=arn, where=f"the bucket {name}", kms_key=Setting(key, change), policy=policy)
+
+    def _policy(self, what: str, ask: Callable[[], str]) -> OwnPolicy:
+        from botocore.exceptions import ClientError
+
+        where = f"the policy of {what}"
+
+        def text() -> str:
+            try:
+                return ask()
+            except ClientError as error:
+                # What S3 says of a bucket that has none, and Kinesis of a stream.
+                if code_of(error) in ("NoSuchBucketPolicy", "ResourceNotFoundException"):
+                    return ""
+                raise
+
+        written = self._asked(where, what, text)
+        return OwnPolicy(is_whole=False) if written is None else own_policy(json.loads(written or "{}"), where)
 
     def key(self, name: str) -> KeyFacts | None:
         what = f"the key {name}"
@@ -85,6 +117,14 @@ class PlaceReader:
         )
         policy = OwnPolicy(is_whole=False) if written is None else own_policy(json.loads(written), what)
         return KeyFacts(arn=arn, names=names, policy=policy)
+
+
+def _of_topic(text: str, where: str) -> OwnPolicy:
+    """Without the statement that SNS gives each new topic: that leaves it to its account."""
+    document = json.loads(text)
+    statements = document.get("Statement", [])
+    listed = statements if isinstance(statements, list) else [statements]
+    return own_policy({"Statement": [one for one in listed if one.get("Sid") != "__default_statement_ID"]}, where)
 
 
 def service_of(arn: str) -> str:

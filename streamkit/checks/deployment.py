@@ -14,11 +14,14 @@ import msgspec
 from .unknown import ACCOUNT, PARTITION, REGION, is_known, is_same
 
 __all__ = [
+    "Alias",
     "Deployment",
     "Function",
     "Home",
     "KeyFacts",
+    "Logging",
     "OwnPolicy",
+    "PackageFacts",
     "PlaceFacts",
     "QueueFacts",
     "Role",
@@ -30,6 +33,7 @@ __all__ = [
     "Unread",
     "is_handler",
     "name_of_function",
+    "qualifier_of_function",
 ]
 
 
@@ -88,6 +92,26 @@ class Home(msgspec.Struct, frozen=True):
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
+class Alias(msgspec.Struct, frozen=True):
+    """An alias of a function. ``reference``: what a mapping has to write as its FunctionName."""
+
+    name: str
+    reference: str
+
+
+#: Nothing is known of it, or nothing is set.
+_NOT_SET = Setting(None, "")
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """A function's LoggingConfig: its format, the levels of the function's own lines and of Lambda's, the log group's name."""
+
+    format: Setting = _NOT_SET
+    level: Setting = _NOT_SET
+    system_level: Setting = _NOT_SET
+    group: Setting = _NOT_SET
+
+
 class Function(msgspec.Struct, frozen=True, kw_only=True):
     """``name`` is the function's own, ``label`` what people call it there: its logical id, or its name."""
 
@@ -101,14 +125,26 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     recursive_loop: Setting
     #: The ARN of its dead-letter queue or its on-failure destination, for asynchronous invocations.
     on_failure: Setting
+    logging: Logging = Logging()
+    #: As ``python3.13``, and a list of one.
+    runtime: Setting = _NOT_SET
+    architectures: Setting = _NOT_SET
+    #: ReservedConcurrentExecutions.
+    concurrency: Setting = _NOT_SET
+    aliases: tuple[Alias, ...] = ()
+
+    @property
+    def log_group(self) -> str:
+        return self.logging.group.text() or f"/aws/lambda/{self.name}"
 
 
 class SourceMapping(msgspec.Struct, frozen=True, kw_only=True):
-    """An event source mapping; ``settings`` by AWS's names."""
+    """An event source mapping; ``settings`` by AWS's names. ``qualifier``: the alias or version that it triggers, if any."""
 
     label: str
     where: str
     function: str
+    qualifier: str = ""
     source: str
     settings: Mapping[str, Setting] = {}
 
@@ -156,6 +192,10 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
     #: Of a resource's own policy whom it is for: AWS's principals, without services. All, where it does not name any.
     principals: tuple[str, ...] = ("*",)
+    #: NotPrincipal: it is for all but some.
+    is_for_others: bool = False
+    #: Its condition is that the request came without TLS, which none of boto3's does.
+    is_of_plain_http: bool = False
 
 
 class OwnPolicy(msgspec.Struct, frozen=True):
@@ -192,6 +232,9 @@ class PlaceFacts(msgspec.Struct, frozen=True, kw_only=True):
     kms_key: Setting
     #: How many shards of a stream are open; None where that is not known.
     shards: int | None = None
+    #: Of a stream in hours; not set of anything else.
+    retention: Setting = _NOT_SET
+    policy: OwnPolicy = OwnPolicy()
 
 
 class KeyFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +254,20 @@ class TableFacts(msgspec.Struct, frozen=True, kw_only=True):
     #: Attribute and kind, as ``("shard", "HASH")``; None where that is not known.
     keys: tuple[tuple[str, str], ...] | None
     expiry: Setting
+
+
+class PackageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A zip of code, as far as it tells for which Python and which architecture it was built; each with a file that shows it.
+
+    ``extensions``: by the module's name its compiled variants, as ``(Python, architecture, file)``; empty where a file fits any.
+    """
+
+    path: str
+    where: str
+    extensions: Mapping[str, tuple[tuple[str, str, str], ...]]
+    #: Bytecode that has no source beside it, and the cache of what has: by the Python's version, as ``3.13``.
+    bytecode: Mapping[str, str]
+    cache: Mapping[str, str]
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -234,9 +291,10 @@ class Unread(msgspec.Struct, frozen=True):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """What the function may do. ``where`` a statement can be added."""
+    """What the function may do. ``where`` a statement can be added. ``arn`` is empty where it is not known."""
 
     where: str
+    arn: str = ""
     statements: tuple[Statement, ...] = ()
     unread: tuple[Unread, ...] = ()
 
@@ -260,6 +318,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     unread: tuple[Unread, ...] = ()
     #: What the processor names and AWS does not have.
     missing: tuple[Unread, ...] = ()
+    #: What a template names and does not have, as a whole sentence.
+    unresolved: tuple[Unread, ...] = ()
+    #: The names of a template's log groups; None where nobody looked.
+    log_groups: tuple[str, ...] | None = None
+    #: The function's zip, where it is here to be looked at.
+    package: PackageFacts | None = None
 
     def own_mappings(self, *services: str) -> list[SourceMapping]:
         return [one for one in self.mappings if one.function == self.function.name and one.service in services]
@@ -299,3 +363,10 @@ def name_of_function(reference: str) -> str:
     """The name in a function's ARN, partial ARN or name with a qualifier."""
     _, found, rest = reference.rpartition(":function:")
     return (rest if found else reference).partition(":")[0]
+
+
+def qualifier_of_function(reference: str) -> str:
+    """The alias or version in a function's ARN, partial ARN or name; empty for none and for $LATEST, which is the same."""
+    _, found, rest = reference.rpartition(":function:")
+    qualifier = (rest if found else reference).partition(":")[2]
+    return "" if qualifier == "$LATEST" else qualifier

@@ -25,6 +25,7 @@ _LOOPS = "Lambda stops what it sees going round after about 16 times, and the re
 def check_function(subject: Subject) -> None:
     """Every rule about the function itself."""
     _timeout(subject)
+    _concurrency(subject)
     _leases(subject)
     _environment(subject)
     _loops(subject)
@@ -53,6 +54,17 @@ def _timeout(subject: Subject) -> None:
             f"{here}, and {kept}: what is left is less than one request to AWS may take ({_REQUEST} s), so that a "
             "slow one, or a cold "
             f"start, is the end of the invocation and all of its batch comes again. {advice}",
+        )
+
+
+def _concurrency(subject: Subject) -> None:
+    setting = subject.deployment.function.concurrency
+    if setting.is_set and subject.report.number(setting, "ReservedConcurrentExecutions", 1) == 0:
+        subject.report.error(
+            setting.where,
+            "ReservedConcurrentExecutions is 0: the function never runs, its shards and its queue wait, and what is in them is "
+            "gone when its retention ends. Leave ReservedConcurrentExecutions out, or write as many as shards, lanes and retries "
+            "are to run at once. To pause, write Enabled: false in the mapping",
         )
 
 

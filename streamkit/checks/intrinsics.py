@@ -29,6 +29,7 @@ _NAMES = {
     "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
     "AWS::CloudSearch::Domain": "DomainName",
     "AWS::KMS::Alias": "AliasName",
+    "AWS::Logs::LogGroup": "LogGroupName",
 }
 _ARNS = {
     "AWS::SQS::Queue": ("sqs", ""),
@@ -186,6 +187,9 @@ class Intrinsics:
         if resource.kind in _ARNS:
             service, prefix = _ARNS[resource.kind]
             return self.home.arn(service, prefix + self.name_of(resource))
+        if resource.kind == "AWS::Logs::LogGroup":
+            # As CloudFormation gives it: that of all of its log streams.
+            return self.home.arn("logs", f"log-group:{self.name_of(resource)}:*")
         if resource.kind == "AWS::IAM::Role":
             return f"arn:{self.home.partition}:iam::{self.home.account}:role/{self.name_of(resource)}"
         if resource.kind == "AWS::IAM::ManagedPolicy":
@@ -285,7 +289,7 @@ class Intrinsics:
                 return self.arn_of(resource)
             if attribute in ("QueueName", "TopicName", "Name", "KeyId"):
                 return self.name_of(resource)
-            if attribute == "QueueUrl":
+            if attribute in ("QueueUrl", "AliasArn"):
                 return self._reference(resource)
         return self.unknowns.mark(f"${{{logical_id}.{attribute}}}")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .deployment import SourceMapping
+from .deployment import Deployment, OwnPolicy, SourceMapping
 from .parts import Need
 from .report import Subject
-from .statements import Verdict, decided, leaves_it_to_roles, may_allow
-from .unknown import is_known
+from .statements import Verdict, decided, denied_by, leaves_it_to_roles, may_allow
+from .unknown import hangs_on_a_value, is_known
 
 __all__ = ["check_permissions"]
 
@@ -43,6 +43,9 @@ _COSTS = {
 }
 
 
+_NO_LOG = "no line of the log is kept, so what failed, and the metrics that are printed, are lost without a word"
+
+
 class _Wanted(msgspec.Struct, frozen=True):
     who: str
     need: Need
@@ -63,6 +66,8 @@ def check_permissions(subject: Subject) -> None:
     for wanted in _with_keys(subject):
         verdicts = {action: decided(role.statements, action, wanted.need.resource) for action in wanted.need.actions}
         _tell(wanted, verdicts, subject)
+        _tell_denials(wanted, subject)
+    _log_group(subject)
 
 
 def _with_keys(subject: Subject) -> Iterator[_Wanted]:
@@ -115,6 +120,31 @@ def _wanted(subject: Subject) -> Iterator[_Wanted]:
     given_up = _of_destination(deployment.function.on_failure.text())
     if given_up is not None:
         yield _Wanted(deployment.function.label, given_up, "what Lambda gives up is dropped")
+    yield _of_log(deployment)
+
+
+def _of_log(deployment: Deployment) -> _Wanted:
+    """IAM asks for these of a log stream, so a group's ARN alone, without ``:*``, allows neither."""
+    streams = deployment.home.arn("logs", f"log-group:{deployment.function.log_group}:log-stream:any-object")
+    need = Need(("logs:CreateLogStream", "logs:PutLogEvents"), streams)
+    return _Wanted(f"{deployment.function.label}'s log", need, _NO_LOG)
+
+
+def _log_group(subject: Subject) -> None:
+    """Lambda makes the group itself, in the name of the role, where nobody has."""
+    deployment, role = subject.deployment, subject.deployment.role
+    group = deployment.function.log_group
+    there = deployment.log_groups
+    if there is None or group in there or any(map(hangs_on_a_value, (group, *there))):
+        return
+    resource = deployment.home.arn("logs", f"log-group:{group}")
+    verdicts = [decided(role.statements, "logs:CreateLogGroup", f"{resource}{end}").kind for end in ("", ":any-object")]
+    if set(verdicts) <= {"missing", "denied"} and not role.unread:
+        subject.report.warning(
+            role.where,
+            f"the template has no log group {group}, and nothing in the role allows logs:CreateLogGroup: unless it is there "
+            f"already, {_NO_LOG}. Add an AWS::Logs::LogGroup with this LogGroupName, or allow it",
+        )
 
 
 def _of_mapping(mapping: SourceMapping, subject: Subject) -> Iterator[_Wanted]:
@@ -148,8 +178,50 @@ def _may_by_own_policy(need: Need, action: str, subject: Subject) -> bool:
             or may_allow(key.policy, action, key.arn)
             or not leaves_it_to_roles(key.policy, action, key.arn, deployment.home.account)
         )
-    queue = deployment.queue(need.resource)
-    return need.has_own_policy or (queue is not None and may_allow(queue.policy, action, need.resource))
+    found = _own_policy(need.resource, subject)
+    return need.has_own_policy or (found is not None and may_allow(found[0], action, need.resource))
+
+
+def _shown(wanted: _Wanted) -> str:
+    return wanted.need.resource.replace("any-object", "*")
+
+
+def _own_policy(resource: str, subject: Subject) -> tuple[OwnPolicy, str] | None:
+    """The policy of a queue, a topic, a bucket, a stream or a key itself, and the ARN that this has there."""
+    deployment = subject.deployment
+    if resource.split(":")[2:3] == ["kms"]:
+        key = deployment.key(resource)
+        return None if key is None else (key.policy, key.arn)
+    found = deployment.queue(resource) or deployment.place(_owner(resource))
+    return None if found is None else (found.policy, resource)
+
+
+def _tell_denials(wanted: _Wanted, subject: Subject) -> None:
+    deployment, report = subject.deployment, subject.report
+    found = _own_policy(wanted.need.resource, subject)
+    if found is None:
+        return
+    policy, resource = found
+    verdicts = {
+        action: denied_by(policy, action, resource, deployment.role.arn, deployment.home.account)
+        for action in wanted.need.actions
+    }
+    for kind in ("denied", "maybe"):
+        actions = [action for action, verdict in verdicts.items() if verdict is not None and verdict.kind == kind]
+        if not actions:
+            continue
+        verdict = verdicts[actions[0]]
+        assert verdict is not None
+        assert verdict.statement is not None  # Both kinds have one.
+        where, named = verdict.statement.where, " and ".join(actions)
+        if kind == "denied":
+            report.error(
+                where,
+                f"{wanted.who} needs {named} on {_shown(wanted)}, whose own policy denies it to this role, whatever the "
+                f"role allows: {wanted.cost}. Leave the role out of this statement",
+            )
+        else:
+            report.not_checked(where, f"whether {wanted.who} may {named} on {_shown(wanted)}: {verdict.why}")
 
 
 def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> None:
@@ -158,13 +230,13 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
         if verdict.kind == "denied" and verdict.statement is not None:
             report.error(
                 verdict.statement.where,
-                f"{wanted.who} needs {action} on {wanted.need.resource}, and this statement denies it: "
+                f"{wanted.who} needs {action} on {_shown(wanted)}, and this statement denies it: "
                 f"{wanted.cost}. Leave it out of the "
                 "statement",
             )
         elif verdict.kind == "maybe" and verdict.statement is not None:
             report.not_checked(
-                verdict.statement.where, f"whether {wanted.who} may {action} on {wanted.need.resource}: {verdict.why}"
+                verdict.statement.where, f"whether {wanted.who} may {action} on {_shown(wanted)}: {verdict.why}"
             )
     missing = [action for action, verdict in verdicts.items() if verdict.kind == "missing"]
     if not missing:
@@ -174,12 +246,12 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
         who = role.unread[0].what if role.unread else "the resource's own policy"
         report.not_checked(
             role.where,
-            f"{wanted.who} needs {' and '.join(open_)} on {wanted.need.resource}: nothing that was read allows it; {who} may",
+            f"{wanted.who} needs {' and '.join(open_)} on {_shown(wanted)}: nothing that was read allows it; {who} may",
         )
     missing = [action for action in missing if action not in open_]
     if not missing:
         return
-    resource = wanted.need.resource.replace("any-object", "*")
+    resource = _shown(wanted)
     resource = resource if is_known(resource) else f"!Sub '{resource}'"
     report.error(
         role.where,

@@ -43,12 +43,13 @@ class RoleReader:
         else:
             self._leave(f"the role {arn or 'of the function'}", where)
         self._connectors(function)
-        return Role(where=where, statements=tuple(self._statements), unread=tuple(self._unread))
+        return Role(where=where, arn=arn, statements=tuple(self._statements), unread=tuple(self._unread))
 
     def _made_by_sam(self, function: Resource) -> Role:
         """The role that SAM makes: what its events need, and ``Policies``."""
         template = self._template
         events = template.property(function, "Events")
+        self._statements += managed_policy("AWSLambdaBasicExecutionRole", "") or ()
         listed = events.value.values() if events is not None and isinstance(events.value, dict) else ()
         for event in listed:
             kind, here = template.text(template.get(event, "Type")), template.where(event)
@@ -60,11 +61,13 @@ class RoleReader:
         policies = self._own(function, "Policies")
         for policy in template.items(policies):
             self._policy(policy)
-        self._attached(template.unknowns.mark(f"${{{function.logical_id}Role}}"))
+        name = f"{function.logical_id}Role"
+        self._attached(template.unknowns.mark(f"${{{name}}}"))
         self._bounded(self._own(function, "PermissionsBoundary"))
         self._connectors(function)
         where = template.where(policies or function.node)
-        return Role(where=where, statements=tuple(self._statements), unread=tuple(self._unread))
+        arn = template.unknowns.mark(f"${{{name}.Arn}}")
+        return Role(where=where, arn=arn, statements=tuple(self._statements), unread=tuple(self._unread))
 
     def _allow_destination(self, arn: str, where: str) -> None:
         """SAM lets the function's role send to the destinations that it names."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from ..fanout import FanOut
 from ..finding import Finding, cost_of_no_name
 from ..processor import RecordProcessor
+from .alias_rules import check_aliases
+from .code_rules import check_code
 from .deployment import Deployment, is_handler
 from .function_rules import check_function
+from .log_rules import check_log
 from .parts import Part, parts_of
 from .permission_rules import check_permissions
 from .queue_rules import check_queues
@@ -55,8 +58,13 @@ def findings_of_deployment(
             f"there is no such thing as {missing.what}: what needs it is unavailable, and its records stay where "
             "they are",
         )
+    for unresolved in deployment.unresolved:
+        report.error(unresolved.where, unresolved.what)
     check_streams(subject)
     check_function(subject)
+    check_aliases(subject)
+    check_log(subject)
+    check_code(subject)
     check_queues(subject)
     check_permissions(subject)
     return report.findings

@@ -83,6 +83,8 @@ _SAM_OTHERS = (
     *("DynamoDBStreamReadPolicy", "DynamoDBReconfigurePolicy", "StepFunctionsExecutionPolicy", "FilterLogEventsPolicy"),
 )
 
+#: What each of AWS's execution roles for Lambda allows.
+_LOGS = "logs:CreateLogGroup logs:CreateLogStream logs:PutLogEvents"
 _STREAM_READER = (
     "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetRecords kinesis:GetShardIterator "
     "kinesis:ListShards "
@@ -91,7 +93,7 @@ _STREAM_READER = (
 #: AWS's managed policies, by the name behind the last slash; all of them are for any resource.
 _MANAGED = {
     "AdministratorAccess": "*",
-    "PowerUserAccess": "sqs:* sns:* kinesis:* dynamodb:* s3:* lambda:* events:* cloudsearch:* kms:*",
+    "PowerUserAccess": "sqs:* sns:* kinesis:* dynamodb:* s3:* lambda:* events:* cloudsearch:* kms:* logs:*",
     "AmazonSQSFullAccess": "sqs:*",
     "AmazonSNSFullAccess": "sns:*",
     "AmazonKinesisFullAccess": "kinesis:*",
@@ -102,14 +104,22 @@ _MANAGED = {
     "AmazonEventBridgeFullAccess": "events:*",
     "AWSLambda_FullAccess": "lambda:*",
     "CloudSearchFullAccess": "cloudsearch:*",
-    "AWSLambdaKinesisExecutionRole": _STREAM_READER,
-    "AWSLambdaSQSQueueExecutionRole": "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes",
+    "AWSLambdaKinesisExecutionRole": f"{_STREAM_READER} {_LOGS}",
+    "AWSLambdaSQSQueueExecutionRole": f"sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes {_LOGS}",
     "AWSLambdaRole": "lambda:InvokeFunction",
+    "AWSLambdaExecute": "logs:* s3:GetObject s3:PutObject",
+    **dict.fromkeys(("CloudWatchLogsFullAccess", "CloudWatchFullAccess", "CloudWatchFullAccessV2"), "logs:*"),
     **dict.fromkeys(
         (
-            *("AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole", "AWSXRayDaemonWriteAccess"),
-            *("AWSXrayWriteOnlyAccess", "CloudWatchLambdaInsightsExecutionRolePolicy", "CloudWatchAgentServerPolicy"),
-            *("AWSLambdaDynamoDBExecutionRole", "AWSLambdaENIManagementAccess"),
+            *("AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole", "AWSLambdaDynamoDBExecutionRole"),
+            *("AWSLambdaMSKExecutionRole", "CloudWatchAgentServerPolicy"),
+        ),
+        _LOGS,
+    ),
+    **dict.fromkeys(
+        (
+            *("AWSXRayDaemonWriteAccess", "AWSXrayWriteOnlyAccess", "AWSLambdaENIManagementAccess"),
+            "CloudWatchLambdaInsightsExecutionRolePolicy",
         ),
         "",
     ),

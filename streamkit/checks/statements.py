@@ -9,11 +9,12 @@ from typing import Any, Literal
 import msgspec
 
 from .deployment import OwnPolicy, Statement
-from .unknown import ACCOUNT, is_known, is_same_home, may_be
+from .unknown import ACCOUNT, is_known, is_same, is_same_home, may_be
 
 __all__ = [
     "Verdict",
     "decided",
+    "denied_by",
     "is_action_of",
     "leaves_it_to_roles",
     "may_allow",
@@ -68,6 +69,42 @@ def may_allow(policy: OwnPolicy, action: str, resource: str) -> bool:
     )
 
 
+def denied_by(policy: OwnPolicy, action: str, resource: str, role: str, account: str) -> Verdict | None:
+    """What a resource's own policy denies the function's role, which no other policy can allow; None for nothing.
+
+    ``role`` is its ARN; empty where it is not known. boto3 speaks TLS alone, so a Deny of what comes without it is none.
+    """
+    doubt: Verdict | None = None
+    for statement in policy.statements:
+        covers = _covers(statement, action, resource)
+        hits = _is_for(statement, role, account)
+        if statement.effect != "Deny" or statement.is_of_plain_http or False in (covers, hits):
+            continue
+        if covers and hits and not statement.has_condition:
+            return Verdict("denied", statement)
+        why = "its Deny has a condition" if statement.has_condition else "it is not known whom or what its Deny is for"
+        doubt = doubt or Verdict("maybe", statement, why)
+    return doubt
+
+
+def _is_for(statement: Statement, role: str, account: str) -> bool | None:
+    """Whether the role is among those that a statement of a resource's policy names; None where that is not known."""
+    if statement.is_for_others:
+        return None
+    return _any(_is_role(one, role, account) for one in statement.principals)
+
+
+def _is_role(principal: str, role: str, account: str) -> bool | None:
+    if principal == "*":
+        return True
+    if _is_account(principal):
+        named = _account_of(principal)
+        return named == account or (None if is_same_home(account, named) else False)
+    if role and (principal == role or is_same(principal, role)):
+        return True
+    return may_be(principal, role) if role else None
+
+
 def leaves_it_to_roles(policy: OwnPolicy, action: str, resource: str, account: str) -> bool:
     """Whether a key's policy, as most do, names the whole account: then the role's policies decide, and else they don't."""
     return any(
@@ -100,7 +137,17 @@ def statement_of(written: Any, where: str) -> Statement | None:
         has_condition=bool(written.get("Condition")),
         where=where,
         principals=_principals(written),
+        is_for_others="NotPrincipal" in written,
+        is_of_plain_http=_is_of_plain_http(written.get("Condition")),
     )
+
+
+def _is_of_plain_http(condition: Any) -> bool:
+    """Whether it is the one condition of a Deny that most resources have: a request that came without TLS."""
+    if not isinstance(condition, Mapping) or list(condition) != ["Bool"] or not isinstance(condition["Bool"], Mapping):
+        return False
+    tested = {str(key).lower(): str(value).lower() for key, value in condition["Bool"].items()}
+    return tested == {"aws:securetransport": "false"}
 
 
 def _principals(written: Mapping[str, Any]) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ _REPORTS = "ReportBatchItemFailures"
 _STARTS = ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP")
 #: An hour less than the shortest retention of a stream, in seconds.
 _ABOUT_RETENTION = 82_800
+#: Kinesis's default; and the longest age that Lambda takes, in seconds.
+_RETENTION_HOURS, _LONGEST_AGE = 24, 604_800
 #: What AWS's names are in ``Settings``.
 _SETTINGS = {
     "BatchSize": "batch_size",
@@ -92,6 +94,7 @@ def _limits(mapping: SourceMapping, subject: Subject) -> None:
     report = subject.report
     retries, age = mapping.setting("MaximumRetryAttempts"), mapping.setting("MaximumRecordAgeInSeconds")
     destination = mapping.on_failure
+    kept = _kept(mapping, subject)
     counts = [
         (retries, "MaximumRetryAttempts", retries.number(-1), "after {} retries"),
         (age, "MaximumRecordAgeInSeconds", age.number(-1), "when they are {} s old"),
@@ -107,7 +110,14 @@ def _limits(mapping: SourceMapping, subject: Subject) -> None:
                 "without a word. Write "
                 f"{name}: -1, or add DestinationConfig: {{OnFailure: {{Destination: <ARN of a queue>}}}}",
             )
-        elif setting is age and number >= _ABOUT_RETENTION:
+        elif setting is age and kept is not None and number >= kept:
+            report.warning(
+                setting.where,
+                f"{end} Lambda would give up records and tell OnFailure, and the stream keeps them for {kept // 3600} hours: "
+                f"they are gone before, and nobody is told. Write MaximumRecordAgeInSeconds: {kept - 3600}, or keep them for "
+                "longer by RetentionPeriodHours",
+            )
+        elif setting is age and number >= _late_enough(kept):
             report.note(
                 setting.where,
                 f"{end} Lambda gives up records and tells OnFailure where they are: right where that is a little under the "
@@ -128,6 +138,18 @@ def _limits(mapping: SourceMapping, subject: Subject) -> None:
             "has dropped the records, and says nothing then. Rely on an alarm on IteratorAge, or write "
             "MaximumRecordAgeInSeconds a little under the stream's retention, as 82800 for a day's",
         )
+
+
+def _kept(mapping: SourceMapping, subject: Subject) -> int | None:
+    """For how many seconds the stream keeps a record; None where that is not known."""
+    stream = subject.deployment.place(mapping.stream)
+    hours = None if stream is None else stream.retention.number(_RETENTION_HOURS)
+    return None if hours is None else hours * 3600
+
+
+def _late_enough(kept: int | None) -> int:
+    """An hour under the retention, or as near as Lambda comes to it."""
+    return _ABOUT_RETENTION if kept is None else min(kept - 3600, _LONGEST_AGE)
 
 
 def _contradiction(processors: list[RecordProcessor]) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..errors import ConfigurationError, StreamkitError
 from .deployment import (
+    Alias,
     Deployment,
     Function,
     KeyFacts,
+    Logging,
     OwnPolicy,
+    PackageFacts,
     PlaceFacts,
     QueueFacts,
     Setting,
@@ -21,9 +26,12 @@ from .deployment import (
     Unread,
     is_handler,
     name_of_function,
+    qualifier_of_function,
 )
 from .intrinsics import Intrinsics, Resource
 from .nodes import Node, parsed
+from .package import read_package
+from .references import unresolved
 from .roles import RoleReader
 from .statements import own_policy
 from .unknown import ACCOUNT, Unknowns, is_known, may_be
@@ -39,6 +47,13 @@ _WAY_TO_KEY = {
     "AWS::S3::Bucket": (
         *("BucketEncryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionByDefault", "KMSMasterKeyID"),
     ),
+}
+#: The policies of a resource itself, with the property that names it.
+_POLICIES = {
+    "AWS::SQS::Queue": {"AWS::SQS::QueuePolicy": "Queues", "AWS::SQS::QueueInlinePolicy": "Queue"},
+    "AWS::SNS::Topic": {"AWS::SNS::TopicPolicy": "Topics", "AWS::SNS::TopicInlinePolicy": "TopicArn"},
+    "AWS::S3::Bucket": {"AWS::S3::BucketPolicy": "Bucket"},
+    "AWS::Kinesis::Stream": {"AWS::Kinesis::ResourcePolicy": "ResourceArn"},
 }
 #: What an on-demand stream begins with.
 _ON_DEMAND_SHARDS = 4
@@ -72,7 +87,8 @@ def read_template(
     root = parsed(text, path)
     intrinsics = Intrinsics(root, path, parameters or {})
     reader = _Reader(intrinsics, intrinsics.get(root, "Globals", "Function"))
-    return reader.deployment(reader.chosen(handler, function)), intrinsics.unknowns
+    deployment = reader.deployment(reader.chosen(handler, function))
+    return msgspec.structs.replace(deployment, unresolved=unresolved(root, path)), intrinsics.unknowns
 
 
 class _Reader:
@@ -111,6 +127,7 @@ class _Reader:
         function = self._functions[logical_id]
         role = RoleReader(template, self._own).role(template.resources[logical_id])
         mappings, subscriptions = self._mappings(), self._subscriptions()
+        package = self._package(template.resources[logical_id])
         return Deployment(
             function=function,
             functions=tuple(one for name, one in self._functions.items() if name != logical_id),
@@ -123,7 +140,23 @@ class _Reader:
             tables=tuple(map(self._table, template.of_kind(*_TABLES))),
             subscriptions=tuple(subscriptions),
             unread=tuple(self._unread),
+            package=package,
+            log_groups=tuple(map(template.name_of, template.of_kind("AWS::Logs::LogGroup"))),
         )
+
+    def _package(self, resource: Resource) -> PackageFacts | None:
+        """The zip that the template names by its path, which is from the template's folder, where it is there."""
+        template = self._template
+        node = self._own(resource, "CodeUri" if resource.kind == "AWS::Serverless::Function" else "Code")
+        name = template.text(node)
+        path = Path(template.path).parent / name
+        if node is None or not name.endswith(".zip") or "://" in name or not is_known(name) or not path.is_file():
+            return None
+        try:
+            return read_package(path, template.where(node))
+        except StreamkitError as error:
+            self._unread.append(Unread(str(error), template.where(node)))
+            return None
 
     def _reads_a_stream(self, logical_id: str) -> bool:
         name = self._functions[logical_id].name
@@ -163,7 +196,38 @@ class _Reader:
             environment_where=here,
             recursive_loop=self._setting(self._own(resource, "RecursiveLoop"), where),
             on_failure=self._setting(self._failure_target(resource), where),
+            logging=self._logging(resource, where),
+            runtime=self._setting(self._own(resource, "Runtime"), where),
+            architectures=self._setting(self._own(resource, "Architectures"), where),
+            concurrency=self._setting(self._own(resource, "ReservedConcurrentExecutions"), where),
+            aliases=tuple(self._aliases(resource)),
         )
+
+    def _logging(self, resource: Resource, where: str) -> Logging:
+        def setting(name: str) -> Setting:
+            return self._setting(self._own(resource, "LoggingConfig", name), where)
+
+        return Logging(
+            format=setting("LogFormat"),
+            level=setting("ApplicationLogLevel"),
+            system_level=setting("SystemLogLevel"),
+            group=setting("LogGroup"),
+        )
+
+    def _aliases(self, resource: Resource) -> Iterator[Alias]:
+        template = self._template
+        if published := self._published(resource):
+            yield Alias(published, f"!Ref {resource.logical_id}.Alias")
+        for alias in template.of_kind("AWS::Lambda::Alias"):
+            function = template.text(template.property(alias, "FunctionName"))
+            if name_of_function(function) == template.name_of(resource):
+                yield Alias(template.text(template.property(alias, "Name")), f"!Ref {alias.logical_id}")
+
+    def _published(self, resource: Resource) -> str:
+        """The alias that SAM makes, and that all of the function's events go to; empty for none."""
+        if resource.kind != "AWS::Serverless::Function":
+            return ""
+        return self._template.text(self._own(resource, "AutoPublishAlias"))
 
     def _failure_target(self, resource: Resource) -> Node | None:
         for path in (
@@ -186,14 +250,12 @@ class _Reader:
             properties = template.property(resource)
             function = template.text(template.property(resource, "FunctionName"))
             source = template.text(template.property(resource, "EventSourceArn"))
-            mappings.append(
-                self._mapping(resource.logical_id, resource.node, properties, name_of_function(function), source)
-            )
+            mappings.append(self._mapping(resource.logical_id, resource.node, properties, function, source))
         for resource, label, event, kind in self._events():
             if kind in _PULLED:
                 source = template.text(template.get(event, "Properties", _PULLED[kind]))
                 properties = template.get(event, "Properties")
-                mappings.append(self._mapping(label, event, properties, template.name_of(resource), source))
+                mappings.append(self._mapping(label, event, properties, self._triggered(resource), source))
         return mappings
 
     def _mapping(self, label: str, node: Node, properties: Node | None, function: str, source: str) -> SourceMapping:
@@ -202,8 +264,21 @@ class _Reader:
             settings = {name: self._setting(value, "") for name, value in properties.value.items()}
         settings = {name: setting for name, setting in settings.items() if setting.is_set}
         return SourceMapping(
-            label=label, where=self._template.where(node), function=function, source=source, settings=settings
+            label=label,
+            where=self._template.where(node),
+            function=name_of_function(function),
+            qualifier=qualifier_of_function(function),
+            source=source,
+            settings=settings,
         )
+
+    def _invoked(self, resource: Resource) -> str:
+        return self._template.home.arn("lambda", f"function:{self._triggered(resource)}")
+
+    def _triggered(self, resource: Resource) -> str:
+        """What SAM's events of a function trigger: its alias, where SAM makes one."""
+        published = self._published(resource)
+        return self._template.name_of(resource) + (f":{published}" if published else "")
 
     def _events(self) -> list[tuple[Resource, str, Node, str]]:
         """SAM's events: their function, label, node and type."""
@@ -239,7 +314,7 @@ class _Reader:
             if template.get(event, "Properties", "SqsSubscription") is not None:
                 self._unread.append(Unread(f"{label}: the queue of its SqsSubscription", template.where(event)))
                 continue
-            add(event, template.plain(template.get(event, "Properties", "Topic")), "lambda", template.arn_of(resource))
+            add(event, template.plain(template.get(event, "Properties", "Topic")), "lambda", self._invoked(resource))
         return found
 
     def _queue(self, resource: Resource) -> QueueFacts:
@@ -262,20 +337,45 @@ class _Reader:
             dead_letters=setting("RedrivePolicy", "deadLetterTargetArn"),
             max_receive_count=setting("RedrivePolicy", "maxReceiveCount"),
             kms_key=setting("KmsMasterKeyId"),
-            policy=self._policy_of_queue(resource),
+            policy=self._policy_of(resource),
         )
 
-    def _policy_of_queue(self, resource: Resource) -> OwnPolicy:
+    def _policy_of(self, resource: Resource) -> OwnPolicy:
+        """What the template has as the policy of a queue, a topic, a bucket or a stream itself, with the lines of statements."""
         template = self._template
-        url = template.text(Node({"Ref": Node(resource.logical_id, 0)}, 0))
+        arn, reference = template.arn_of(resource), template.text(Node({"Ref": Node(resource.logical_id, 0)}, 0))
         found = OwnPolicy()
-        for policy in template.of_kind("AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy"):
-            name = "Queues" if policy.kind == "AWS::SQS::QueuePolicy" else "Queue"
-            named = [template.text(node) for node in template.items(template.property(policy, name))]
-            # One that may be of this queue counts as well.
-            if any(may_be(one, url) is not False for one in named):
-                document = template.plain(template.property(policy, "PolicyDocument"))
-                found += own_policy(document, template.where(policy.node))
+        kinds = _POLICIES[resource.kind]
+        for policy in template.of_kind(*kinds):
+            named = [template.text(node) for node in template.items(template.property(policy, kinds[policy.kind]))]
+            answers = [may_be(one, whole) for one in named for whole in (reference, arn)]
+            if set(answers) <= {False}:
+                continue
+            made = self._statements(policy)
+            if not made.is_whole:
+                self._leave(f"what the policy {policy.logical_id} denies: it can't be read whole", policy)
+            if True not in answers:
+                # What may be of this one counts as well; but that it denies something is not told.
+                allowing = tuple(one for one in made.statements if one.effect == "Allow")
+                if len(allowing) < len(made.statements):
+                    self._leave(f"what the policy {policy.logical_id} denies: whose it is, is not known", policy)
+                made = OwnPolicy(allowing, made.is_whole)
+            found += made
+        return found
+
+    def _leave(self, what: str, resource: Resource) -> None:
+        unread = Unread(what, self._template.where(resource.node))
+        if unread not in self._unread:
+            self._unread.append(unread)
+
+    def _statements(self, policy: Resource) -> OwnPolicy:
+        template = self._template
+        document = template.property(
+            policy, "PolicyDocument" if policy.kind != "AWS::Kinesis::ResourcePolicy" else "ResourcePolicy"
+        )
+        found = OwnPolicy()
+        for node in template.items(template.get(document, "Statement")):
+            found += own_policy({"Statement": template.plain(node)}, template.where(node))
         return found
 
     def _place(self, resource: Resource) -> PlaceFacts:
@@ -286,7 +386,14 @@ class _Reader:
             node = next(iter(template.items(template.get(node, name))), None)
         where = template.where(resource.node)
         key = self._setting(node, where)
-        return PlaceFacts(arn=template.arn_of(resource), where=where, kms_key=key, shards=self._shards(resource))
+        return PlaceFacts(
+            arn=template.arn_of(resource),
+            where=where,
+            kms_key=key,
+            shards=self._shards(resource),
+            retention=self._setting(template.property(resource, "RetentionPeriodHours"), where),
+            policy=self._policy_of(resource),
+        )
 
     def _shards(self, resource: Resource) -> int | None:
         template = self._template

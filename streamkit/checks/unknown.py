@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["Unknowns", "is_known", "is_same", "is_same_home", "may_be", "without_homes"]
+__all__ = ["Unknowns", "hangs_on_a_value", "is_known", "is_same", "is_same_home", "may_be", "without_homes"]
 
 # Its form goes through wherever such texts are checked: names of buckets and queues, parts of hosts and ARNs.
 _MARK = re.compile(r"streamkit-(?:unknown|named)-(\d+)-")
 _NAME = re.compile(r"streamkit-named-\d+-")
+_TOKEN = re.compile(r"streamkit-(?:unknown|named)-\d+-|.", re.DOTALL)
 #: Where the function itself is: who writes another region or account into a policy means it.
 REGION, ACCOUNT, PARTITION = (f"streamkit-unknown-{n}-" for n in range(3))
 _HOMES = (REGION, ACCOUNT, PARTITION)
@@ -53,6 +54,11 @@ def is_known(text: str) -> bool:
     return _MARK.search(text) is None
 
 
+def hangs_on_a_value(text: str) -> bool:
+    """Whether something in it is known to nobody here: neither where the function is, nor a name that AWS makes up."""
+    return _MARK.search(_NAME.sub("", without_homes(text))) is not None
+
+
 def without_homes(text: str) -> str:
     """``text`` without the marks of where the function is."""
     for home in _HOMES:
@@ -87,11 +93,24 @@ def may_be(pattern: str, text: str) -> bool | None:
         return True
     if set(_NAME.findall(pattern)) - set(_NAME.findall(text)):
         return False
-    hangs_on_a_value = any(_MARK.search(_NAME.sub("", without_homes(one))) for one in (pattern, text))
     hangs_on_a_name = _NAME.search(text) is not None and ("*" in pattern or "?" in pattern)
-    if not hangs_on_a_value and not hangs_on_a_name:
+    if not any(map(hangs_on_a_value, (pattern, text))) and not hangs_on_a_name:
         return False
+    pattern, text = _without_one_beginning(pattern, text)
     return None if _is_of(_pieces(pattern, certain=False), _pieces(text, certain=False)) else False
+
+
+def _without_one_beginning(pattern: str, text: str) -> tuple[str, str]:
+    """What is left of both behind what they begin with alike: a mark stands for one value in both, whatever that is."""
+    one, other = pattern.split(":", 5), text.split(":", 5)
+    has_wildcards = any("*" in part or "?" in part for part in one[:5])
+    if len(one) == len(other) == 6 and not has_wildcards and all(map(is_same_home, one[:5], other[:5])):
+        pattern, text = one[5], other[5]
+    left, right = _TOKEN.findall(pattern), _TOKEN.findall(text)
+    alike = 0
+    while alike < min(len(left), len(right)) and left[alike] == right[alike] and left[alike] not in ("*", "?"):
+        alike += 1
+    return "".join(left[alike:]), "".join(right[alike:])
 
 
 class _Any:

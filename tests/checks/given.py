@@ -103,7 +103,7 @@ class Check:
     """Checks a template in the folder that is the current one."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def __call__(
         self,
@@ -111,7 +111,7 @@ class Check:
         make: Callable[[], RecordProcessor] = orders,
         **parameters: str,
     ) -> list[Finding]:
-        (self._folder / "template.yaml").write_text(text)
+        (self.folder / "template.yaml").write_text(text)
         deployment, unknowns = read_template("template.yaml", "orders.handler", parameters=parameters)
         with function_environment(deployment.function.environment, deployment.home):
             processor = make()

@@ -16,6 +16,8 @@ from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.progress.dynamodb import DynamoDbProgress
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
+from streamkit.sinks.s3 import S3Sink
+from streamkit.sinks.sns import SnsSink
 
 from .given import one, orders
 from .world import REPORTS, World, code
@@ -82,6 +84,62 @@ def test_the_functions_time_out_and_variables(world: World) -> None:
         f"aws lambda update-function-configuration --function-name {world.name} --timeout",
     )
     assert one(found, "the environment variable DEAD_LETTERS is not set").severity == "error"
+
+
+def test_an_alias_that_a_mapping_passes_by(world: World) -> None:
+    client = world.clients["lambda"]
+    version = client.publish_version(FunctionName=world.name)["Version"]
+    client.create_alias(FunctionName=world.name, Name="live", FunctionVersion=version)
+
+    found = [finding for finding in world.check() if "and not its alias live" in finding.message]
+
+    call = "aws lambda update-event-source-mapping --uuid {} --function-name"
+    assert {(finding.severity, finding.where) for finding in found} == {
+        ("error", call.format(uuid)) for uuid in world.mappings.values()
+    }
+    assert found[0].message.endswith(f"Write FunctionName: {world.name}:live")
+
+    # Who asks about the alias is told as well of what does not come by it.
+    client.delete_event_source_mapping(UUID=world.mappings["retry"])
+    world.mapping("retry", world.arn(world.retries), function=f"{world.name}:live", FunctionResponseTypes=REPORTS)
+    by_alias = one(world.check(of=f"{world.name}:live"), "and not its alias live")
+    assert by_alias.where == call.format(world.mappings["stream"])
+
+    world.refuse("ListAliases")
+    assert one(world.check(), f"the aliases of {world.name}: this user may not look at it").severity == "note"
+
+
+def test_a_function_that_never_runs(world: World) -> None:
+    client = world.clients["lambda"]
+    client.put_function_concurrency(FunctionName=world.name, ReservedConcurrentExecutions=0)
+
+    finding = one(world.check(), "the function never runs")
+
+    call = f"aws lambda put-function-concurrency --function-name {world.name} --reserved-concurrent-executions"
+    assert (finding.severity, finding.where) == ("error", call)
+    client.put_function_concurrency(FunctionName=world.name, ReservedConcurrentExecutions=1)
+    assert but_for_the_loop(world.check()) == []
+
+
+def test_a_log_that_drops_what_is_printed(world: World) -> None:
+    world.add("GetFunctionConfiguration", LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "WARN"})
+
+    finding = one(world.check(), "the lines of metrics")
+
+    call = f"aws lambda update-function-configuration --function-name {world.name} --logging-config"
+    assert (finding.severity, finding.where) == ("error", call)
+
+
+def test_a_role_that_may_not_write_the_functions_log(world: World) -> None:
+    world.add("GetFunctionConfiguration", LoggingConfig={"LogFormat": "Text", "LogGroup": "elsewhere"})
+    assert "log-group:elsewhere:log-stream:*" in one(world.check(), f"for {world.name}'s log").message
+
+    world.clients["iam"].delete_role_policy(RoleName=world.name, PolicyName="log")
+    world.add("GetFunctionConfiguration")
+    missing = one(
+        world.check(), f"nothing in the role allows logs:CreateLogStream and logs:PutLogEvents for {world.name}'s log"
+    )
+    assert (missing.severity, missing.where) == ("error", f"aws iam put-role-policy --role-name {world.name}")
 
 
 def test_the_queues_attributes(world: World) -> None:
@@ -189,6 +247,59 @@ def test_a_policy_of_the_queue_counts_where_it_may_allow_what_the_role_does_not(
 
     assert one(found, "nothing in the role allows sqs:SendMessage for orders's retry queue").severity == "error"
     assert one(found, "the resource's own policy may").message.startswith("not checked: orders's dead letters needs")
+
+
+DENY = {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}
+
+
+def test_a_policy_of_a_queue_that_denies_what_the_role_may(world: World) -> None:
+    arn = f"arn:aws:iam::123456789012:role/{world.name}"
+    for principal in ("*", {"AWS": arn}, {"AWS": "123456789012"}):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [DENY | {"Principal": principal}]})
+        world.clients["sqs"].set_queue_attributes(QueueUrl=world.letters, Attributes={"Policy": policy})
+        finding = one(world.check(), "orders's dead letters needs sqs:SendMessage")
+        assert (finding.severity, "whose own policy denies it" in finding.message) == ("error", True)
+        assert finding.where.startswith("aws sqs set-queue-attributes --queue-url")
+    other = json.dumps({"Version": "2012-10-17", "Statement": [DENY | {"Principal": {"AWS": f"{arn}-other"}}]})
+    world.clients["sqs"].set_queue_attributes(QueueUrl=world.letters, Attributes={"Policy": other})
+    assert but_for_the_loop(world.check()) == []
+
+
+def test_policies_of_a_stream_a_topic_and_a_bucket_that_deny_it(world: World) -> None:
+    stream = f"arn:aws:kinesis:us-east-1:123456789012:stream/{world.name}"
+    topic = world.clients["sns"].create_topic(Name=world.name)["TopicArn"]
+    world.clients["s3"].create_bucket(Bucket=world.name)
+    world.allow("more", ["sns:Publish", "s3:PutObject"], "*")
+
+    def writing() -> RecordProcessor:
+        return orders(news=SnsSink(topic), archive=S3Sink(world.name))
+
+    assert but_for_the_loop(world.check(writing)) == []
+    world.allow("more", ["s3:PutObject"], "*")
+    # That of a new topic leaves it to the account.
+    assert one(world.check(writing), "nothing in the role allows sns:Publish").severity == "error"
+    world.allow("more", ["sns:Publish", "s3:PutObject"], "*")
+
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [DENY]})
+    world.clients["kinesis"].put_resource_policy(ResourceARN=stream, Policy=policy)
+    world.clients["sns"].set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+    world.clients["s3"].put_bucket_policy(Bucket=world.name, Policy=policy)
+    found = world.check(writing)
+    denials = {finding.where for finding in found if "whose own policy denies it" in finding.message}
+    assert denials == {f"the policy of the {noun} {world.name}" for noun in ("stream", "topic", "bucket")}
+
+    world.refuse("GetBucketPolicy")
+    note = one(world.check(writing), f"the policy of the bucket {world.name}: this user may not look at it")
+    assert note.severity == "note"
+
+
+def test_an_age_beyond_what_the_stream_keeps(world: World) -> None:
+    destination = {"OnFailure": {"Destination": world.arn(world.letters)}}
+    world.change("stream", MaximumRecordAgeInSeconds=86_400, DestinationConfig=destination)
+    assert one(world.check(), "the stream keeps them for 24 hours").severity == "warning"
+
+    world.clients["kinesis"].increase_stream_retention_period(StreamName=world.name, RetentionPeriodHours=25)
+    assert one(world.check(), "a little under the stream's retention").severity == "note"
 
 
 def test_one_heartbeat_switch_for_the_shards_that_are_open(world: World) -> None:

@@ -57,6 +57,18 @@ def test_a_time_out_that_lambda_does_not_take(check: Check, timeout: int, is_tak
         assert (finding.severity, finding.where) == ("error", line_of("Timeout: ", text))
 
 
+@pytest.mark.parametrize("place", ["      Handler: orders.handler\n", "    Timeout: 60\n"])
+def test_a_function_that_never_runs(check: Check, place: str) -> None:
+    indent = place[: len(place) - len(place.lstrip())]
+    text = changed(place, f"{place}{indent}ReservedConcurrentExecutions: 0\n")
+
+    finding = one(check(text), "the function never runs")
+
+    assert (finding.severity, finding.where) == ("error", line_of("ReservedConcurrentExecutions", text))
+    assert check(text.replace("Executions: 0", "Executions: 1")) == []
+    assert one(check(text.replace("Executions: 0", "Executions: !Ref Nobody")), "not checked").severity == "note"
+
+
 def test_the_longest_margin_of_a_fan_out_counts(check: Check) -> None:
     text = changed("Timeout: 60", "Timeout: 10")
     assert "slow keeps 20 s" in one(check(text, lambda: FanOut(Slow, orders)), "only the first record").message

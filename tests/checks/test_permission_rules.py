@@ -6,6 +6,7 @@ import pytest
 
 from streamkit import Divert, Park, RecordProcessor
 from streamkit.claims.s3 import S3Claims
+from streamkit.finding import Finding
 from streamkit.idempotency import Idempotency
 from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.marks.dynamodb import DynamoDbMarks
@@ -500,6 +501,194 @@ def test_the_ledger_and_claims_need_theirs(check: Check) -> None:
     assert any("s3:PutObject and s3:GetObject" in finding.message for finding in check(some, parking))
 
 
+BUCKET = "  Claims: {Type: AWS::S3::Bucket}\n"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "arn"),
+    [
+        ("!Ref Claims", "${Claims.Arn}"),
+        ("!Ref Nobody", "arn:aws:s3:::${Nobody}"),
+        ("large", "arn:${AWS::Partition}:s3:::large"),
+    ],
+)
+def test_claims_that_go_behind_another_prefix_than_the_role_has(check: Check, bucket: str, arn: str) -> None:
+    def claiming(prefix: str = "streamkit-claims/") -> RecordProcessor:
+        queue, letters = (
+            SqsQueue.from_env(name, claims=S3Claims.from_env("TARGET", prefix=prefix))
+            for name in ("RETRIES", "DEAD_LETTERS")
+        )
+        return orders(on_failure=Divert(queue, letters))
+
+    def allowed(objects: str) -> str:
+        actions = "['s3:PutObject', 's3:GetObject']"
+        text = allowing(
+            f"{{Effect: Allow, Action: {actions}, Resource: !Sub '{arn}/{objects}'}}",
+            f"{{Effect: Allow, Action: 's3:ListBucket', Resource: !Sub '{arn}'}}",
+        )
+        return changed("  Retries:\n", f"{BUCKET}  Retries:\n", changed('TARGET: ""', f"TARGET: {bucket}", text))
+
+    finding = one(
+        check(allowed("other/*"), claiming), "s3:PutObject and s3:GetObject for orders's claims of its retry queue"
+    )
+    assert (finding.severity, "/streamkit-claims/*" in finding.message) == ("error", True)
+    assert check(allowed("streamkit-claims/*"), claiming) == []
+    assert check(allowed("*"), claiming) == []
+    assert check(allowed("other/*"), lambda: claiming("other/")) == []
+    assert one(check(allowed("other/*"), lambda: claiming("")), "s3:PutObject and s3:GetObject").severity == "error"
+
+
+def test_a_name_that_may_be_another_is_still_no_finding(check: Check) -> None:
+    text = changed("Resource: !GetAtt DeadLetters.Arn", "Resource: !Sub 'arn:aws:sqs:*:*:*-${Nobody}'")
+    assert one(check(text), "its resource is not known").severity == "note"
+
+
+TLS = "Condition: {Bool: {'aws:SecureTransport': 'false'}}"
+#: Of each kind of place: its resource, its policy, what writes there, and the action.
+PLACES = {
+    "a queue": (
+        "",
+        "Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref DeadLetters], PolicyDocument",
+        "!Ref DeadLetters",
+        None,
+        "sqs:SendMessage",
+    ),
+    "a topic": (
+        "  Place: {Type: AWS::SNS::Topic}\n",
+        "Type: AWS::SNS::TopicPolicy, Properties: {Topics: [!Ref Place], PolicyDocument",
+        "!Ref Place",
+        SnsSink,
+        "sns:Publish",
+    ),
+    "a bucket": (
+        "  Place: {Type: AWS::S3::Bucket}\n",
+        "Type: AWS::S3::BucketPolicy, Properties: {Bucket: !Ref Place, PolicyDocument",
+        "!Ref Place",
+        S3Sink,
+        "s3:PutObject",
+    ),
+    "a stream": (
+        "  Place: {Type: AWS::Kinesis::Stream}\n",
+        "Type: AWS::Kinesis::ResourcePolicy, Properties: {ResourceArn: !GetAtt Place.Arn, ResourcePolicy",
+        "!Ref Place",
+        KinesisSink,
+        "kinesis:PutRecords",
+    ),
+}
+EVERYBODY = "{Effect: Deny, Principal: '*', Action: '*', Resource: '*'}"
+
+
+def denying(check: Check, place: str, statement: str = EVERYBODY, may: str = "'*'") -> list[Finding]:
+    """A function whose role may all of ``may``, and a place with a policy of its own."""
+    resource, policy, target, sink, _ = PLACES[place]
+    text = changed('TARGET: ""', f"TARGET: {target}", allowing(f"{{Effect: Allow, Action: {may}, Resource: '*'}}"))
+    text = changed(
+        "  Retries:\n",
+        f"{resource}  Denying: {{{policy}: {{Statement: [\n    {statement}\n  ]}}}}}}\n  Retries:\n",
+        text,
+    )
+    return check(text, lambda: orders(target=sink.from_env("TARGET")) if sink else orders())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_policy_of_a_place_that_denies_it_whatever_the_role_allows(check: Check, place: str) -> None:
+    finding = one(denying(check, place), "whose own policy denies it to this role")
+
+    assert finding.severity == "error"
+    assert f"needs {PLACES[place][4]} on " in finding.message
+    text = (check.folder / "template.yaml").read_text()
+    assert finding.where == line_of(f"    {EVERYBODY}", text)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        EVERYBODY.replace("Resource: '*'", f"Resource: '*', {TLS}"),
+        EVERYBODY.replace("'*', Action", "{Service: sns.amazonaws.com}, Action"),
+        EVERYBODY.replace(
+            "Action: '*'", "Action: ['sqs:DeleteQueue', 's3:DeleteObject', 'sns:Subscribe', 'kinesis:DeleteStream']"
+        ),
+        EVERYBODY.replace("Resource: '*'", "Resource: 'arn:aws:sqs:eu-west-1:111122223333:elsewhere'"),
+    ],
+)
+def test_a_deny_that_is_of_something_else_is_none(check: Check, place: str, statement: str) -> None:
+    assert denying(check, place, statement) == []
+
+
+def test_whether_another_role_is_the_one_that_sam_makes_is_not_known(check: Check) -> None:
+    other = EVERYBODY.replace("'*', Action", "{AWS: 'arn:aws:iam::111122223333:role/other'}, Action")
+    assert {finding.severity for finding in denying(check, "a queue", other)} == {"note"}
+
+
+@pytest.mark.parametrize(
+    "principal", ["{AWS: '*'}", "{AWS: [!GetAtt OrdersRole.Arn]}", "{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}"]
+)
+def test_whom_a_deny_hits(check: Check, principal: str) -> None:
+    found = denying(check, "a queue", EVERYBODY.replace("'*', Action", f"{principal}, Action"))
+    assert one(found, "whose own policy denies it").severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (
+            "Resource: '*'",
+            "Resource: '*', Condition: {StringNotEquals: {'aws:SourceVpce': vpce-1}}",
+            "its Deny has a condition",
+        ),
+        ("Principal: '*'", "NotPrincipal: {AWS: 'arn:aws:iam::111122223333:root'}", "whom or what its Deny is for"),
+        ("Principal: '*'", "Principal: {AWS: 'arn:aws:iam::111122223333:root'}", "whom or what its Deny is for"),
+        ("Principal: '*'", "Principal: {AWS: !Ref Nobody}", "whom or what its Deny is for"),
+        ("Resource: '*'", "Resource: !Ref Nobody", "whom or what its Deny is for"),
+    ],
+)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_deny_that_may_not_hold_is_a_note(check: Check, place: str, old: str, new: str, why: str) -> None:
+    found = denying(check, place, EVERYBODY.replace(old, new))
+    assert {finding.severity for finding in found} == {"note"}
+    assert why in one(found, "whether orders's").message
+
+
+def test_a_role_of_the_template_and_another_one_of_it(check: Check) -> None:
+    other = "  Other: {Type: AWS::IAM::Role}\n"
+    statement = EVERYBODY.replace("'*', Action", "{AWS: !GetAtt Role.Arn}, Action")
+    deny = f"  Denying: {{{PLACES['a queue'][1]}: {{Statement: {statement}}}}}}}\n"
+    text = changed("  Retries:\n", f"{other}{deny}  Retries:\n", WITH_ROLE)
+    assert one(check(text), "orders's dead letters needs sqs:SendMessage").severity == "error"
+    assert check(text.replace("{AWS: !GetAtt Role.Arn}", "{AWS: !GetAtt Other.Arn}")) == []
+
+
+def test_a_key_that_denies_it(check: Check) -> None:
+    deny = EVERYBODY.replace("Action: '*'", "Action: kms:Decrypt")
+    text = changed(
+        LETTERS,
+        f"{LETTERS}        - Statement: [{{Effect: Allow, Action: 'kms:*', Resource: '*'}}]\n",
+        encrypted_stream("!Ref Key", f"{ROOT}, {deny}"),
+    )
+    assert one(check(text), "Orders.Stream needs kms:Decrypt on ").severity == "error"
+
+
+@pytest.mark.parametrize("place", ["a topic", "a bucket", "a stream"])
+def test_a_policy_of_a_place_may_allow_what_the_role_does_not(check: Check, place: str) -> None:
+    allow = EVERYBODY.replace("Deny", "Allow")
+    assert one(denying(check, place, allow, may="'sqs:*'"), "the resource's own policy may").severity == "note"
+    nobody = EVERYBODY.replace(", Action", f", {TLS}, Action")
+    assert one(denying(check, place, nobody, may="'sqs:*'"), "nothing in the role allows").severity == "error"
+
+
+def test_what_can_not_be_read_of_a_policy_is_a_note(check: Check) -> None:
+    assert (
+        one(denying(check, "a topic", "!Ref Nobody"), "what the policy Denying denies: it can't be read").severity
+        == "note"
+    )
+    of_nobody = with_own_policy(EVERYBODY, "Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Nobody]")
+    text = changed("        - DynamoDBCrudPolicy", f"{LETTERS}        - DynamoDBCrudPolicy", of_nobody)
+    found = check(text)
+    assert one(found, "what the policy Letters denies: whose it is, is not known").severity == "note"
+    assert {finding.severity for finding in found} == {"note"}
+
+
 def test_a_domain_of_cloudsearch_may_have_a_policy_of_its_own(check: Check) -> None:
     search = CloudSearchSink("https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com")
     found = one(check(make=lambda: orders(search=search)), "cloudsearch:document")
@@ -527,3 +716,91 @@ def test_branches_that_share_a_queue_are_told_once(check: Check) -> None:
     ]
 
     assert len(found) == 2
+
+
+LOGLESS = WITH_ROLE.replace(
+    "        - arn:aws:iam::aws:policy/service-role/AWSLambdaKinesisExecutionRole\n"
+    "        - arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole\n",
+    "        - AWSXRayDaemonWriteAccess\n",
+).replace("Action: sqs:SendMessage, Resource: [", "Action: ['sqs:*', 'kinesis:*'], Resource: [!GetAtt Events.Arn, ")
+LOG = "      Handler: orders.handler\n      FunctionName: orders\n"
+
+
+def logging_to(
+    resource: str, group: str = "", more: str = "", actions: str = "logs:CreateLogStream, logs:PutLogEvents"
+) -> str:
+    """A function whose own role may write to a log by one statement."""
+    config = f"      LoggingConfig: {{LogGroup: {group}}}\n" if group else ""
+    text = changed("      Handler: orders.handler\n", LOG + config, LOGLESS)
+    statement = (
+        "          PolicyDocument:\n"
+        f"            Statement: {{Effect: Allow, Action: [{actions}], Resource: {resource}}}\n"
+    )
+    tables = "        - PolicyName: tables\n"
+    return changed(tables, f"        - PolicyName: log\n{statement}{tables}", text).replace(
+        "  Retries:\n", f"{more}  Retries:\n", 1
+    )
+
+
+GROUP = "  Log: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: %s}}\n"
+
+
+def test_a_role_that_may_write_no_log(check: Check) -> None:
+    finding = one(check(LOGLESS), "logs:CreateLogStream and logs:PutLogEvents for Orders's log")
+
+    assert (finding.severity, finding.where) == ("error", line_of("  Role:\n", LOGLESS))
+    assert "metrics that are printed, are lost without a word" in finding.message
+    assert "log-group:/aws/lambda/${Orders}:log-stream:*" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("resource", "group", "more"),
+    [
+        ("!GetAtt Log.Arn", "", GROUP % "/aws/lambda/orders"),
+        ("!GetAtt Log.Arn", "!Ref Log", "  Log: {Type: AWS::Logs::LogGroup}\n"),
+        ("!Sub '${Log.Arn}'", "mine", GROUP % "mine"),
+        ("'arn:aws:logs:*:*:log-group:/aws/lambda/*'", "", GROUP % "!Sub '/aws/lambda/orders'"),
+        (
+            "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/orders:*'",
+            "",
+            GROUP % "/aws/lambda/orders",
+        ),
+        ("!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Nobody}:*'", "!Ref Nobody", ""),
+        ("'*'", "", GROUP % "!Ref Nobody"),
+    ],
+)
+def test_a_role_that_may_write_its_log(check: Check, resource: str, group: str, more: str) -> None:
+    assert check(logging_to(resource, group, more)) == []
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        # Without the star it is of the group, and not of its streams.
+        "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/orders'",
+        "!Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/other:*'",
+        "!GetAtt Other.Arn",
+    ],
+)
+def test_a_statement_of_another_log_does_not_count(check: Check, resource: str) -> None:
+    more = GROUP % "/aws/lambda/orders" + "  Other: {Type: AWS::Logs::LogGroup}\n"
+    assert one(check(logging_to(resource, "", more)), "for Orders's log").severity == "error"
+
+
+def test_sam_lets_each_function_write_its_log(check: Check) -> None:
+    begin, end = RIGHT.index("      Policies:\n"), RIGHT.index("  Events:\n    Type")
+    found = check(RIGHT[:begin] + RIGHT[end:])
+    assert not any("logs:" in finding.message for finding in found)
+    assert one(found, "nothing triggers Orders here")
+
+
+def test_one_of_both_actions_is_not_enough(check: Check) -> None:
+    text = logging_to("'*'", "", GROUP % "/aws/lambda/orders", "logs:CreateLogStream")
+    assert one(check(text), "nothing in the role allows logs:PutLogEvents for Orders's log").severity == "error"
+
+
+def test_a_log_group_that_nobody_makes(check: Check) -> None:
+    finding = one(check(logging_to("'*'")), "the template has no log group /aws/lambda/orders")
+    assert finding.severity == "warning"
+    assert check(logging_to("'*'", "", "", "'logs:*'")) == []
+    assert check(logging_to("'*'", "!Ref Nobody")) == []

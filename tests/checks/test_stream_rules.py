@@ -96,6 +96,34 @@ def test_an_age_just_under_a_streams_retention_is_what_a_destination_is_for(chec
     assert one(check(aged(82_799)), "Write MaximumRecordAgeInSeconds: -1").severity == "warning"
 
 
+@pytest.mark.parametrize(
+    ("hours", "age", "severity", "said"),
+    [
+        (24, 86_400, "warning", "Write MaximumRecordAgeInSeconds: 82800, or keep them for longer"),
+        (24, 604_800, "warning", "the stream keeps them for 24 hours: they are gone before, and nobody is told"),
+        (48, 86_400, "warning", "Write MaximumRecordAgeInSeconds: -1"),
+        (48, 169_200, "note", "a little under the stream's retention"),
+        (168, 82_800, "warning", "Write MaximumRecordAgeInSeconds: -1"),
+        # Lambda knows no longer age.
+        (8760, 604_800, "note", "a little under the stream's retention"),
+        ("!Ref Nobody", 604_800, "note", "a little under the stream's retention"),
+    ],
+)
+def test_an_age_and_what_the_stream_keeps(check: Check, hours: object, age: int, severity: str, said: str) -> None:
+    destination = "DestinationConfig: {OnFailure: {Destination: !GetAtt DeadLetters.Arn}}"
+    aged = with_setting(f"MaximumRecordAgeInSeconds: {age}\n            {destination}")
+    text = changed("{ShardCount: 1}", f"{{ShardCount: 1, RetentionPeriodHours: {hours}}}", aged)
+
+    finding = one(check(text), said)
+
+    assert (finding.severity, finding.where) == (severity, line_of("MaximumRecordAgeInSeconds", text))
+
+
+def test_a_minute_of_outage_without_a_destination_is_a_loss(check: Check) -> None:
+    finding = one(check(with_setting("MaximumRecordAgeInSeconds: 60")), "lost without a word")
+    assert finding.severity == "error"
+
+
 def test_a_destination_without_a_limit_never_gets_anything(check: Check) -> None:
     text = with_setting("DestinationConfig: {OnFailure: {Destination: !GetAtt DeadLetters.Arn}}")
 

@@ -42,6 +42,7 @@ class World:
         self.name = f"orders-{uuid.uuid4().hex[:12]}"
         self.clients = {service: self._connect(service) for service in _SERVICES}
         self._refused: dict[str, str] = {}
+        self._added: dict[str, dict[str, Any]] = {}
         self.mappings: dict[str, str] = {}
 
     def _connect(self, service: str) -> Any:
@@ -53,10 +54,18 @@ class World:
             aws_secret_access_key="nothing",
         )
         client.meta.events.register("before-call", self._may)
+        client.meta.events.register("after-call", self._complete)
         return client
 
     def refuse(self, operation: str, code: str = "AccessDenied") -> None:
         self._refused[operation] = code
+
+    def add(self, operation: str, **fields: Any) -> None:
+        """What AWS's answer has, and moto's has not."""
+        self._added[operation] = fields
+
+    def _complete(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
+        parsed.update(self._added.get(model.name, {}))
 
     def _may(self, model: Any, **_: Any) -> None:
         if model.name in self._refused:
@@ -72,6 +81,8 @@ class World:
         DynamoDbProgress(self.name, client=self.clients["dynamodb"]).create_table()
         role = iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
         self.allow("all", ["kinesis:*", "sqs:*", "dynamodb:*"], "*")
+        streams = f"arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/{self.name}:*"
+        self.allow("log", ["logs:CreateLogStream", "logs:PutLogEvents"], streams)
         self.clients["lambda"].create_function(
             FunctionName=self.name,
             Runtime="python3.12",
@@ -97,17 +108,17 @@ class World:
         document = {"Version": "2012-10-17", "Statement": [{"Effect": effect, "Action": actions, "Resource": resource}]}
         self.clients["iam"].put_role_policy(RoleName=self.name, PolicyName=name, PolicyDocument=json.dumps(document))
 
-    def mapping(self, label: str, source: str, **settings: Any) -> None:
+    def mapping(self, label: str, source: str, function: str = "", **settings: Any) -> None:
         made = self.clients["lambda"].create_event_source_mapping(
-            FunctionName=self.name, EventSourceArn=source, **settings
+            FunctionName=function or self.name, EventSourceArn=source, **settings
         )
         self.mappings[label] = made["UUID"]
 
     def change(self, label: str, **settings: Any) -> None:
         self.clients["lambda"].update_event_source_mapping(UUID=self.mappings[label], **settings)
 
-    def check(self, make: Callable[[], RecordProcessor] = orders) -> list[Finding]:
-        account = Account(self.clients.__getitem__, self.name)
+    def check(self, make: Callable[[], RecordProcessor] = orders, of: str = "") -> list[Finding]:
+        account = Account(self.clients.__getitem__, of or self.name)
         deployment = account.deployment()
         with function_environment(deployment.function.environment, deployment.home):
             processor = make()

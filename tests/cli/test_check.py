@@ -165,6 +165,29 @@ def test_a_template_in_which_something_is_wrong_has_its_line_and_what_to_write(t
     assert second.startswith("warning: template.yaml:50: maxReceiveCount is 2")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('TARGET: ""', "TARGET: !Ref Retires", "template.yaml:20: !Ref Retires names no resource nor parameter"),
+        (
+            "Timeout: 60",
+            "ReservedConcurrentExecutions: 0\n    Timeout: 60",
+            "template.yaml:9: ReservedConcurrentExecutions is 0",
+        ),
+        (
+            "Timeout: 60",
+            "LoggingConfig: {LogFormat: JSON, ApplicationLogLevel: FATAL}\n    Timeout: 60",
+            "template.yaml:9: ApplicationLogLevel is FATAL",
+        ),
+    ],
+)
+def test_what_would_be_seen_only_when_it_is_deployed_ends_with_1(tmp_path: Path, old: str, new: str, said: str) -> None:
+    code, out, err = compared(tmp_path, changed(old, new))
+
+    assert (code, err) == (1, "1 error, 0 warnings\n")
+    assert out.startswith(f"error: {said}")
+
+
 def test_a_template_whose_only_function_is_another_one(tmp_path: Path) -> None:
     _, out, _ = compared(tmp_path, changed("orders.handler", "mails.handler"))
 
