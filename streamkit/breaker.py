@@ -25,8 +25,8 @@ FAILURES = 3
 #: The first pause and the longest, in seconds. Records wait so much longer than the outage at most, and a quarter more.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-#: What a probe is given, in seconds.
-PROBE_TIME = 5.0
+#: What a probe is given, in seconds: several calls of a service that is slow, and a fraction of an invocation.
+PROBE_TIME = 10.0
 
 # A pause is so much longer at most, by chance, lest all containers ask in one moment.
 _JITTER = 0.25

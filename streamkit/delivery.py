@@ -176,9 +176,13 @@ class _Request:
         self.bytes = 0
 
     def hold(self) -> None:
-        """Hold as many writes as fill a request; none while the circuit is open, so that the first shows it at once."""
+        """Hold as many writes as fill a request; none while the circuit is open, so that the first shows it at once.
+
+        But what a ``ShardSink`` is given, it plans as a whole.
+        """
         breaker = self.sink._breaker
-        self.most_writes = self.sink.request_writes if breaker is None or not breaker.is_open else 0
+        is_open = breaker is not None and breaker.is_open and not isinstance(self.sink, ShardSink)
+        self.most_writes = 0 if is_open else self.sink.request_writes
 
     def take(self) -> tuple[list[int], list[Write]]:
         taken = self.indexes, self.writes
