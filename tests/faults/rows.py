@@ -1,0 +1,20 @@
+"""All rows of the matrix, and its cells as pytest's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from .cells import FAULTS, Row
+from .sinks import SINKS
+
+__all__ = ["ROWS", "cells_of"]
+
+ROWS: Sequence[type[Row]] = (*SINKS,)
+
+
+def cells_of(rows: Sequence[type[Row]]) -> list[Any]:
+    """One parameter for each cell: ``BigQuerySink-throttling``."""
+    return [pytest.param(row, fault, id=f"{row.name()}-{fault}") for row in rows for fault in FAULTS]
