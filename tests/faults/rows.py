@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from .cells import FAULTS, Row
+from .queues import QUEUES
 from .sinks import SINKS
 
 __all__ = ["ROWS", "cells_of"]
 
-ROWS: Sequence[type[Row]] = (*SINKS,)
+ROWS: Sequence[type[Row]] = (*SINKS, *QUEUES)
 
 
 def cells_of(rows: Sequence[type[Row]]) -> list[Any]:
