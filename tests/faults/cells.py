@@ -59,8 +59,9 @@ class Cell(msgspec.Struct, frozen=True):
     told: str
     #: Whether it is asked again within the call; None: the time is too short to say.
     again: bool | None
-    #: What there is when the caller has repeated what it was told has failed: ``once``, or ``twice`` where nothing dedupes.
-    then: Literal["once", "twice", "nothing new"]
+    #: What there is when the caller has repeated what it was told has failed: ``once``, or ``twice`` where nothing dedupes; ``harmless``:
+    #: all is as it should be.
+    then: Literal["once", "twice", "harmless"]
     #: Why the service can't do this at all. The rest then says what happens at the nearest thing to it.
     impossible: str = ""
 
@@ -68,8 +69,8 @@ class Cell(msgspec.Struct, frozen=True):
     def words(self) -> str:
         """The cell as the table has it."""
         again = {True: ", asked again", False: ", asked once", None: ""}[self.again]
-        then = {"once": "there once", "twice": "may be there twice", "nothing new": ""}[self.then]
-        said = f"{self.told}{again}" + (f"; {then}" if then else "")
+        then = {"once": "there once", "twice": "may be there twice", "harmless": "a repeat is harmless"}[self.then]
+        said = f"{self.told}{again}; {then}"
         return f"(can't happen: {self.impossible}) {said}" if self.impossible else said
 
 

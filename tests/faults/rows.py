@@ -10,10 +10,11 @@ import pytest
 from .cells import FAULTS, Row
 from .queues import QUEUES
 from .sinks import SINKS
+from .stores import STORES
 
 __all__ = ["ROWS", "cells_of"]
 
-ROWS: Sequence[type[Row]] = (*SINKS, *QUEUES)
+ROWS: Sequence[type[Row]] = (*SINKS, *QUEUES, *STORES)
 
 
 def cells_of(rows: Sequence[type[Row]]) -> list[Any]:
