@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from ..aws import whole_answers
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import Refusal, Sink, Write
 
@@ -70,7 +71,7 @@ class CloudSearchSink(Sink):
 
     def __init__(self, endpoint: str, *, client: Any = None) -> None:
         self._endpoint: Callable[[], str] = lambda: endpoint
-        self._given = client
+        self._given = whole_answers(client)
         self._client: Any = None
         self._timeout = 0.0
         self._session: Any = None
@@ -203,17 +204,15 @@ class CloudSearchSink(Sink):
             url = self._url()
             region = _REGION.search(url)
             self._session = self._session or boto3.session.Session()
-            self._client = self._session.client(
-                "cloudsearchdomain",
-                endpoint_url=url,
-                region_name=region[1] if region else None,
-                config=Config(
-                    connect_timeout=timeout / 4,
-                    read_timeout=timeout * 3 / 4,
-                    retries={"total_max_attempts": 1},
-                    max_pool_connections=1,
-                ),
+            config = Config(
+                connect_timeout=timeout / 4,
+                read_timeout=timeout * 3 / 4,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=1,
             )
+            region_name = region[1] if region else None
+            made = self._session.client("cloudsearchdomain", endpoint_url=url, region_name=region_name, config=config)
+            self._client = whole_answers(made)
             self._timeout = timeout
         return self._client
 

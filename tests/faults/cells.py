@@ -1,4 +1,4 @@
-"""The fault matrix: what each backend does under each fault. The tests check a cell's words one by one, and docs/faults.md has them.
+"""The fault matrix: what each backend does under each fault. Tests check each word of a cell, and docs/faults.md has them.
 
 A new sink, queue or store has no row at first, and ``test_matrix.py`` fails until it has one.
 """
@@ -36,7 +36,7 @@ FAULTS: Mapping[Fault, str] = {
     "in-part": "some of a request's entries are not taken; where a request has one entry only, some requests are not, "
     "or the answer breaks off half-way",
     "gone": "nobody listens: connections are refused",
-    "answer-lost": "each request takes effect, and the connection ends without an answer",
+    "answer-lost": "each request takes effect, and the connection ends before the answer, or half-way through it",
 }
 
 #: The seams, and what each base is called in the documentation.
@@ -59,8 +59,8 @@ class Cell(msgspec.Struct, frozen=True):
     told: str
     #: Whether it is asked again within the call; None: the time is too short to say.
     again: bool | None
-    #: What there is when the caller has repeated what it was told has failed: ``once``, or ``twice`` where nothing dedupes; ``harmless``:
-    #: all is as it should be.
+    #: What there is when the caller has repeated what it was told has failed: ``once``; ``twice``, where nothing dedupes what
+    #: took effect unheard; or all is as it should be, and the repeat was ``harmless``.
     then: Literal["once", "twice", "harmless"]
     #: Why the service can't do this at all. The rest then says what happens at the nearest thing to it.
     impossible: str = ""

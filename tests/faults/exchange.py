@@ -1,4 +1,4 @@
-"""What sinks and queues have in common: three items meet a fault, and those that were not taken are handed over again after it."""
+"""What sinks and queues have in common: three items meet a fault, and what was not taken is handed over again after it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Exchange(Row):
             "refusing": self.dialect.refusing,
             "throttling": self.dialect.throttling,
             "in-part": self.dialect.in_part,
-            "answer-lost": http_proxy.lose_the_answer,
+            "answer-lost": http_proxy.lose_answers(),
         }
         return acts[fault]
 
@@ -142,7 +142,9 @@ class Exchange(Row):
         assert cell.again is None or (times > 1) == cell.again, asked
         if fault == "in-part" and kinds[first] == "taken":
             assert asked[first] == 1 or kinds[second] == "invalid", "what was taken is not sent again"
-            assert asked[third] == (asked[first] if kinds[third] == "taken" else 0), "and what follows it in its group is not sent"
+            assert asked[third] == (asked[first] if kinds[third] == "taken" else 0), (
+                "and what follows it in its group is not sent"
+            )
 
     def repeat(self, batch: Mapping[int, Any], rest: Mapping[int, Any]) -> dict[int, str]:
         return self.deliver(rest, 30.0)
@@ -195,5 +197,3 @@ def see_what_was_done(fault: Fault, requests: Sequence[Any]) -> None:
         assert not any(request.reached for request in harmed)
     else:
         assert any(request.reached for request in requests)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import socket
 import sys
 import threading
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.sinks import aws_proxy
 
-__all__ = ["Act", "Answer", "Cut", "HttpProxy", "Request", "cut", "hold", "lose_the_answer", "pass_on"]
+__all__ = ["Act", "Answer", "Cut", "HttpProxy", "Request", "cut", "hold", "lose_answers", "lose_the_answer", "pass_on"]
 
 Answer = aws_proxy.Answer
 Act = Callable[["Request"], "Answer | Cut | None"]
@@ -63,6 +64,12 @@ def lose_the_answer(request: Request) -> None:
     """Let the service do it, and end the connection."""
     request.harmed = True
     request.forward()
+
+
+def lose_answers() -> Act:
+    """One answer breaks off, the next is lost whole, and so on."""
+    turns = itertools.cycle((cut, lose_the_answer))
+    return lambda request: next(turns)(request)
 
 
 def cut(request: Request) -> Cut:
@@ -171,9 +178,7 @@ class HttpProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 with proxy._lock:
                     act, lifted = proxy._act, proxy._lifted
-                    request = Request(
-                        self.command, self.path, dict(self.headers.items()), body, proxy._host, lifted
-                    )
+                    request = Request(self.command, self.path, dict(self.headers.items()), body, proxy._host, lifted)
                     proxy.seen.append(request)
                     proxy._in_hand += 1
                 try:

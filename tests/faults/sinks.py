@@ -144,9 +144,10 @@ class OfSns(_OfAQueue):
         return made
 
 
-FIFO: Mapping[Fault, Cell] = {**ONCE, "in-part": Cell(
-    "what was not taken, and what follows it in its group, is unavailable", True, "once"
-)}
+FIFO: Mapping[Fault, Cell] = {
+    **ONCE,
+    "in-part": Cell("what was not taken, and what follows it in its group, is unavailable", True, "once"),
+}
 
 
 class OfSqsInGroups(OfSqs):
