@@ -70,7 +70,7 @@ class Cloud:
 
     @property
     def aws(self) -> HttpProxy:
-        proxy = self._proxy("aws", lambda: HttpProxy(self.moto))
+        proxy: HttpProxy = self._proxy("aws", lambda: HttpProxy(self.moto))
         self._environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         return proxy
 
@@ -131,13 +131,13 @@ class Cloud:
 
     @property
     def bigquery(self) -> HttpProxy:
-        proxy = self._proxy("bigquery", lambda: HttpProxy(self.bigquery_server.endpoint))
+        proxy: HttpProxy = self._proxy("bigquery", lambda: HttpProxy(self.bigquery_server.endpoint))
         self._environment.setenv("BIGQUERY_EMULATOR_HOST", proxy.endpoint)
         return proxy
 
     @property
     def bigquery_storage(self) -> GrpcProxy:
-        proxy = self._proxy("bigquery_storage", lambda: GrpcProxy(self.bigquery_server.grpc_endpoint))
+        proxy: GrpcProxy = self._proxy("bigquery_storage", lambda: GrpcProxy(self.bigquery_server.grpc_endpoint))
         self._environment.setenv("BIGQUERY_EMULATOR_HOST", self.bigquery_server.endpoint)
         self._environment.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", proxy.endpoint)
         return proxy
@@ -177,7 +177,8 @@ class Cloud:
 
     @property
     def cloudsearch(self) -> HttpProxy:
-        return self._proxy("cloudsearch", lambda: HttpProxy(self.search.endpoint))
+        proxy: HttpProxy = self._proxy("cloudsearch", lambda: HttpProxy(self.search.endpoint))
+        return proxy
 
     def _proxy(self, name: str, make: Any) -> Any:
         if name not in self._proxies:

@@ -37,6 +37,7 @@ class QueueRow(Exchange):
     service = "moto"
     cells = CELLS
     fifo = False
+    url: str
 
     def made_proxy(self) -> Any:
         return self.cloud.aws

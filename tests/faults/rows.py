@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from .cells import FAULTS, Row
+from .files import FILES
 from .queues import QUEUES
 from .sinks import SINKS
 from .stores import STORES
 
 __all__ = ["ROWS", "cells_of"]
 
-ROWS: Sequence[type[Row]] = (*SINKS, *QUEUES, *STORES)
+ROWS: Sequence[type[Row]] = (*SINKS, *QUEUES, *STORES, *FILES)
 
 
 def cells_of(rows: Sequence[type[Row]]) -> list[Any]:

@@ -28,7 +28,7 @@ from streamkit.sinks.sqs import SqsSink
 from streamkit.testing import kinesis_event
 from streamkit.testing.contracts import stamp
 
-from . import grpc_proxy
+from . import grpc_proxy, http_proxy
 from .cells import Cell, Fault
 from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, is_refused
 from .exchange import Exchange
@@ -111,6 +111,7 @@ class _OfAQueue(_OnMoto):
     """What arrives in a queue, from wherever."""
 
     fifo = False
+    url: str
 
     def there(self) -> Counter[int]:
         return Counter(self.n_of(body) for body in self.cloud.received(self.url))
@@ -193,6 +194,10 @@ class OfLambda(_OnMoto):
 
     def numbers(self, request: Any) -> list[int]:
         return super().numbers(request) if self.function in request.path else []
+
+    def act(self, fault: Fault) -> Any:
+        # The status alone confirms an invocation: that the rest breaks off is no fault.
+        return http_proxy.lose_the_answer if fault == "answer-lost" else super().act(fault)
 
     def there(self) -> Counter[int]:
         return Counter(n for request in self.proxy.seen if request.reached for n in self.numbers(request))

@@ -309,19 +309,34 @@ class OfLedger(_Paged):
             lambda result, state: ADDED <= result <= ADDED + 0.01,
         ),
         Call(
-            *("count", "UpdateItem", _add),
+            "count",
+            "UpdateItem",
+            _add,
             lambda store, key, _, deadline: store.count(key, GROUP, "one", 2, None, deadline=deadline),
-            *(_pending, {GROUP: BOTH}, {GROUP: {"one": 2, "two": 0}}, lambda result, state: result is None),
+            _pending,
+            {GROUP: BOTH},
+            {GROUP: {"one": 2, "two": 0}},
+            lambda result, state: result is None,
         ),
         Call(
-            *("remove", "UpdateItem", _add),
+            "remove",
+            "UpdateItem",
+            _add,
             lambda store, key, added, deadline: store.remove(key, GROUP, {"one": added}, 0.0, deadline=deadline),
-            *(_pending, {GROUP: BOTH}, {GROUP: {"two": 0}}, lambda result, state: result is None),
+            _pending,
+            {GROUP: BOTH},
+            {GROUP: {"two": 0}},
+            lambda result, state: result is None,
         ),
         Call(
-            *("remove_all", "DeleteItem", _add),
+            "remove_all",
+            "DeleteItem",
+            _add,
             lambda store, key, added, deadline: store.remove(key, GROUP, {}, added + 1, deadline=deadline),
-            *(_pending, {GROUP: BOTH}, {}, lambda result, state: result is None),
+            _pending,
+            {GROUP: BOTH},
+            {},
+            lambda result, state: result is None,
         ),
     )
 
@@ -413,7 +428,7 @@ def _of(owner: str = "me", beat: int = 0, checkpoint: int | None = None, has_end
 class CheckpointCalls:
     """The calls of every checkpoint store."""
 
-    calls = (
+    calls: ClassVar[Sequence[Call]] = (
         Call(
             *("leases", "Query", _take_both, lambda store, key, *_: _leases(store, key), _leases),
             *(dict.fromkeys(SHARDS, ("me", 0, None, False)),) * 2,
