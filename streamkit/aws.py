@@ -67,7 +67,7 @@ def whole_answers(client: Client) -> Client:
     """The client, which from now on raises where the body of an answer broke off.
 
     By itself boto3 takes JSON that broke off for an empty answer: "no such item", "none was refused". What is no client of
-    boto3's, None among it, stays as it is.
+    boto3's, None among it, stays as it is; and so does a client of botocore before 1.35.16, which has no such event.
     """
     events = getattr(getattr(client, "meta", None), "events", None)
     if events is not None:

@@ -202,7 +202,8 @@ class HttpProxy:
                 for name, value in headers.items():
                     if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
                         self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
+                told = {name.lower(): value for name, value in headers.items()}.get("content-length", "0")
+                self.send_header("Content-Length", told if self.command == "HEAD" else str(len(content)))
                 self.end_headers()
                 if isinstance(answer, Cut):
                     self.wfile.write(content[: len(content) // 2])

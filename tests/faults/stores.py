@@ -212,12 +212,12 @@ class StoreRow(Row):
         assert call.is_right(result, state), f"{call.name} has heard {result!r}"
 
 
-def _cells(told: str = "raises", *, again_at_short: bool = False, cut_passes: bool = False) -> Mapping[Fault, Cell]:
+def _cells(told: str = "raises", *, cut_passes: bool = False) -> Mapping[Fault, Cell]:
     return {
         "slow": Cell(told, None, "harmless"),
         "refusing": Cell(told, False, "harmless"),
         "throttling": Cell(told, True, "harmless"),
-        "in-part": Cell(told, None if cut_passes else False, "harmless"),
+        "in-part": Cell(told, cut_passes, "harmless"),
         "gone": Cell(told, None, "harmless"),
         "answer-lost": Cell(told, True, "harmless"),
     }
