@@ -256,6 +256,12 @@ class CloudSearchSink(Sink):
         if self._fields is not None:
             self._fields.close()
 
+    @property
+    def also_needs(self) -> tuple[str, ...]:
+        """What the function's role needs on the domain besides ``cloudsearch:document``."""
+        checks = ("cloudsearch:DescribeIndexFields",) if self._fields is not None else ()
+        return (*checks, "cloudsearch:search") if self._version_field is not None else checks
+
     def _problem(self, write: Write, deadline: float) -> str | None:
         if self._fields is None or write.payload.fields is None:
             return None

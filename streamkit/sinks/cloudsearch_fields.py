@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..aws import Clients, code_of
+from ..errors import ConfigurationError
 from .cloudsearch_domain import domain_of, region_of
 
 __all__ = ["DomainFields"]
@@ -87,12 +88,12 @@ class DomainFields:
         """
         if not self._may_ask() or deadline - time.monotonic() < _SHORTEST:
             return None
+        domain = self._domain or domain_of(self._url())
+        if domain is None:
+            raise ConfigurationError("check_fields needs domain=: the document endpoint's name does not tell it")
         self._asked = time.monotonic()
         self._fields = None
-        domain = self._domain or domain_of(self._url())
         try:
-            if domain is None:
-                raise ValueError("the document endpoint's name does not tell the domain: give the sink domain=")
             client = self._clients.until(deadline, region_of(self._url()))
             described = client.describe_index_fields(DomainName=domain)["IndexFields"]
         except Exception as error:  # noqa: BLE001  # Whatever is wrong with the check, documents don't wait for it.

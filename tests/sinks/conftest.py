@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from cloudsearch import CloudSearchServer
 
 
 class Clock:
@@ -32,3 +37,21 @@ def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture(scope="module")
+def client(domain: CloudSearchServer) -> Iterator[Any]:
+    """What CloudSearchSinks of one example each have in common: making one takes longer than the example.
+
+    ``domain`` is the module's own.
+    """
+    client = boto3.client(
+        "cloudsearchdomain",
+        endpoint_url=domain.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    yield client
+    client.close()

@@ -17,7 +17,6 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
 from cloudsearch import CloudSearchServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,21 +53,6 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-
-
-@pytest.fixture(scope="module")
-def client(domain: CloudSearchServer) -> Iterator[Any]:
-    """What sinks of one example each have in common: making one takes longer than the example."""
-    client = boto3.client(
-        "cloudsearchdomain",
-        endpoint_url=domain.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="nobody",
-        aws_secret_access_key="nothing",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from cloudsearch import CloudSearchServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,21 +27,6 @@ OVERLOADED: list[dict[str, Any]] = [{"status": status} for status in (429, 500, 
 def domain() -> Iterator[CloudSearchServer]:
     with CloudSearchServer({"name": "text", "n": "int"}) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def client(domain: CloudSearchServer) -> Iterator[Any]:
-    """What sinks of one example each have in common: making one takes longer than the example."""
-    client = boto3.client(
-        "cloudsearchdomain",
-        endpoint_url=domain.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="nobody",
-        aws_secret_access_key="nothing",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    yield client
-    client.close()
 
 
 @pytest.fixture
