@@ -86,15 +86,17 @@ class DomainFields:
 
         In vain: what was known is given up too, since it may be what is wrong.
         """
-        if not self._may_ask() or deadline - time.monotonic() < _SHORTEST:
+        now = time.monotonic()
+        if not self._may_ask() or deadline - now < _SHORTEST:
             return None
         domain = self._domain or domain_of(self._url())
         if domain is None:
             raise ConfigurationError("check_fields needs domain=: the document endpoint's name does not tell it")
-        self._asked = time.monotonic()
+        self._asked = now
         self._fields = None
         try:
-            client = self._clients.until(deadline, region_of(self._url()))
+            # Half of what is left: it is the time-out to connect, and again to be answered.
+            client = self._clients.until(now + (deadline - now) / 2, region_of(self._url()))
             described = client.describe_index_fields(DomainName=domain)["IndexFields"]
         except Exception as error:  # noqa: BLE001  # Whatever is wrong with the check, documents don't wait for it.
             if not self._has_warned:

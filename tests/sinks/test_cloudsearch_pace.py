@@ -12,9 +12,10 @@ from cloudsearch import CloudSearchServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamkit import Refusal, Write
+from streamkit import Record, RecordProcessor, Refusal, Write, lambda_handler
 from streamkit.sinks.cloudsearch import CloudSearchSink
 from streamkit.sinks.pacing import RequestSize
+from streamkit.testing.events import kinesis_event
 
 from .conftest import Clock
 
@@ -182,6 +183,42 @@ def test_it_never_waits_past_the_deadline_and_answers_for_every_write(
         assert all(at <= begun + within - 1 + 1e-6 for at in sent if at > begun)
         assert clock.now <= max(begun, begun + within)
         clock.now += pause
+
+
+class Context:
+    """Lambda's, of an invocation that has so many seconds."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.ends = clock, clock.now + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self.ends - self.clock.now) * 1000)
+
+
+def test_a_function_answers_at_once_while_its_domain_is_to_be_left_alone(
+    clock: Clock, sink: CloudSearchSink, server: CloudSearchServer
+) -> None:
+    class Documents(RecordProcessor):
+        search = sink
+
+        def process(self, record: Record) -> Write:
+            return self.search.document(record.json()["id"], {"n": 1})
+
+    handler = lambda_handler(Documents)
+    event = kinesis_event([{"id": n} for n in range(3)])
+    first = event["Records"][0]["kinesis"]["sequenceNumber"]
+    server.fail(507, times=1000)
+    assert handler(event, Context(clock, 30)) == {"batchItemFailures": [{"itemIdentifier": first}]}
+    seen, now = len(server.uploads), clock.now
+    assert seen >= 5
+
+    assert handler(event, Context(clock, 5)) == {"batchItemFailures": [{"itemIdentifier": first}]}
+    assert (len(server.uploads), clock.now) == (seen, now), "nothing asked, nothing slept"
+
+    server.recover()
+    assert handler(event, Context(clock, 30)) == {"batchItemFailures": []}
+    assert 4 <= server.uploads[-1].at - server.uploads[-2].at <= 10
+    assert set(server.documents()) == {"0", "1", "2"}
 
 
 # The size
