@@ -233,6 +233,13 @@ class OfCloudSearch(SinkRow):
         ),
     }
 
+    def see(self, fault: Fault, cell: Cell, seconds: float) -> None:
+        # A sink that was told to slow down remembers it, and one of another cell is not to.
+        self.target.close()
+        self.target = self.made()
+        self.warm_up()
+        super().see(fault, cell, seconds)
+
     def made_proxy(self) -> Any:
         return self.cloud.cloudsearch
 
