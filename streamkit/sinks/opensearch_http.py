@@ -149,6 +149,7 @@ class GivenClient:
     def ask(self, method: str, path: str, query: dict[str, str], body: bytes, timeout: float) -> Answer:
         from urllib.parse import quote
 
+        # The name in lower case, as the client has it: under another it would be sent twice.
         kind = _kind(path)
         try:
             content = self._client.transport.perform_request(
@@ -157,7 +158,7 @@ class GivenClient:
                 params=dict(query),
                 body=body,
                 timeout=timeout,
-                headers={"Content-Type": kind},
+                headers={"content-type": kind},
             )
         except Exception as error:
             # The client's errors are known by what they carry, so that its library need not be imported here.
@@ -165,6 +166,8 @@ class GivenClient:
             if isinstance(status, int):
                 # Without the cause: its message may quote a document, and a traceback would show it.
                 return Answer(status, getattr(error, "info", None))
+            if type(error).__name__ == "SerializationError":
+                raise NoAnswer("OpenSearch's answer is no JSON") from None  # Its message is the answer.
             if status is None:
                 raise
             raise NoAnswer(f"OpenSearch did not answer: {error}") from error
