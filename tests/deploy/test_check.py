@@ -31,6 +31,16 @@ FUNCTIONS = {
         "cloudsearch",
         {"SearchEndpoint": "doc-x.eu-west-1.cloudsearch.amazonaws.com", "SearchDomain": "x", "DocumentId": "id"},
     ),
+    "opensearch": (
+        "opensearch",
+        {
+            "SearchEndpoint": "search-x-abc.eu-west-1.es.amazonaws.com",
+            "SearchDomain": "x",
+            "SearchIndex": "orders",
+            "IndexTemplate": "{}",
+            "DocumentVersion": "updated_at",
+        },
+    ),
     "fanout": ("fanout", {"Routes": json.dumps([{"name": "audit", "to": QUEUE}]), "Targets": QUEUE}),
 }
 
