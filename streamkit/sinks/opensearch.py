@@ -222,7 +222,7 @@ class OpenSearchSink(Sink):
     def _send(self, asking: Asking, writes: list[Write], deadline: float, is_first: bool) -> dict[int, Trouble]:
         """Send a request until each of its writes is taken or refused for good, or there is no time: the others, by ``id``."""
         if not is_first and time.monotonic() >= deadline:
-            return dict.fromkeys(map(id, writes), _NO_TIME)
+            return dict.fromkeys(map(id, writes), _no_time())
         left = list(writes)
         troubles: dict[int, Trouble] = {}
 
@@ -258,7 +258,7 @@ class OpenSearchSink(Sink):
         found: dict[int, Trouble] = {}
         for part in (writes[:half], writes[half:]):
             is_late = time.monotonic() >= deadline
-            found |= dict.fromkeys(map(id, part), _NO_TIME) if is_late else self._bulk(asking, part, deadline)
+            found |= dict.fromkeys(map(id, part), _no_time()) if is_late else self._bulk(asking, part, deadline)
         return found
 
     def _put_template(self, asking: Asking, deadline: float) -> Trouble | None:
@@ -330,7 +330,8 @@ class OpenSearchSink(Sink):
         return self.owner or type(self).__name__
 
 
-_NO_TIME = Trouble(SinkError("there was no time left to ask OpenSearch"), "unavailable")
+def _no_time() -> Trouble:
+    return Trouble(SinkError("there was no time left to ask OpenSearch"), "unavailable")
 
 
 def _asked(
