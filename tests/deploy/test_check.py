@@ -60,3 +60,4 @@ def test_there_is_neither_error_nor_warning(name: str) -> None:
     found = [line for line in done.stdout.splitlines() if not line.startswith("note: ")]
     assert (done.returncode, found) == (0, []), done.stderr
     assert done.stderr.startswith("0 errors, 0 warnings")
+    assert "nothing that was read allows it" not in done.stdout
