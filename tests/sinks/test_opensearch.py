@@ -876,7 +876,7 @@ def test_it_is_asked_for_a_minute_at_most(
 
 
 def slowly(request: Request) -> Answer:
-    time.sleep(3)
+    time.sleep(9)
     return refuse(200)(request)  # type: ignore[return-value]
 
 
@@ -889,7 +889,7 @@ def test_a_deadline_that_is_past_allows_one_try(sink: OpenSearchSink, proxy: Aws
     started = time.monotonic()
     assert [refusal.kind for refusal in write(sink, made, within=-1)] == ["unavailable"]
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 7
     assert len(proxy.requests) == 2
 
 
