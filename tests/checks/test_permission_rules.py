@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -732,6 +733,19 @@ def test_opensearch_of_ones_own_or_with_a_password_needs_nothing_of_awss(check: 
     host = "search-shop-abc123.eu-west-1.es.amazonaws.com"
     for search in (OpenSearchSink("search.example.com", "orders"), OpenSearchSink(host, "orders", authorization="x")):
         assert check(make=partial(orders, search=search)) == []
+
+
+def test_what_a_sink_of_cloudsearch_is_told_to_do_needs_its_own_permission(check: Check) -> None:
+    endpoint = "https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com"
+
+    def needed(**options: Any) -> set[str]:
+        messages = [one.message for one in check(make=lambda: orders(search=CloudSearchSink(endpoint, **options)))]
+        actions = ("document", "DescribeIndexFields", "search")
+        return {action for action in actions if any(f"cloudsearch:{action}" in message for message in messages)}
+
+    assert needed() == {"document"}
+    assert needed(check_fields=True) == {"document", "DescribeIndexFields"}
+    assert needed(version_field="v") == {"document", "search"}
 
 
 def test_bigquery_needs_nothing_of_awss_and_an_unheard_of_sink_is_told(check: Check) -> None:
