@@ -19,6 +19,7 @@ from .http_proxy import HttpProxy
 if TYPE_CHECKING:
     from cloudsearch import CloudSearchServer
     from local_bigquery import BigQueryServer
+    from local_process import Running
 
 __all__ = ["Cloud"]
 
@@ -33,6 +34,7 @@ class Cloud:
         self._clients: dict[str, Any] = {}
         self._rows: dict[Any, Any] = {}
         self._search: CloudSearchServer | None = None
+        self._index: Running | None = None
 
     def row(self, made_of: Any) -> Any:
         """The row, which its cells share: one destination and one set of clients."""
@@ -179,6 +181,29 @@ class Cloud:
     def cloudsearch(self) -> HttpProxy:
         proxy: HttpProxy = self._proxy("cloudsearch", lambda: HttpProxy(self.search.endpoint))
         return proxy
+
+    # OpenSearch
+
+    @property
+    def index(self) -> Running:
+        if self._index is None:
+            from local_opensearch import opensearch_server
+
+            self._index = self._opened.enter_context(opensearch_server())
+        return self._index
+
+    @property
+    def opensearch(self) -> HttpProxy:
+        proxy: HttpProxy = self._proxy("opensearch", lambda: HttpProxy(self.index.endpoint))
+        return proxy
+
+    @property
+    def opensearch_client(self) -> Any:
+        if "opensearch" not in self._clients:
+            from opensearchpy import OpenSearch
+
+            self._clients["opensearch"] = OpenSearch(hosts=[self.index.endpoint])
+        return self._clients["opensearch"]
 
     def _proxy(self, name: str, make: Any) -> Any:
         if name not in self._proxies:

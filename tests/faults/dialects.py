@@ -16,7 +16,17 @@ from tests.sinks import aws_proxy
 
 from .http_proxy import Act, Answer, Cut, Request, cut
 
-__all__ = ["AWS_SINKS", "BIGQUERY", "CLOUDSEARCH", "DYNAMODB", "S3_CLAIMS", "Dialect", "first_only", "is_refused"]
+__all__ = [
+    "AWS_SINKS",
+    "BIGQUERY",
+    "CLOUDSEARCH",
+    "DYNAMODB",
+    "OPENSEARCH",
+    "S3_CLAIMS",
+    "Dialect",
+    "first_only",
+    "is_refused",
+]
 
 
 def is_refused(n: int) -> bool:
@@ -222,6 +232,43 @@ def _count_less(request: Request) -> Answer:
     return status, headers, json.dumps(answer).encode()
 
 
+# OpenSearch
+
+
+def _indexed(request: Request) -> list[int]:
+    """Of a bulk request; every other of its lines is a document."""
+    return [json.loads(line)["n"] for line in request.body.splitlines()[1::2]]
+
+
+def _index_in_part(request: Request) -> Answer:
+    """OpenSearch says of each item of a bulk request what became of it."""
+    lines, numbers = request.body.splitlines(), _indexed(request)
+    places = [place for place, n in enumerate(numbers) if is_refused(n)]
+    if not places:
+        return request.forward()
+    request.harmed = True
+    items: list[Any] = []
+    others = [line for place in range(len(numbers)) if place not in places for line in lines[2 * place : 2 * place + 2]]
+    if others:
+        status, _, body = request.forward(b"\n".join(others) + b"\n")
+        assert status == 200, body
+        items = json.loads(body)["items"]
+    for place in places:
+        error = {"type": "rejected_execution_exception", "reason": "told to"}
+        items.insert(place, {"index": {"status": 429, "error": error}})
+    return 200, {"Content-Type": "application/json"}, json.dumps({"errors": True, "items": items}).encode()
+
+
+def _opensearch_error(status: int, kind: str) -> Act:
+    def act(request: Request) -> Answer:
+        request.harmed = True
+        error = {"type": kind, "reason": "told to"}
+        body = {"error": {**error, "root_cause": [error]}, "status": status}
+        return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+    return act
+
+
 _KINESIS = _entries_of("Records", lambda entry: base64.b64decode(entry["Data"]))
 _SQS = _entries_of("Entries", lambda entry: str(entry["MessageBody"]))
 _EVENTS = _entries_of("Entries", lambda entry: str(entry["Detail"]))
@@ -252,6 +299,12 @@ BIGQUERY = Dialect(
     _bigquery_error(403, "accessDenied"), _bigquery_error(403, "rateLimitExceeded"), _insert_in_part, _rows
 )
 CLOUDSEARCH = Dialect(_refuse(403, "AccessDenied"), _refuse(507, "BandwidthExceeded"), _count_less, _documents)
+OPENSEARCH = Dialect(
+    _opensearch_error(403, "security_exception"),
+    _opensearch_error(429, "rejected_execution_exception"),
+    _index_in_part,
+    _indexed,
+)
 
 
 def _cut(request: Request) -> Cut:

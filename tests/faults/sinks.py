@@ -22,6 +22,7 @@ from streamkit.sinks.cloudsearch import CloudSearchSink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
 from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.opensearch import OpenSearchSink
 from streamkit.sinks.s3 import S3Sink
 from streamkit.sinks.sns import SnsSink
 from streamkit.sinks.sqs import SqsSink
@@ -30,7 +31,7 @@ from streamkit.testing.contracts import stamp
 
 from . import grpc_proxy, http_proxy
 from .cells import Cell, Fault
-from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, is_refused
+from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, OPENSEARCH, is_refused
 from .exchange import Exchange
 
 __all__ = ["SINKS", "SinkRow"]
@@ -255,6 +256,30 @@ class OfCloudSearch(SinkRow):
         return Counter(one["n"] for doc_id, one in documents.items() if doc_id.startswith(self.tag))
 
 
+class OfOpenSearch(SinkRow):
+    backend, dialect = OpenSearchSink, OPENSEARCH
+    service = "osmem-server"
+    short = 1.8
+
+    def made_proxy(self) -> Any:
+        return self.cloud.opensearch
+
+    def made(self) -> Any:
+        return OpenSearchSink(self.proxy.endpoint, self.tag.lower())
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.document(str(n), {"n": n})
+        return made
+
+    def there(self) -> Counter[int]:
+        client, index = self.cloud.opensearch_client, self.tag.lower()
+        if not client.indices.exists(index=index):
+            return Counter()
+        client.indices.refresh(index=index)
+        found = client.search(index=index, body={"query": {"match_all": {}}, "size": 1000})
+        return Counter(hit["_source"]["n"] for hit in found["hits"]["hits"])
+
+
 class OfBigQuery(SinkRow):
     backend, dialect = BigQuerySink, BIGQUERY
     service = "local-bigquery"
@@ -371,6 +396,7 @@ SINKS: Sequence[type[SinkRow]] = (
     OfEventBridge,
     OfKinesis,
     OfLambda,
+    OfOpenSearch,
     OfS3,
     OfSns,
     OfSnsInGroups,
