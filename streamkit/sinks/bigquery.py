@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,7 +19,7 @@ from ..errors import SinkError
 from .base import Refusal, RefusalKind, Sink, Write
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, code_of, is_too_large, may_pass, told_wait
-from .bigquery_rows import copy_row, encode_row
+from .bigquery_rows import copy_row, encode_row, exact
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
 
@@ -118,7 +118,7 @@ class BigQuerySink(Sink):
         if not self._is_sent_as_given:
             return self._row_by_schema(row)
         text = encode_row(row)
-        return Write(self, msgspec.Raw(text), len(text) + _ROW_BYTES)
+        return Write(self, text, len(text) + _ROW_BYTES)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """See ``Sink.write``. The refusals' errors name a reason and a field, and quote nothing of a row."""
@@ -129,11 +129,11 @@ class BigQuerySink(Sink):
         destination = self._destination
         destination.connect()
         insertion = _Insertion(destination, refusals, deadline)
-        retrying = _retrying(until=min(deadline, time.monotonic() + _RETRY_TIME))
+        until = min(deadline, time.monotonic() + _RETRY_TIME)
         while requests:
             left = requests.popleft()
             try:
-                retrying(insertion.insert, left)
+                _try_until(until, insertion.insert, left)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, these rows have no answer.
                 if not is_too_large(error):
                     # What comes after would meet the same, and the time is up.
@@ -163,29 +163,15 @@ class BigQuerySink(Sink):
                 # No fault of the program that made it, so it is for ``write`` to refuse.
                 return Write(self, misfit, 0)
         text = encode_row(copy)
-        if destination.unknown == "add":
-            return Write(self, _Telling(msgspec.Raw(text), copy), len(text) + _ROW_BYTES)
-        return Write(self, msgspec.Raw(text), len(text) + _ROW_BYTES)
+        payload = _Telling(text, copy) if destination.unknown == "add" else text
+        return Write(self, payload, len(text) + _ROW_BYTES)
 
 
-class _Telling(msgspec.Struct):
+class _Telling(msgspec.Struct, gc=False):
     """A row in JSON, and the values that it is made of, for what they tell of columns."""
 
-    json: msgspec.Raw
+    json: bytes
     row: dict[str, Any]
-
-
-class _Row(msgspec.Struct, rename="camel"):
-    """One row in a request."""
-
-    json: msgspec.Raw
-    insert_id: str
-
-
-class _Request(msgspec.Struct, omit_defaults=True, rename="camel"):
-    rows: list[_Row]
-    skip_invalid_rows: bool
-    ignore_unknown_values: bool = False
 
 
 class _Insertion:
@@ -193,7 +179,6 @@ class _Insertion:
 
     def __init__(self, table: BigQueryTable, refusals: list[Refusal], deadline: float) -> None:
         self._table = table
-        self._path = f"{table.path}/insertAll"
         self._refusals = refusals
         self._deadline = deadline
         self._has_created = False
@@ -225,15 +210,9 @@ class _Insertion:
             )
 
     def _send(self, writes: list[Write]) -> dict[str, Any]:
-        body = msgspec.json.encode(
-            _Request(
-                [_Row(_sent(write), _insert_id(write)) for write in writes],
-                True,  # Else one bad row has all the others sent twice.
-                self._table.unknown == "ignore",
-            )
-        )
         try:
-            return self._table.request("POST", self._path, deadline=self._deadline, body=body)
+            body = _body(writes, ignore_unknown=self._table.unknown == "ignore")
+            return self._table.insert(body, deadline=self._deadline)
         except Exception as error:
             if self._table.create_options is None or code_of(error) != 404:
                 raise
@@ -257,34 +236,49 @@ class _Insertion:
             kept = without_unknown(write.payload.row, fields)
             if kept != write.payload.row:
                 # What is left out tells nothing, not even what column it would need.
-                write.payload = _Telling(msgspec.Raw(encode_row(kept)), kept)
+                write.payload = _Telling(encode_row(kept), kept)
         return again
 
 
-def _retrying(until: float) -> Any:
+def _try_until(until: float, insert: Callable[[list[Write]], None], left: list[Write]) -> None:
+    """Call ``insert`` until it raises nothing that may pass, and for the last time before ``until``."""
+    try:
+        insert(left)
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        first = [error]
+    else:
+        return
+    # Most calls need none of this, which takes a while to import.
     try:
         from tenacity import Retrying, retry_if_exception, wait_random_exponential
     except ImportError as error:
         raise ImportError(_INSTALL) from error
     grows = wait_random_exponential(multiplier=0.2, max=10)
 
-    def wait(state: Any) -> float:
-        return max(grows(state), told_wait(state.outcome.exception()))
+    def again() -> None:
+        if first:
+            raise first.pop()
+        insert(left)
 
-    return Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(may_pass),
-        wait=wait,
+        wait=lambda state: max(grows(state), told_wait(state.outcome.exception() if state.outcome else None)),
         stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
         reraise=True,
     )
+    retrying(again)
 
 
 def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Write]]:
     """Full requests, in order; a row that no request can hold, or the table never, is refused."""
+    sizes = [write.size for write in writes]
+    if len(sizes) <= BigQuerySink.request_writes and sum(sizes) <= _REQUEST_BYTES and all(sizes):
+        return [list(writes)] if sizes else []
     requests: list[list[Write]] = []
     room = 0
-    for write in writes:
-        size = write.size
+    for write, size in zip(writes, sizes, strict=True):
         if not size or size > _REQUEST_BYTES:
             error = SinkError(
                 f"the row has {size:,} bytes; BigQuery takes 10,000,000 in a request" if size else str(write.payload)
@@ -299,13 +293,24 @@ def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Wri
     return requests
 
 
-def _sent(write: Write) -> msgspec.Raw:
-    payload = write.payload
-    return payload.json if isinstance(payload, _Telling) else payload
+def _body(writes: Sequence[Write], *, ignore_unknown: bool) -> bytes:
+    """A request of ``tabledata.insertAll``."""
+    ids = [write.write_id for write in writes]
+    if max(map(len, ids)) > _INSERT_ID_LENGTH or not "".join(ids).isascii():
+        ids = [_insert_id(write_id) for write_id in ids]
+    # No id has these three bytes within it: a quotation mark of its own has a backslash before it.
+    in_json = msgspec.json.encode(ids)[2:-2].split(b'","')
+    payloads = [write.payload for write in writes]
+    texts = exact([payload if type(payload) is bytes else payload.json for payload in payloads])
+    rows = b'},{"insertId":"'.join(map(b'","json":'.join, zip(in_json, texts, strict=True)))
+    # Unless invalid rows are skipped, one has all the others sent twice.
+    return b'{"skipInvalidRows":true,%b"rows":[{"insertId":"%b}]}' % (
+        b'"ignoreUnknownValues":true,' if ignore_unknown else b"",
+        rows,
+    )
 
 
-def _insert_id(write: Write) -> str:
-    write_id = write.write_id
+def _insert_id(write_id: str) -> str:
     if len(write_id) <= _INSERT_ID_LENGTH and write_id.isascii():
         return write_id
     return hashlib.sha256(write_id.encode()).hexdigest()

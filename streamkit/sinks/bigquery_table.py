@@ -15,6 +15,7 @@ from ..errors import ConfigurationError, SinkError
 from . import google
 from .bigquery_columns import MOST_COLUMNS, columns_in, unified, unknown_fields, widened
 from .bigquery_errors import SendAgain, code_of, may_pass, reasons_of
+from .bigquery_http import Poster
 from .bigquery_schema import Field, Misfit, RowRules, parse_schema
 
 __all__ = ["BigQueryTable", "TableOptions", "Unknown", "time_out"]
@@ -129,6 +130,7 @@ class BigQueryTable:
         self._variable = ""
         self._client = client
         self._is_own_client = client is None
+        self._poster: Poster | None = None
         #: The fields of the schema that was given; empty without one.
         self.fields: list[Field] = [] if schema is None else parse_schema(schema)
         #: What the schema asks of a row before it is sent; falsy where that is nothing.
@@ -185,12 +187,18 @@ class BigQueryTable:
         """Close the client, where it was made here."""
         if self._is_own_client and self._client is not None:
             self._client.close()
-            self._client = None
+            self._client = self._poster = None
 
-    def request(
+    def insert(self, body: bytes, *, deadline: float) -> dict[str, Any]:
+        """The answer to ``tabledata.insertAll``; raises what the client does."""
+        client = self.client
+        if self._poster is None or self._poster.client is not client:
+            self._poster = Poster(client, f"{self.path}/insertAll")
+        return self._poster.post(body, timeout=time_out(deadline))
+
+    def _request(
         self, method: str, path: str, *, deadline: float, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """One request of BigQuery's REST API and its answer; raises what the client does. ``body``: bytes of JSON, or a dict."""
         timeout = time_out(deadline)
         answer: dict[str, Any] = self.client._connection.api_request(
             method=method,
@@ -209,7 +217,7 @@ class BigQueryTable:
         reference = {"projectId": project or self.client.project, "datasetId": dataset, "tableId": table}
         body = {"tableReference": reference, **self.create_options.resource(self.fields)}
         try:
-            self.request("POST", self._tables_path(), deadline=deadline, body=body)
+            self._request("POST", self._tables_path(), deadline=deadline, body=body)
         except Exception as error:
             if code_of(error) != 409:
                 raise self._told(error, "creates it", "bigquery.tables.create") from error
@@ -217,7 +225,7 @@ class BigQueryTable:
     def read(self, *, deadline: float) -> tuple[list[Field], str]:
         """The table's fields as they are, and the etag of what was read."""
         try:
-            answer = self.request("GET", self.path, deadline=deadline)
+            answer = self._request("GET", self.path, deadline=deadline)
         except Exception as error:
             raise self._told(error, "adds columns to it", "bigquery.tables.get") from error
         return (answer.get("schema") or {}).get("fields") or [], answer.get("etag", "")
@@ -249,7 +257,7 @@ class BigQueryTable:
             fields = widened(known, more)
             try:
                 changed = {"schema": {"fields": fields}}
-                self.request("PATCH", self.path, deadline=deadline, body=changed, headers={"If-Match": etag})
+                self._request("PATCH", self.path, deadline=deadline, body=changed, headers={"If-Match": etag})
             except Exception as error:
                 if code_of(error) == 412:
                     continue
