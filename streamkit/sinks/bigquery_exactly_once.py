@@ -11,8 +11,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, cast
+
+import msgspec
 
 from ..errors import ConfigurationError, SinkError
 from ..plans.base import Entry, PlanStore
@@ -21,6 +23,7 @@ from .base import Refusal, ShardSink, Write
 from .bigquery import BigQuerySink
 from .bigquery_plan import Place, Plan, RowId, decode_plan, encode_plan
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_rows import encode_row
 from .bigquery_streams import (
     INSTALL,
     RowsRefused,
@@ -112,13 +115,18 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     ) -> BigQueryExactlyOnceSink:
         """The table that the environment variable ``name`` names, read on the first write."""
         sink = cls("from.environment", plans, id_column=id_column, client=client)
-        sink._table, sink._variable = None, name
+        sink._destination.read_name_from(name)
         return sink
 
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)
         if not self._plans.owner:
             self._plans.owner = f"{self.owner}'s plans"
+
+    def row(self, row: Mapping[str, Any]) -> Write:
+        """See ``BigQuerySink.row``. It becomes a protocol buffer when the table's schema is known."""
+        text = encode_row(row)
+        return Write(self, msgspec.json.decode(text), len(text))
 
     def check(self, processor: Any) -> None:
         """See ``ShardSink.check``."""
@@ -213,11 +221,11 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
 
     def _form(self, deadline: float, younger_than: float = float("inf")) -> RowFormat:
         if self._format is None or time.monotonic() - self._format_read_at > younger_than:
-            self._client = self._client or self._make_client()
+            client = self._destination.client
             try:
-                table = self._client.get_table(self.table, retry=None, timeout=_timeout(deadline))
+                table = client.get_table(self.table, retry=None, timeout=_timeout(deadline))
             except Exception as error:
-                raise SinkError(self._explain(error)) from error
+                raise SinkError(self._destination.explain(error)) from error
             self._path = f"projects/{table.project}/datasets/{table.dataset_id}/tables/{table.table_id}"
             self._format = RowFormat(table.schema)
             self._format_read_at = time.monotonic()
@@ -234,7 +242,9 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
             query_parameters=[bigquery.ArrayQueryParameter("ids", "STRING", list(write_ids))], use_query_cache=False
         )
         timeout = _timeout(deadline)
-        (row,) = self._client.query_and_wait(query, job_config=options, api_timeout=timeout, wait_timeout=timeout)
+        (row,) = self._destination.client.query_and_wait(
+            query, job_config=options, api_timeout=timeout, wait_timeout=timeout
+        )
         return int(row.n)
 
     def _write_streams(self) -> WriteStreams:

@@ -41,7 +41,7 @@ class TestBigQuerySink(SinkContract):
         return sink.row({"n": n})
 
     def delivered(self, sink: BigQuerySink) -> list[int]:
-        return [row.n for row in sink._client.query_and_wait(f"SELECT n FROM {sink.table}")]
+        return [row.n for row in sink._destination.client.query_and_wait(f"SELECT n FROM {sink.table}")]
 
     def invalid_write(self, sink: BigQuerySink) -> Write:
         return sink.row({"n": "not a number"})
@@ -52,6 +52,6 @@ class TestBigQuerySink(SinkContract):
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             with contextlib.closing(client_of(f"http://127.0.0.1:{nobody.getsockname()[1]}")) as lost:
-                reachable, sink._client = sink._client, lost
+                reachable, sink._destination._client = sink._destination._client, lost
                 yield
-                sink._client = reachable
+                sink._destination._client = reachable
