@@ -23,7 +23,7 @@ written: a row that has them is refused, as is one with a column that the table 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -37,6 +37,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Of google.protobuf.FieldDescriptorProto.
 _DOUBLE, _INT64, _INT32, _BOOL, _STRING, _MESSAGE, _BYTES = 1, 3, 5, 8, 9, 11, 12
 _OPTIONAL, _REQUIRED, _REPEATED = 1, 2, 3
+# With what is around it, a full request of its own (``bigquery_streams``).
+_MOST_BYTES = 8_999_992
 
 
 class NoSuchColumn(ValueError):
@@ -44,12 +46,15 @@ class NoSuchColumn(ValueError):
 
 
 class RowFormat:
-    """The format of one table's rows. ``schema`` is a sequence of ``google.cloud.bigquery.SchemaField``."""
+    """The format of one table's rows. ``schema`` is a sequence of ``google.cloud.bigquery.SchemaField``.
 
-    def __init__(self, schema: Sequence[Any]) -> None:
+    With ``has_defaults``, a row may lack a REQUIRED column that the table has a default for.
+    """
+
+    def __init__(self, schema: Sequence[Any], *, has_defaults: bool = False) -> None:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-        self._columns = _columns(schema)
+        self._columns = _columns(schema, has_defaults)
         #: What goes with the rows into a request: a ``DescriptorProto`` that holds all that it refers to.
         self.descriptor = _describe(descriptor_pb2, "Row", self._columns)
         file = descriptor_pb2.FileDescriptorProto(name="streamkit/row.proto", package="streamkit", syntax="proto2")
@@ -58,31 +63,44 @@ class RowFormat:
         pool.Add(file)
         self._message = message_factory.GetMessageClass(pool.FindMessageTypeByName("streamkit.Row"))
 
-    def encode(self, row: Mapping[str, Any]) -> bytes:
-        """The row's bytes. ValueError where it does not fit; it names the column and quotes nothing of the row."""
+    def encode(self, row: Mapping[str, Any], *, ignore_unknown: bool = False) -> bytes:
+        """The row's bytes, where that is told without the columns that the schema lacks.
+
+        ValueError where it does not fit, or no request could hold it; it names the column and quotes nothing of the row.
+        """
         message = self._message()
-        _fill(message, self._columns, row, "")
+        _fill(message, self._columns, row, "", ignore_unknown)
         encoded: bytes = message.SerializeToString()
+        if len(encoded) > _MOST_BYTES:
+            raise ValueError(f"the row has {len(encoded):,} bytes; BigQuery takes 10,000,000 in a request")
         return encoded
+
+    def descriptor_of(self, rows: Iterable[Mapping[str, Any]]) -> Any:
+        """``descriptor`` without the columns that none of these rows has. They are read by it as by the whole."""
+        from google.protobuf import descriptor_pb2
+
+        names = {name.lower() for row in rows for name in row}
+        used = {name: column for name, column in self._columns.items() if name in names or column.is_required}
+        return _describe(descriptor_pb2, "Row", used)
 
 
 class _Column:
     """One column of a table or of a RECORD."""
 
-    def __init__(self, field: Any, number: int) -> None:
+    def __init__(self, field: Any, number: int, has_defaults: bool) -> None:
         self.name: str = field.name
         self.number = number
-        self.is_required = field.mode == "REQUIRED"
+        self.is_required = field.mode == "REQUIRED" and not (has_defaults and field.default_value_expression)
         self.is_repeated = field.mode == "REPEATED"
-        self.columns = _columns(field.fields) if field.field_type in ("RECORD", "STRUCT") else {}
+        self.columns = _columns(field.fields, has_defaults) if field.field_type in ("RECORD", "STRUCT") else {}
         self.type, self.convert = _TYPES.get(field.field_type, (0, _unknown(field.field_type)))
         if not _NAME.fullmatch(self.name):
             self.type, self.convert = 0, _unknown("a name that protocol buffers can't have")
 
 
-def _columns(schema: Sequence[Any]) -> dict[str, _Column]:
+def _columns(schema: Sequence[Any], has_defaults: bool) -> dict[str, _Column]:
     """By the names in lower case, which BigQuery does not tell apart."""
-    return {field.name.lower(): _Column(field, number) for number, field in enumerate(schema, 1)}
+    return {field.name.lower(): _Column(field, number, has_defaults) for number, field in enumerate(schema, 1)}
 
 
 def _describe(descriptor_pb2: Any, name: str, columns: Mapping[str, _Column]) -> Any:
@@ -99,12 +117,16 @@ def _describe(descriptor_pb2: Any, name: str, columns: Mapping[str, _Column]) ->
     return described
 
 
-def _fill(message: Any, columns: Mapping[str, _Column], row: Mapping[str, Any], path: str) -> None:
+def _fill(
+    message: Any, columns: Mapping[str, _Column], row: Mapping[str, Any], path: str, ignore_unknown: bool
+) -> None:
     given = set()
     for name, value in row.items():
         column = columns.get(name.lower())
         where = f"{path}{name}"[:100]
         if column is None:
+            if ignore_unknown:
+                continue
             raise NoSuchColumn(f"{where}: no such column")
         if name.lower() in given:
             raise ValueError(f"{where}: twice in the row, in upper and lower case")
@@ -115,22 +137,22 @@ def _fill(message: Any, columns: Mapping[str, _Column], row: Mapping[str, Any], 
             if not isinstance(value, list | tuple):
                 raise ValueError(f"{where}: an array is what a repeated column takes")
             for item in value:
-                _set(message, column, item, where, is_item=True)
+                _set(message, column, item, where, ignore_unknown, is_item=True)
         else:
-            _set(message, column, value, where, is_item=False)
+            _set(message, column, value, where, ignore_unknown, is_item=False)
     for name, column in columns.items():
         if column.is_required and name not in given:
             raise ValueError(f"{path}{column.name}: required, and not in the row")
 
 
-def _set(message: Any, column: _Column, value: Any, where: str, *, is_item: bool) -> None:
+def _set(message: Any, column: _Column, value: Any, where: str, ignore_unknown: bool, *, is_item: bool) -> None:
     if column.type == _MESSAGE:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where}: an object is what a record takes")
         field = getattr(message, column.name)
         nested = field.add() if is_item else field
         nested.SetInParent()
-        _fill(nested, column.columns, value, f"{where}.")
+        _fill(nested, column.columns, value, f"{where}.", ignore_unknown)
         return
     try:
         converted = column.convert(value)
