@@ -1,4 +1,5 @@
-"""Rows into a BigQuery table by streaming inserts (``tabledata.insertAll``). ``docs/bigquery.md`` has the outcomes and types.
+"""Rows into a BigQuery table by streaming inserts (``tabledata.insertAll``), or by the Storage Write API's default stream.
+``docs/bigquery.md`` has the outcomes and types, ``docs/bigquery-storage-write.md`` which of the two ways is for whom.
 
 Needs google-cloud-bigquery: ``pip install kinesis-streamkit[bigquery]``. It is imported on the first write. Limits are
 those of BigQuery's "Streaming inserts" quotas: 10 MB and 50,000 rows a request, of which 500 rows are advised.
@@ -11,11 +12,11 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from ..errors import SinkError
+from ..errors import ConfigurationError, SinkError
 from .base import Refusal, RefusalKind, Sink, Write
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, code_of, is_too_large, may_pass, told_wait
@@ -23,7 +24,16 @@ from .bigquery_rows import copy_row, encode_row, exact
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
 
-__all__ = ["BigQuerySink", "TableOptions"]
+if TYPE_CHECKING:
+    from .bigquery_default_stream import DefaultStream
+
+__all__ = ["BigQuerySink", "Method", "TableOptions"]
+
+#: How rows go: by ``tabledata.insertAll``, or by the default stream of the Storage Write API.
+Method = Literal["insert-all", "storage-write"]
+
+# Rows by the default stream are cut into requests by their bytes, and so many are worth one call.
+_STORAGE_WRITE_ROWS = 10_000
 
 # Less what is around the rows in a request: {"rows": [], "skipInvalidRows": true, "ignoreUnknownValues": true}.
 _REQUEST_BYTES = 10_000_000 - 100
@@ -63,6 +73,12 @@ class BigQuerySink(Sink):
     BigQuery drops repeats: as a best effort, for about a minute. A row that BigQuery finds invalid is refused alone.
     Throttles, 5xx and lost connections are tried again until the deadline, for 60 seconds at most. A table that does not
     exist or can't be written to is no fault of the records: they stay in the stream until that is put right.
+
+    With ``method="storage-write"`` rows go by the default stream of the Storage Write API: for half the price, in protocol
+    buffers by the table's schema, and with the same outcomes, but without ids: BigQuery drops no repeats. It takes the permission
+    ``bigquery.tables.get`` too, and ``pip install kinesis-streamkit[bigquery-storage]``. ``write_client`` is a
+    ``google.cloud.bigquery_storage_v1.BigQueryWriteClient``, made as ``client`` is by default, where
+    ``BIGQUERY_STORAGE_EMULATOR_HOST`` (``host:port``) names an endpoint without credentials.
     """
 
     request_writes: ClassVar[int] = 500
@@ -75,10 +91,13 @@ class BigQuerySink(Sink):
         schema: Any = None,
         create: TableOptions | None = None,
         unknown: Unknown = "strict",
+        method: Method = "insert-all",
         client: Any = None,
+        write_client: Any = None,
     ) -> None:
         self._destination = BigQueryTable(table, schema=schema, create=create, unknown=unknown, client=client)
         self._is_sent_as_given = not self._destination.rules and unknown != "add"
+        self._default_stream = self._stream_for(method, write_client)
 
     @classmethod
     def from_env(
@@ -88,10 +107,20 @@ class BigQuerySink(Sink):
         schema: Any = None,
         create: TableOptions | None = None,
         unknown: Unknown = "strict",
+        method: Method = "insert-all",
         client: Any = None,
+        write_client: Any = None,
     ) -> BigQuerySink:
         """The table that the environment variable ``name`` names, read on the first write."""
-        sink = cls("from.environment", schema=schema, create=create, unknown=unknown, client=client)
+        sink = cls(
+            "from.environment",
+            schema=schema,
+            create=create,
+            unknown=unknown,
+            method=method,
+            client=client,
+            write_client=write_client,
+        )
         sink._destination.read_name_from(name)
         return sink
 
@@ -122,6 +151,8 @@ class BigQuerySink(Sink):
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """See ``Sink.write``. The refusals' errors name a reason and a field, and quote nothing of a row."""
+        if self._default_stream is not None:
+            return self._default_stream.write(writes, deadline=deadline)
         refusals: list[Refusal] = []
         requests = deque(_requests(writes, refusals))
         if not requests:
@@ -150,8 +181,23 @@ class BigQuerySink(Sink):
         return refusals
 
     def close(self) -> None:
-        """Close the client, where the sink made it."""
+        """Close the clients, where the sink made them."""
+        if self._default_stream is not None:
+            self._default_stream.close()
         self._destination.close()
+
+    def _stream_for(self, method: Method, write_client: Any) -> DefaultStream | None:
+        if method == "insert-all" and write_client is None:
+            return None
+        if method != "storage-write":
+            raise ConfigurationError(
+                f'BigQuerySink(method) is "insert-all", or "storage-write", which takes a write_client; got {method!r}'
+            )
+        from .bigquery_default_stream import DefaultStream
+
+        # Of this object alone: the class says what a request of the other way takes.
+        self.request_writes = _STORAGE_WRITE_ROWS  # type: ignore[misc]
+        return DefaultStream(self._destination, write_client)
 
     def _row_by_schema(self, row: Mapping[str, Any]) -> Write:
         destination = self._destination

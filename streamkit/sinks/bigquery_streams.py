@@ -123,11 +123,13 @@ class WriteStreams:
             writer_schema=types.ProtoSchema(proto_descriptor=descriptor),
             rows=types.ProtoRows(serialized_rows=rows),
         )
-        request = types.AppendRowsRequest(write_stream=stream, offset=offset, proto_rows=data)
-        if offset is None:
-            request.default_missing_value_interpretation = (
-                types.AppendRowsRequest.MissingValueInterpretation.DEFAULT_VALUE
-            )
+        missing = types.AppendRowsRequest.MissingValueInterpretation
+        request = types.AppendRowsRequest(
+            write_stream=stream,
+            offset=offset,
+            proto_rows=data,
+            default_missing_value_interpretation=missing.DEFAULT_VALUE if offset is None else 0,
+        )
         with _understood(stream):
             try:
                 # A call for each request: no connection is kept over the times when Lambda freezes the process.
