@@ -33,6 +33,7 @@ import pybase64
 __all__ = ["NoSuchColumn", "RowFormat"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Of google.protobuf.FieldDescriptorProto.
 _DOUBLE, _INT64, _INT32, _BOOL, _STRING, _MESSAGE, _BYTES = 1, 3, 5, 8, 9, 11, 12
@@ -62,14 +63,19 @@ class RowFormat:
         pool = descriptor_pool.DescriptorPool()
         pool.Add(file)
         self._message = message_factory.GetMessageClass(pool.FindMessageTypeByName("streamkit.Row"))
+        self._quick = _Quick(self._columns, ignore_unknown=False)
+        self._quick_ignoring = _Quick(self._columns, ignore_unknown=True)
 
     def encode(self, row: Mapping[str, Any], *, ignore_unknown: bool = False) -> bytes:
         """The row's bytes, where that is told without the columns that the schema lacks.
 
         ValueError where it does not fit, or no request could hold it; it names the column and quotes nothing of the row.
         """
-        message = self._message()
-        _fill(message, self._columns, row, "", ignore_unknown)
+        try:
+            message = self._message(**(self._quick_ignoring if ignore_unknown else self._quick)(row))
+        except Exception:  # noqa: BLE001  # The other way knows why, and what to make of it.
+            message = self._message()
+            _fill(message, self._columns, row, "", ignore_unknown)
         encoded: bytes = message.SerializeToString()
         if len(encoded) > _MOST_BYTES:
             raise ValueError(f"the row has {len(encoded):,} bytes; BigQuery takes 10,000,000 in a request")
@@ -96,6 +102,71 @@ class _Column:
         self.type, self.convert = _TYPES.get(field.field_type, (0, _unknown(field.field_type)))
         if not _NAME.fullmatch(self.name):
             self.type, self.convert = 0, _unknown("a name that protocol buffers can't have")
+
+
+class _Quick:
+    """Rows that fit, as what their message is made of at once: a fraction of the time that it takes to fill it in.
+
+    It raises anything for a row that may not fit, or that it does not know: then ``_fill`` has the last word.
+    """
+
+    def __init__(self, columns: Mapping[str, _Column], *, ignore_unknown: bool) -> None:
+        self._known = _Names(columns, ignore_unknown)
+        self._required = [column.name for column in columns.values() if column.is_required]
+
+    def __call__(self, row: Any) -> dict[str, Any]:
+        if type(row) is not dict:
+            raise TypeError
+        known, made = self._known, {}
+        for name, value in row.items():
+            told = known[name]
+            if told is None:
+                continue
+            column, convert = told
+            if column in made:
+                raise KeyError
+            if value is not None:
+                made[column] = value if convert is None else convert(value)
+        for column in self._required:
+            if column not in made:
+                raise KeyError
+        return made
+
+
+_Convert = Callable[[Any], Any]
+
+
+class _Names(dict[str, tuple[str, _Convert | None] | None]):
+    """By the names that rows have: the column's own name and what makes its value. None for what is left out of a row."""
+
+    def __init__(self, columns: Mapping[str, _Column], ignore_unknown: bool) -> None:
+        self._columns = {name: (column.name, _quick_value(column, ignore_unknown)) for name, column in columns.items()}
+        self._ignore_unknown = ignore_unknown
+        super().__init__({found[0]: found for found in self._columns.values()})
+
+    def __missing__(self, name: str) -> tuple[str, _Convert | None] | None:
+        if self._ignore_unknown:
+            return self._columns.get(name.lower())
+        return self._columns[name.lower()]
+
+
+def _quick_value(column: _Column, ignore_unknown: bool) -> _Convert | None:
+    """What makes the value; None where a message takes the same as the column."""
+    one: _Convert | None = column.convert
+    if column.type == _MESSAGE:
+        one = _Quick(column.columns, ignore_unknown=ignore_unknown)
+    elif column.type == _STRING and column.convert is _text:
+        one = None
+    if not column.is_repeated:
+        return one
+
+    def each(value: Any) -> list[Any]:
+        # Anything that can be iterated makes an array of a message: text too.
+        if type(value) is not list:
+            raise TypeError
+        return value if one is None else [one(item) for item in value]
+
+    return each
 
 
 def _columns(schema: Sequence[Any], has_defaults: bool) -> dict[str, _Column]:
@@ -184,12 +255,16 @@ def _text(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError
     return int(value)
 
 
 def _float(value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     return float(value)
@@ -223,7 +298,7 @@ def _timestamp(value: Any) -> int:
     else:
         moment = datetime.fromisoformat(_text(value).removesuffix(" UTC"))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _date(value: Any) -> int:
