@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import local_bigquery
 import pytest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 field = bigquery.SchemaField
 SCHEMA = [field("id", "INTEGER", mode="REQUIRED"), field("name", "STRING")]
 STREAM = "projects/local/datasets/shop/tables/orders/streams/_default"
-TAKEN = {"append_result": {}}
+TAKEN: dict[str, Any] = {"append_result": {}}
 
 
 class Table:
@@ -434,11 +434,11 @@ class TestAChangedSchema:
         from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
         def refused(name: str, **_: Any) -> Any:
-            raise Forbidden("secret")
+            raise cast(Any, Forbidden)("secret")
 
         def passes(name: str, **_: Any) -> Any:
             monkeypatch.undo()
-            raise ServiceUnavailable("secret")
+            raise cast(Any, ServiceUnavailable)("secret")
 
         monkeypatch.setattr(table, "get_table", refused)
         writes = rows(sink, 1)
