@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from ..errors import SinkError
 
-__all__ = ["PASSING", "SendAgain", "code_of", "is_too_large", "may_pass", "reasons_of", "told_wait"]
+__all__ = ["PASSING", "SendAgain", "TooLarge", "code_of", "is_too_large", "may_pass", "reasons_of", "told_wait"]
 
 #: Reasons, of a row or of a request, that pass. "stopped": the row was not looked at, because of another.
 PASSING = frozenset(
@@ -20,6 +20,12 @@ _TOO_LARGE = re.compile(r"request payload size exceeds|request entity too large"
 
 class SendAgain(SinkError):
     """BigQuery answered, and what it did not take it may take later."""
+
+
+class TooLarge(SinkError):
+    """A request that was not sent, since it is known to be too large."""
+
+    code = 413
 
 
 def code_of(error: BaseException) -> int | None:
