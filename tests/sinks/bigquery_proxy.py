@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from google.cloud import bigquery
 
 from .aws_proxy import Act, Answer, AwsProxy, Request
 
-__all__ = ["client_of", "delay", "inserts", "late_answer", "no_such_field", "refuse", "statuses"]
+__all__ = ["client_of", "delay", "inserts", "late_answer", "no_such_field", "one_at_a_time", "refuse", "statuses"]
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -69,6 +70,17 @@ def late_answer(seconds: float) -> Act:
         answer = request.forward()
         time.sleep(seconds)
         return answer
+
+    return act
+
+
+def one_at_a_time() -> Act:
+    """What the service does by itself: this server refuses one of two changes at once as no service would."""
+    lock = threading.Lock()
+
+    def act(request: Request) -> Answer:
+        with lock:
+            return request.forward()
 
     return act
 
