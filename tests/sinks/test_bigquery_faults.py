@@ -80,6 +80,7 @@ PASSING = {
     "rateLimitExceeded": refuse(403, "rateLimitExceeded"),
     "429": refuse(429, "rateLimitExceeded"),
     "429 without a reason": refuse(429, ""),
+    "408": refuse(408, "timeout"),
     "500": refuse(500, "internalError"),
     "502": refuse(502, "badGateway"),
     "503": refuse(503, "backendError"),
