@@ -19,7 +19,7 @@ import msgspec
 from ..errors import ConfigurationError, SinkError
 from .base import Refusal, RefusalKind, Sink, Write
 from .bigquery_columns import without_unknown
-from .bigquery_errors import PASSING, SendAgain, code_of, is_too_large, may_pass, told_wait
+from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large, may_pass, told_wait
 from .bigquery_rows import copy_row, encode_row, exact
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
@@ -35,8 +35,9 @@ Method = Literal["insert-all", "storage-write"]
 # Rows by the default stream are cut into requests by their bytes, and so many are worth one call.
 _STORAGE_WRITE_ROWS = 10_000
 
+_MOST_BYTES = 10_000_000
 # Less what is around the rows in a request: {"rows": [], "skipInvalidRows": true, "ignoreUnknownValues": true}.
-_REQUEST_BYTES = 10_000_000 - 100
+_REQUEST_BYTES = _MOST_BYTES - 100
 # What is around one row: {"json": , "insertId": ""}, with an id as long as it may be.
 _ROW_BYTES = 160
 _INSERT_ID_LENGTH = 128
@@ -220,6 +221,21 @@ class _Telling(msgspec.Struct, gc=False):
     row: dict[str, Any]
 
 
+class _Row(msgspec.Struct, rename="camel", gc=False):
+    """One row in a request."""
+
+    insert_id: str
+    json: msgspec.Raw
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    """What ``tabledata.insertAll`` takes. Unless invalid rows are skipped, one has all the others sent twice."""
+
+    rows: list[_Row]
+    skip_invalid_rows: bool = True
+    ignore_unknown_values: bool = False
+
+
 class _Insertion:
     """The requests of one call of ``write``, and what has to be remembered between them."""
 
@@ -256,8 +272,11 @@ class _Insertion:
             )
 
     def _send(self, writes: list[Write]) -> dict[str, Any]:
+        body = _body(writes, self._table.unknown)
+        if len(body) > _MOST_BYTES and len(writes) > 1:
+            # Long integers, which have become text, are two bytes longer each.
+            raise TooLarge(f"a request of {len(body):,} bytes")
         try:
-            body = _body(writes, ignore_unknown=self._table.unknown == "ignore")
             return self._table.insert(body, deadline=self._deadline)
         except Exception as error:
             if self._table.create_options is None or code_of(error) != 404:
@@ -339,21 +358,15 @@ def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Wri
     return requests
 
 
-def _body(writes: Sequence[Write], *, ignore_unknown: bool) -> bytes:
+def _body(writes: Sequence[Write], unknown: Unknown) -> bytes:
     """A request of ``tabledata.insertAll``."""
     ids = [write.write_id for write in writes]
     if max(map(len, ids)) > _INSERT_ID_LENGTH or not "".join(ids).isascii():
         ids = [_insert_id(write_id) for write_id in ids]
-    # No id has these three bytes within it: a quotation mark of its own has a backslash before it.
-    in_json = msgspec.json.encode(ids)[2:-2].split(b'","')
     payloads = [write.payload for write in writes]
-    texts = exact([payload if type(payload) is bytes else payload.json for payload in payloads])
-    rows = b'},{"insertId":"'.join(map(b'","json":'.join, zip(in_json, texts, strict=True)))
-    # Unless invalid rows are skipped, one has all the others sent twice.
-    return b'{"skipInvalidRows":true,%b"rows":[{"insertId":"%b}]}' % (
-        b'"ignoreUnknownValues":true,' if ignore_unknown else b"",
-        rows,
-    )
+    texts = exact([payload.json for payload in payloads] if unknown == "add" else payloads)
+    rows = list(map(_Row, ids, map(msgspec.Raw, texts)))
+    return msgspec.json.encode(_Request(rows, ignore_unknown_values=unknown == "ignore"))
 
 
 def _insert_id(write_id: str) -> str:

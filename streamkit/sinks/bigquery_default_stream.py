@@ -202,12 +202,14 @@ class _Appending:
         return unfit
 
     def _widen(self, rows: Sequence[_Row], unfit: Mapping[int, Exception]) -> dict[int, Exception]:
-        """Have the table get the columns that rows lack, and encode all rows anew."""
+        """Have the table get the columns that rows lack, and encode all rows anew. A row with another fault adds nothing."""
         places = [n for n, error in unfit.items() if isinstance(error, NoSuchColumn)]
-        lacking = [rows[n] for n in places]
-        _, misfits = self._table.widen([row.write.payload.row for row in lacking], deadline=self._deadline)
-        for row in lacking:
-            row.ignores_unknown = True
+        for n in places:
+            rows[n].ignores_unknown = True
+        at_fault = self._encode([rows[n] for n in places], self._format())
+        places = [n for i, n in enumerate(places) if i not in at_fault]
+        lacking = [rows[n].write.payload.row for n in places]
+        _, misfits = self._table.widen(lacking, deadline=self._deadline)
         return self._encode(rows, self._format(anew=True)) | {places[n]: misfit for n, misfit in misfits.items()}
 
     def _renew(self, error: Refused) -> None:

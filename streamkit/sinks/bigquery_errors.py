@@ -8,7 +8,17 @@ from email.utils import parsedate_to_datetime
 
 from ..errors import SinkError
 
-__all__ = ["PASSING", "NoTable", "SendAgain", "code_of", "is_too_large", "may_pass", "reasons_of", "told_wait"]
+__all__ = [
+    "PASSING",
+    "NoTable",
+    "SendAgain",
+    "TooLarge",
+    "code_of",
+    "is_too_large",
+    "may_pass",
+    "reasons_of",
+    "told_wait",
+]
 
 #: Reasons, of a row or of a request, that pass. "stopped": the row was not looked at, because of another.
 PASSING = frozenset(
@@ -24,6 +34,12 @@ class SendAgain(SinkError):
 
 class NoTable(SinkError):
     """BigQuery knows no table of that name."""
+
+
+class TooLarge(SinkError):
+    """A request that was not sent, since it is known to be too large."""
+
+    code = 413
 
 
 def code_of(error: BaseException) -> int | None:

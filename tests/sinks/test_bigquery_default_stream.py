@@ -627,13 +627,20 @@ def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, r
     sink = real(table, unknown="add")
     assert sink.write(rows(sink, 1), deadline=soon()) == []
     writes = rows(
-        sink, {"id": 2, "colour": "red", "at": date(2026, 1, 31)}, {"id": 3, "nothing": None}, {"id": 4, "x": [[1]]}
+        sink,
+        {"id": 2, "colour": "red", "at": date(2026, 1, 31)},
+        {"id": 3, "nothing": None},
+        {"id": 4, "x": [[1]]},
+        {"size": 7, "id": "of another fault"},
     )
 
     refusals = sink.write(writes, deadline=soon())
 
-    assert kinds(refusals, writes) == [(2, "invalid")]
-    assert str(refusals[0].error) == "the row has an array of arrays, which BigQuery has no column for"
+    assert kinds(refusals, writes) == [(2, "invalid"), (3, "invalid")]
+    assert [str(refusal.error) for refusal in refusals] == [
+        "the row has an array of arrays, which BigQuery has no column for",
+        "id: an integer of 64 bits is what it takes",
+    ]
     nulls = {"name": None, "colour": None, "at": None}
     assert found_in(client, table) == [
         {"id": 1, **nulls},
