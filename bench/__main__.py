@@ -17,6 +17,7 @@ from . import (
     parking,
     producing,
     reading,
+    storage_write,
 )
 from .harness import Difference, print_rows, print_table, progress
 
@@ -29,6 +30,7 @@ _PEERS = (
     "async-kinesis",
     "boto3",
     "google-cloud-bigquery",
+    "google-cloud-bigquery-storage",
 )
 
 
@@ -48,6 +50,7 @@ def main() -> int:
         measured, measuring = metrics.run(40)
         rows += measured
         rows += bigquery.run(20)
+        rows += storage_write.run(20)
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)
