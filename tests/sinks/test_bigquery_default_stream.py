@@ -28,6 +28,7 @@ from streamkit.sinks.bigquery_proto import RowFormat
 from streamkit.testing.contracts import stamp
 from tests.exactly_once.server import client_of, new_table, write_client_of
 
+from .cutter import Cutter
 from .write_api import Abort, Answer, Hang, Silence, WriteApi
 
 if TYPE_CHECKING:
@@ -647,6 +648,27 @@ def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, r
         {"id": 2, **nulls, "colour": "red", "at": date(2026, 1, 31)},
         {"id": 3, **nulls},
     ]
+
+
+@pytest.mark.parametrize(
+    ("mark", "found"),
+    [({"to_server": b"a row to look for"}, [1]), ({"to_client": b"/streams/_default"}, [1, 1])],
+    ids=["before the rows are taken", "after that"],
+)
+def test_a_connection_that_is_reset_is_made_again(
+    bigquery_server: BigQueryServer, client: Any, mark: dict[str, bytes], found: list[int]
+) -> None:
+    table = new_table(client, SCHEMA)
+    with (
+        Cutter(bigquery_server.grpc_endpoint, **mark) as cutter,
+        write_client_of(cutter.endpoint) as write_client,
+    ):
+        sink = BigQuerySink(table, method="storage-write", client=client, write_client=write_client)
+
+        assert sink.write(rows(sink, {"id": 1, "name": "a row to look for"}), deadline=soon()) == []
+
+    assert cutter.cuts == 1
+    assert [row["id"] for row in found_in(client, table)] == found
 
 
 def test_a_server_that_dies_makes_rows_unavailable_and_one_that_comes_back_takes_them(tmp_path: Path) -> None:
