@@ -368,10 +368,12 @@ class TestAChangedSchema:
 
         table.schema.append(field("colour", "STRING"))
         for n in (2, 3):
-            assert sink.write(rows(sink, {"id": n, "colour": "red"}), deadline=soon()) == []
+            assert sink.write(rows(sink, n), deadline=soon()) == []
 
         assert ids(api) == [1, 2, 3]
         assert table.reads == 2
+        columns = [field.name for field in api.requests[-1].proto_rows.writer_schema.proto_descriptor.field]
+        assert columns == ["id", "name", "colour"]
 
     def test_is_read_when_a_row_has_a_column_that_the_table_lacked(
         self, api: WriteApi, table: Table, sink: BigQuerySink
@@ -395,6 +397,12 @@ class TestAChangedSchema:
         assert kinds(refusals, writes) == [(0, "invalid"), (2, "invalid")]
         assert ids(api) == [1, 3]
         assert table.reads == 2
+
+    def test_is_not_looked_for_again_in_the_call_that_has_read_it(self, table: Table, sink: BigQuerySink) -> None:
+        writes = rows(sink, {"id": 1, "colour": "red"})
+
+        assert kinds(sink.write(writes, deadline=soon()), writes) == [(0, "invalid")]
+        assert table.reads == 1
 
     def test_that_lost_a_column_is_read_and_rows_that_have_it_are_invalid(
         self, api: WriteApi, table: Table, sink: BigQuerySink
