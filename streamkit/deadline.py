@@ -21,6 +21,8 @@ class Deadline:
 
     def __init__(self, context: Any, margin: float) -> None:
         milliseconds: Callable[[], float] = getattr(context, "get_remaining_time_in_millis", None) or _for_ever
+        #: Seconds on the clock that rules the invocation, which a context on a clock of its own tells; else ``time.monotonic()``.
+        self.now: Callable[[], float] = getattr(context, "monotonic", None) or time.monotonic
         #: Seconds until the function is stopped; infinity where the context does not say.
         self.remaining: Callable[[], float] = lambda: milliseconds() / 1000
         self._margin = margin

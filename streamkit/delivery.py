@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from .correlation.context import check, use
 from .deadline import Deadline
 from .errors import EndlessChain, Reject, SinkError
+from .event import Batch
 from .outcome import Failed, Outcome, Unavailable
+from .reason import reason
 from .record import Record
 from .sinks.base import Refusal, ShardSink, Sink, Write
 
@@ -28,6 +31,7 @@ class Delivery:
         self._deadline = deadline
         self._first = first
         self._requests: dict[int, _Request] = {}
+        self._probes = 0
 
     def add(self, index: int, record: Record, writes: list[Write]) -> list[Failure] | None:
         """Give a record's writes their ids and hold them; what fills a request is delivered at once.
@@ -57,6 +61,12 @@ class Delivery:
         """Deliver all that is held, and return the records that have failed by it."""
         return [failure for request in self._requests.values() for failure in self._deliver(request)]
 
+    def note_circuits(self, batch: Batch) -> None:
+        """Note in the batch how its sinks' circuits are, where a sink has ever failed to answer."""
+        breakers = [breaker for request in self._requests.values() if (breaker := request.sink._breaker) is not None]
+        if breakers:
+            batch.open_circuits, batch.probes = sum(breaker.is_open for breaker in breakers), self._probes
+
     def _request_to(self, sink: Sink) -> _Request:
         request = self._requests[id(sink)] = _Request(sink)
         return request
@@ -65,15 +75,57 @@ class Delivery:
         indexes, writes = request.take()
         if not writes:
             return []
-        sink = request.sink
+        sink, breaker = request.sink, request.sink._breaker
+        if breaker is not None and (unasked := breaker.refusal(self._deadline.now())) is not None:
+            return _unavailable(indexes, unasked)
+        is_probe = breaker is not None and breaker.is_open
+        self._probes += is_probe
+        ask = self._probe if is_probe else self._write
         try:
             # A sink may be a generator, so its answer is read to the end here. None is the same as nothing refused.
-            refusals = self._deadline.request(sink, lambda deadline: list(self._write(sink, writes, deadline) or ()))
+            refusals = self._deadline.request(sink, lambda deadline: list(ask(sink, writes, deadline) or ()))
             if not refusals:
+                self._heard(request)
                 return []
-            return _failures(sink, dict(zip(map(id, writes), indexes, strict=True)), refusals)
+            failures = _failures(sink, dict(zip(map(id, writes), indexes, strict=True)), refusals)
+            self._judge(request, writes, refusals)
+            return failures
         except Exception as error:  # noqa: BLE001  # A sink that can't answer has not refused: its records are not at fault.
-            return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
+            self._missed(request, error, writes)
+            return _unavailable(indexes, error)
+
+    def _judge(self, request: _Request, writes: list[Write], refusals: list[Refusal]) -> None:
+        """Whether the refusals show that the service is there. Of those that streamkit has made itself nothing can be told."""
+        unavailable = [refusal for refusal in refusals if refusal.kind == "unavailable"]
+        asked = len(writes) - sum(isinstance(refusal.error, EndlessChain) for refusal in refusals)
+        if len({id(refusal.write) for refusal in unavailable}) < asked:
+            self._heard(request)
+        elif unavailable:
+            error = unavailable[-1].error
+            self._missed(request, error if isinstance(error, Exception) else SinkError(str(error)), writes)
+
+    def _heard(self, request: _Request) -> None:
+        """There was an answer."""
+        if request.sink._breaker is not None:
+            request.sink._breaker.answered()
+            request.hold()
+
+    def _missed(self, request: _Request, error: Exception, writes: list[Write]) -> None:
+        """There was none."""
+        sink = request.sink
+        if not sink.has_breaker:
+            return
+        if sink._breaker is None:
+            from .breaker import Breaker
+
+            sink._breaker = Breaker(f"{self._processor}: {_name(sink)}")
+        sink._breaker.failed(reason(error, writes[0]._record), self._deadline.now())
+        request.hold()
+
+    def _probe(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
+        from .breaker import PROBE_TIME
+
+        return self._write(sink, writes, min(deadline, time.monotonic() + PROBE_TIME))
 
     def _write(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
         endless = _endless(writes) if sink.is_onward else []
@@ -116,16 +168,30 @@ class _Request:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self.most_writes = sink.request_writes
+        self.most_writes = 0
+        self.hold()
         self.most_bytes = sink.request_bytes or float("inf")
         self.indexes: list[int] = []
         self.writes: list[Write] = []
         self.bytes = 0
 
+    def hold(self) -> None:
+        """Hold as many writes as fill a request; none while the circuit is open, so that the first shows it at once.
+
+        But what a ``ShardSink`` is given, it plans as a whole.
+        """
+        breaker = self.sink._breaker
+        is_open = breaker is not None and breaker.is_open and not isinstance(self.sink, ShardSink)
+        self.most_writes = 0 if is_open else self.sink.request_writes
+
     def take(self) -> tuple[list[int], list[Write]]:
         taken = self.indexes, self.writes
         self.indexes, self.writes, self.bytes = [], [], 0
         return taken
+
+
+def _unavailable(indexes: list[int], error: Exception) -> list[Failure]:
+    return [(index, Unavailable(error)) for index in dict.fromkeys(indexes)]
 
 
 def _failures(sink: Sink, index_of: dict[int, int], refusals: list[Refusal]) -> list[Failure]:

@@ -260,6 +260,9 @@ class Batch(msgspec.Struct):
     parked_since: float | None = None
     #: How many keys were parked then; None where nobody parks, or the ledger could not be asked.
     parked_keys: int | None = None
+    #: How many sinks' circuits were open when it was through, and how many probes it made; None where all have always answered.
+    open_circuits: int | None = None
+    probes: int = 0
 
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""

@@ -111,6 +111,7 @@ def run(
     execution.run()
     execution.finish_delivery()
     settlement.finish()
+    delivery.note_circuits(batch)
     if not batch.is_done():
         hold_followers(batch, processor.ordering, policy)
     if parking is not None:

@@ -53,6 +53,7 @@ HEARTBEAT = "tests/test_heartbeat.py"
 KCL = "tests/kcl/test_kcl.py"
 KCL_RECORDS = "tests/kcl/test_records.py"
 KCL_WORKER = "tests/kcl/test_worker.py"
+BREAKER = "tests/test_breaker.py"
 
 
 class Mutant(NamedTuple):
@@ -1959,6 +1960,46 @@ MUTANTS = [
         "        return None\n",
         KCL_WORKER,
         "lost_lease_is_heard_of",
+    ),
+    Mutant(
+        "ask a service that does not answer, whatever was",
+        "delivery.py",
+        "            return _unavailable(indexes, unasked)",
+        "            pass",
+        BREAKER,
+        "not_asked_any_more",
+    ),
+    Mutant(
+        "take a refusal for silence",
+        "delivery.py",
+        "        if len({id(refusal.write) for refusal in unavailable}) < asked:",
+        "        if not refusals:",
+        BREAKER,
+        "takes_a_part",
+    ),
+    Mutant(
+        "leave a service alone for ever",
+        "breaker.py",
+        "        if self._failures < FAILURES or now >= self._asked_at:",
+        "        if self._failures < FAILURES:",
+        BREAKER,
+        "asks_again_after_a_pause or delivered_after_it",
+    ),
+    Mutant(
+        "let a probe take the whole time of the function",
+        "delivery.py",
+        "min(deadline, time.monotonic() + PROBE_TIME)",
+        "deadline",
+        BREAKER,
+        "time_limit_of_its_own",
+    ),
+    Mutant(
+        "run what would wait for a circuit",
+        "delivery.py",
+        "        self.most_writes = 0 if is_open else self.sink.request_writes",
+        "        self.most_writes = self.sink.request_writes",
+        BREAKER,
+        "stops_a_batch_at_its_first_write",
     ),
 ]
 

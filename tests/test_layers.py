@@ -20,7 +20,7 @@ ROOT = Path(streamkit.__file__).parent
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
     ["errors", "b64", "wrapper"],
-    ["record", "kpl", "pattern"],
+    ["record", "kpl", "pattern", "breaker"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),

@@ -68,6 +68,10 @@ class RealContext:
         """
         return str(uuid.uuid4())
 
+    def monotonic(self) -> float:
+        """Seconds on the clock of the invocation: what streamkit measures a circuit breaker's pauses by."""
+        return self._clock()
+
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the answer would come too late."""
         return max(0, int((self._ends_at - self._clock()) * 1000))

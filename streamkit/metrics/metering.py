@@ -203,6 +203,7 @@ class Invocation:
         if is_stream:
             self._add_use(figures, facts)
         self._add_parked(figures)
+        self._add_circuits(figures)
         if self._heartbeat_age is not None:
             figures["HeartbeatAge"] = int(self._heartbeat_age)
         if self._heartbeat_failures:
@@ -277,6 +278,13 @@ class Invocation:
             since = [part.batch.parked_since for part in self._parts if part.batch.parked_since is not None]
             # Other machines' clocks have said since when.
             figures["OldestParkedAge"] = int(max(time.time() - min(since), 0) * 1000) if since else 0
+
+    def _add_circuits(self, figures: dict[str, float]) -> None:
+        """Add how the sinks' circuits are, from the first request on that had no answer."""
+        batches = [part.batch for part in self._parts if part.batch.open_circuits is not None]
+        if batches:
+            figures["CircuitOpen"] = sum(batch.open_circuits or 0 for batch in batches)
+            figures["Probes"] = sum(batch.probes for batch in batches)
 
 
 _EMPTY = Batch("kinesis", [], [])

@@ -17,6 +17,8 @@ FIGURES = {
     "DuplicatesSkipped": "Count",
     "Unsettled": "Count",
     "OldestRecordAge": "Milliseconds",
+    "CircuitOpen": "Count",
+    "Probes": "Count",
     "ParkedKeys": "Count",
     "OldestParkedAge": "Milliseconds",
     "ColdStart": "Count",
@@ -36,7 +38,9 @@ FIGURES = {
     "MetricErrors": "Count",
 }
 #: What is so much at a moment, and adds up to nothing: shares, levels and ages. All other times are of work.
-GAUGES = frozenset({"TimeUse", "BatchUse", "ParkedKeys", "OldestParkedAge", "OldestRecordAge", "HeartbeatAge"})
+GAUGES = frozenset(
+    {"TimeUse", "BatchUse", "CircuitOpen", "ParkedKeys", "OldestParkedAge", "OldestRecordAge", "HeartbeatAge"}
+)
 #: Of each branch of a ``FanOut``: what became of its records.
 BRANCH = ("Failed", "Retried", "DeadLettered", "Unavailable", "DuplicatesSkipped", "Unsettled")
 # What stands in a line.

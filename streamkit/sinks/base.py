@@ -6,12 +6,15 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from ..errors import StreamkitError
 from ..record import Record
+
+if TYPE_CHECKING:
+    from ..breaker import Breaker
 
 __all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making", "write_ids"]
 
@@ -121,8 +124,12 @@ class Sink(ABC):
     #: Whether what it writes sets other functions off, as an event in a stream or a message in a queue does. Then a record
     #: whose chain of functions is too long is refused before ``write``: one written into its own stream would go round for ever.
     is_onward: ClassVar[bool] = False
+    #: Whether a service that has not answered for several requests in a row is left alone for a while (``streamkit.breaker``).
+    has_breaker: ClassVar[bool] = True
     #: ``Orders.search``: the class and attribute that hold this sink, for errors to say who wants something.
     owner: str = ""
+    # Made when a request has had no answer; what the container knows of the service.
+    _breaker: Breaker | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = f"{owner.__name__}.{name}"

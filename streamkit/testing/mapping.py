@@ -50,6 +50,10 @@ class VirtualContext:
         self._now = now
         self._ends_at = ends_at
 
+    def monotonic(self) -> float:
+        """Seconds on the mapping's clock: what streamkit measures a circuit breaker's pauses by."""
+        return self._now()
+
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function is stopped."""
         return max(0, round((self._ends_at - self._now()) * 1000))

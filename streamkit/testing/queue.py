@@ -81,7 +81,8 @@ class MemoryQueue(Queue):
 
     def send(self, messages: Sequence[Message], *, deadline: float) -> list[MessageRefusal]:
         if self._error is not None:
-            raise self._error
+            # As with a sink's.
+            raise self._error.with_traceback(None)
         refusals: list[MessageRefusal] = []
         stopped: set[str] = set()
         for message in messages:

@@ -106,6 +106,8 @@ class Schedule:
         self.dead_letters = MemoryQueue() if self.random.random() < 0.3 else None
         self.has_faults = faults
         self.depth = 0
+        #: Seconds, on the clock of the invocations.
+        self.now = 0.0
         self.checkpoint = 0
         self.epoch = 0
         self.executions = 0
@@ -128,6 +130,10 @@ class Schedule:
                 return
             self._deliver()
         raise AssertionError("\n".join(["it never ends", *self.story[-60:]]))
+
+    def monotonic(self) -> float:
+        """It is the context of its invocations, for the sake of its clock."""
+        return self.now
 
     def wrong(self, written: Counter[str]) -> list[str]:
         """What is missing or there twice."""
@@ -195,7 +201,9 @@ class Schedule:
         self.story.append(f"{'  ' * self.depth}deliver {first} to {end}")
         try:
             container.processor.yielded = yielded  # type: ignore[attr-defined]  # The test's own attribute.
-            answer = container(event)
+            # Often so much later that a sink whose circuit is open is probed, and else at once.
+            self.now += self.random.choice([0.0, 100.0])
+            answer = container(event, self)
             self.at("before the answer")
         except Crash:
             self._container = None

@@ -75,6 +75,16 @@ class Orders(RecordProcessor):
         yield self.sink.item(record.data)
 
 
+class Clock:
+    """A context with a clock of the test's own."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 def invoke(source: Any, payloads: Sequence[Any], context: Any = None, **options: Any) -> Any:
     return lambda_handler(source)(kinesis_event(payloads, **options), context)
 
@@ -149,7 +159,7 @@ class TestALine:
         assert units_of(text) == {name: FIGURES[name] for name in metrics_of(text)}
         assert set(FIGURES) - set(metrics_of(text)) == {
             *("SettleTime", "ProgressTime", "ParkTime", "ClaimTime", "ParkedKeys", "OldestParkedAge"),
-            *("HeartbeatAge", "HeartbeatFailures", "MetricErrors"),
+            *("HeartbeatAge", "HeartbeatFailures", "MetricErrors", "CircuitOpen", "Probes"),
         }
 
     def test_has_one_set_of_two_dimensions(self, line: Line) -> None:
@@ -314,6 +324,37 @@ class TestWhatBecameOfTheRecords:
         invoke(Orders(), [b"a"])
 
         assert "ParkedKeys" not in line()
+
+    def test_tells_of_a_circuit_from_the_first_request_without_an_answer_on(self, line: Line) -> None:
+        class Service(MemorySink):
+            has_breaker = True
+
+        orders, clock = Orders(), Clock()
+        orders.sink = Service()
+        handler = lambda_handler(orders)
+        said = []
+        for is_down, pause in [
+            (False, 0),
+            (True, 0),
+            (True, 0),
+            (True, 0),
+            (True, 0),
+            (True, 2),
+            (False, 4),
+            (False, 0),
+        ]:
+            orders.sink.fail(OSError("refused") if is_down else None)
+            clock.seconds += pause
+            handler(kinesis_event([b"a"]), clock)
+            of = line()
+            said.append((of.get("CircuitOpen"), of.get("Probes"), of["Unavailable"]))
+
+        assert said == [
+            (None, None, 0),
+            *[(0, 0, 1), (0, 0, 1), (1, 0, 1)],
+            *[(1, 0, 1), (1, 1, 1)],
+            *[(0, 1, 0), (0, 0, 0)],
+        ]
 
     def test_counts_a_queue_that_refuses_as_a_failure_that_stays(self, line: Line) -> None:
         queue = MemoryQueue()

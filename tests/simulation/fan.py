@@ -471,6 +471,9 @@ class Simulated(RecordProcessor):
 
 
 class FanSink(Sink):
+    # The schedules of a function and its mapping have circuits (``World``).
+    has_breaker = False
+
     def __init__(self, part: Part, request_writes: int) -> None:
         self.part = part
         self.request_writes = request_writes  # type: ignore[misc]  # A class variable, which each schedule chooses.

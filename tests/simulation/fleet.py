@@ -564,6 +564,9 @@ def worked(fleet: Fleet, record: Record) -> str:
 class SimulatedSink(Sink):
     """Keeps texts by write id."""
 
+    # The schedules of a function and its mapping have circuits (``World``).
+    has_breaker = False
+
     request_writes = 3
 
     def __init__(self, fleet: Fleet) -> None:

@@ -579,6 +579,9 @@ class Simulated(RecordProcessor):
 
 
 class SimulatedSink(Sink):
+    # The schedules of a function and its mapping have circuits (``World``).
+    has_breaker = False
+
     def __init__(self, lot: Lot, name: str, request_writes: int) -> None:
         self.lot = lot
         self.name = name

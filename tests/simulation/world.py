@@ -34,6 +34,7 @@ from streamkit import (
     Write,
     lambda_handler,
 )
+from streamkit.breaker import Breaker
 from streamkit.envelope import Envelope, open_envelope
 from streamkit.errors import QueueError, SinkError
 from streamkit.handler import Handler
@@ -43,6 +44,7 @@ from streamkit.positions import decode_entry
 from streamkit.progress.memory import MemoryProgress
 from streamkit.queues.base import Message, MessageRefusal
 from streamkit.testing import Crash, EventSourceMapping, MemoryQueue
+from streamkit.testing.mapping import VirtualContext
 
 GOOD, POISON, DAMAGED = "good", "poison", "damaged"
 #: Without dead letters a poisoned record never ends, so there every record is good.
@@ -245,7 +247,8 @@ class World:
         for _ in range(len(self.retries)):
             self.note("deliver retries")
             try:
-                if self.retries.deliver(self.call) is None:
+                context = VirtualContext("retries", lambda: self.mapping.now, self.mapping.now + 60)
+                if self.retries.deliver(self.call, context) is None:
                     break
             except Crash:
                 pass
@@ -253,6 +256,8 @@ class World:
         return delivered
 
     def new_container(self) -> None:
+        for sink in self.sinks:
+            sink.forget()
         self.handler: Handler = lambda_handler(lambda: Simulated(self))
 
     def policy(self) -> Policy:
@@ -406,6 +411,10 @@ class SimulatedSink(Sink):
         self.ids: dict[str, str] = {}
         #: The text of each shard and key that came last.
         self.last: dict[tuple[int, str], str] = {}
+
+    def forget(self) -> None:
+        """What a container knows of the service ends with it."""
+        self._breaker = Breaker(self.name, self.world.random.random)
 
     def take(self, write: Write) -> None:
         text, write_id = write.payload, write.write_id
