@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
-from .base import Refusal, RefusalKind, Sink, Write
+from .base import Refusal, RefusalKind, Sink, Write, write_ids
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large, may_pass, told_wait
 from .bigquery_rows import copy_row, encode_row, exact
@@ -233,7 +233,7 @@ class _Request(msgspec.Struct, rename="camel"):
 
     rows: list[_Row]
     skip_invalid_rows: bool = True
-    ignore_unknown_values: bool = False
+    ignore_unknown_values: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Insertion:
@@ -360,13 +360,13 @@ def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Wri
 
 def _body(writes: Sequence[Write], unknown: Unknown) -> bytes:
     """A request of ``tabledata.insertAll``."""
-    ids = [write.write_id for write in writes]
+    ids = write_ids(writes)
     if max(map(len, ids)) > _INSERT_ID_LENGTH or not "".join(ids).isascii():
         ids = [_insert_id(write_id) for write_id in ids]
     payloads = [write.payload for write in writes]
     texts = exact([payload.json for payload in payloads] if unknown == "add" else payloads)
     rows = list(map(_Row, ids, map(msgspec.Raw, texts)))
-    return msgspec.json.encode(_Request(rows, ignore_unknown_values=unknown == "ignore"))
+    return msgspec.json.encode(_Request(rows, ignore_unknown_values=True if unknown == "ignore" else msgspec.UNSET))
 
 
 def _insert_id(write_id: str) -> str:

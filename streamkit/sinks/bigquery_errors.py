@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import parsedate_to_datetime
 
 from ..errors import SinkError
 
@@ -74,6 +73,10 @@ def told_wait(error: BaseException | None) -> float:
     told = str(headers.get("Retry-After") or "").strip()
     if told.isdigit():
         return float(told)
+    if not told:
+        return 0.0
+    from email.utils import parsedate_to_datetime
+
     try:
         return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
     except (TypeError, ValueError):

@@ -74,7 +74,9 @@ class Poster:
             )
             content = response.data if response.status in (200, 401) else b""
         except urllib3.TimeoutError as error:
-            raise exceptions.Timeout(error) from error
+            # One that is refused at once is a kind of time-out to urllib3.
+            refused = isinstance(error, urllib3.NewConnectionError)
+            raise (exceptions.ConnectionError if refused else exceptions.Timeout)(error) from error
         except urllib3.SSLError as error:
             raise exceptions.SSLError(error) from error
         except urllib3.HTTPError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -15,7 +14,7 @@ __all__ = ["copy_row", "encode_row", "exact"]
 _EXACT_IN_A_DOUBLE = 2**53
 # A number that a double may not hold has sixteen digits.
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
-_LONG_NUMBER = re.compile(rb"[0-9]{16}")
+_FOUR_DIGITS, _SIXTEEN_DIGITS = b"0" * 4, b"0" * 16
 # What tells more of a column than the text in which it is sent.
 _TELLING = (bytes, bytearray, datetime, date, time, Decimal)
 _encode = msgspec.json.Encoder().encode
@@ -46,9 +45,12 @@ def encode_row(row: Any) -> bytes:
 def exact(rows: list[bytes]) -> list[bytes]:
     """The rows with integers beyond 53 bits as decimal text, for BigQuery reads numbers in JSON as doubles."""
     # Of sixteen digits in a row four are among every fourth byte. To look for them so takes a tenth of an expression's time.
-    if b"0000" not in b"".join(rows)[::4].translate(_DIGITS_AS_ZEROS):
+    if _FOUR_DIGITS not in b"".join(rows)[::4].translate(_DIGITS_AS_ZEROS):
         return rows
-    return [_encode(_sendable(msgspec.json.decode(text))) if _LONG_NUMBER.search(text) else text for text in rows]
+    return [
+        _encode(_sendable(msgspec.json.decode(text))) if _SIXTEEN_DIGITS in text.translate(_DIGITS_AS_ZEROS) else text
+        for text in rows
+    ]
 
 
 def copy_row(row: Any) -> dict[str, Any]:

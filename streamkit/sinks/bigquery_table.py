@@ -237,7 +237,9 @@ class BigQueryTable:
         was read adds to what it is by then. Rows are named by their place.
         """
         rows = list(rows)
-        for _ in range(_MOST_LOST_RACES):
+        for race in range(_MOST_LOST_RACES):
+            if race and time.monotonic() >= deadline:
+                break
             known, etag = self.read(deadline=deadline)
             more: list[Field] = []
             misfits: dict[int, Misfit] = {}
