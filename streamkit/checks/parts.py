@@ -109,6 +109,9 @@ def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part
     if kind.actions:
         has_own_policy = ":cloudsearch:" in arn
         needs.append(Need(kind.actions, arn + _objects(value), has_own_policy))
+    if _class_of(value) == "streamkit.sinks.cloudsearch.CloudSearchSink":
+        # A domain's own policy is of its documents and searches, and not of its configuration.
+        needs += (Need((action,), arn, action == "cloudsearch:search") for action in value.also_needs)
     if _class_of(value) == "streamkit.sinks.sqs.SqsSink" and place.startswith("arn:"):
         needs.append(Need(("sqs:GetQueueUrl",), arn))
     return Part(role, name, processor, value, place, arn, tuple(needs))

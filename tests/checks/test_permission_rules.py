@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamkit import Divert, Park, RecordProcessor
@@ -695,6 +697,19 @@ def test_a_domain_of_cloudsearch_may_have_a_policy_of_its_own(check: Check) -> N
     assert found.severity == "note"
     assert "cloudsearch:eu-west-1:" in found.message
     assert "domain/shop" in found.message
+
+
+def test_what_a_sink_of_cloudsearch_is_told_to_do_needs_its_own_permission(check: Check) -> None:
+    endpoint = "https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com"
+
+    def needed(**options: Any) -> set[str]:
+        messages = [one.message for one in check(make=lambda: orders(search=CloudSearchSink(endpoint, **options)))]
+        actions = ("document", "DescribeIndexFields", "search")
+        return {action for action in actions if any(f"cloudsearch:{action}" in message for message in messages)}
+
+    assert needed() == {"document"}
+    assert needed(check_fields=True) == {"document", "DescribeIndexFields"}
+    assert needed(version_field="v") == {"document", "search"}
 
 
 def test_bigquery_needs_nothing_of_awss_and_an_unheard_of_sink_is_told(check: Check) -> None:
