@@ -7,7 +7,6 @@ those of BigQuery's "Streaming inserts" quotas: 10 MB and 50,000 rows a request,
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import deque
@@ -372,6 +371,8 @@ def _body(writes: Sequence[Write], unknown: Unknown) -> bytes:
 def _insert_id(write_id: str) -> str:
     if len(write_id) <= _INSERT_ID_LENGTH and write_id.isascii():
         return write_id
+    import hashlib
+
     return hashlib.sha256(write_id.encode()).hexdigest()
 
 
