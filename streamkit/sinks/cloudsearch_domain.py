@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..aws import whole_answers
 from ..errors import SinkError
 
 __all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "domain_of", "region_of"]
@@ -75,7 +76,7 @@ class Endpoint:
 
     def __init__(self, url: Callable[[], str], given: Any = None) -> None:
         self._url = url
-        self._given = given
+        self._given = whole_answers(given)
         self._client: Any = None
         self._timeout = 0.0
         self._session: Any = None
@@ -110,17 +111,16 @@ class Endpoint:
             self.close()
             url = self._url()
             self._session = self._session or boto3.session.Session()
-            self._client = self._session.client(
-                "cloudsearchdomain",
-                endpoint_url=url,
-                region_name=region_of(url),
-                config=Config(
-                    connect_timeout=timeout / 4,
-                    read_timeout=timeout * 3 / 4,
-                    retries={"total_max_attempts": 1},
-                    max_pool_connections=1,
-                ),
+            config = Config(
+                connect_timeout=timeout / 4,
+                read_timeout=timeout * 3 / 4,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=1,
             )
+            made = self._session.client(
+                "cloudsearchdomain", endpoint_url=url, region_name=region_of(url), config=config
+            )
+            self._client = whole_answers(made)
             self._timeout = timeout
         return self._client
 
