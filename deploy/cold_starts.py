@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "hos
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
 from local_moto import moto_server
+from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 
 from streamkit.testing import kinesis_event
@@ -121,6 +122,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
     with (
         bigquery_server("local") as warehouse,
         CloudSearchServer(FIELDS) as search,
+        opensearch_server() as index,
         moto_server() as moto,
     ):
         table = make_table(warehouse)
@@ -156,6 +158,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "bigquery": rows,
             "bigquery-exactly-once": rows | {"PLANS_TABLE": "plans"},
             "cloudsearch": aws | {"SEARCH_ENDPOINT": search.endpoint, "DOCUMENT_ID": "iata"},
+            "opensearch": aws | {"SEARCH_ENDPOINT": index.endpoint, "SEARCH_INDEX": "flights"},
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from cloudsearch_rules import Refused
@@ -17,9 +17,15 @@ HITS = 10_000
 
 
 class Search:
-    """One search request: the engine's ``body`` for it, and the service's ``answer`` from the engine's."""
+    """One search request: the engine's ``body`` for it, and the service's ``answer`` from the engine's.
 
-    def __init__(self, parameters: Mapping[str, str], fields: Mapping[str, str]) -> None:
+    ``unreturned``: the fields whose option "return" is off.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, str], fields: Mapping[str, str], unreturned: Container[str] = ()
+    ) -> None:
+        self.unreturned = unreturned
         for name in ("cursor", "expr"):
             if name in parameters:
                 raise Refused(f"{name} is not in this stand-in")
@@ -118,7 +124,7 @@ class Search:
         fields = {
             name: texts(value)
             for name, value in hit["_source"].items()
-            if name in self.wanted or "_all_fields" in self.wanted
+            if (name in self.wanted or "_all_fields" in self.wanted) and name not in self.unreturned
         }
         if "_score" in self.wanted:
             fields["_score"] = [str(hit["_score"])]
@@ -143,7 +149,7 @@ class _Structured:
     """A query of the structured parser: ``(and name:'denver' (range field=elevation [5000,}))``, ``matchall``."""
 
     _TOKEN = re.compile(
-        r"""\s*(?:([()])|((?:[a-z][a-z0-9_]*[=:])?(?:'(?:[^'\\]|\\.)*'|[\[{][^\]}]*[\]}]|[^\s()']+)))"""
+        r"""\s*(?:([()])|((?:(?:[a-z][a-z0-9_]*|_id)[=:])?(?:'(?:[^'\\]|\\.)*'|[\[{][^\]}]*[\]}]|[^\s()']+)))"""
     )
     _DEEPEST = 50
 
@@ -218,7 +224,7 @@ class _Structured:
         raise Refused(f"the operator {operator!r} is not in this stand-in")
 
     def _named(self, token: str) -> tuple[str | None, str]:
-        match = re.fullmatch(r"([a-z][a-z0-9_]*):(.*)", token, re.DOTALL)
+        match = re.fullmatch(r"([a-z][a-z0-9_]*|_id):(.*)", token, re.DOTALL)
         return (match[1], self._unquoted(match[2])) if match else (None, self._unquoted(token))
 
     @staticmethod
@@ -228,18 +234,20 @@ class _Structured:
         return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if text.startswith("'") else text
 
     def _is_text(self, name: str) -> bool:
-        return self.fields[name].removesuffix("-array") == "text"
+        return name != "_id" and self.fields[name].removesuffix("-array") == "text"
 
     def _each(self, name: str | None, query: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
         """The query of the field named, or of any text field."""
         if name is not None:
-            if name not in self.fields:
+            if name not in self.fields and name != "_id":
                 raise Refused(f"there is no field {name!r}")
             return query(name)
         any_of = [query(field) for field in self.fields if self._is_text(field)]
         return {"bool": {"should": any_of, "minimum_should_match": 1}} if any_of else {"match_none": {}}
 
     def _term(self, field: str, value: str) -> dict[str, Any]:
+        if field == "_id":
+            return {"ids": {"values": [value]}}
         bounds = re.fullmatch(r"([\[{])([^,]*),([^,]*)([\]}])", value)
         if bounds:
             low, high = self._unquoted(bounds[2].strip()), self._unquoted(bounds[3].strip())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-__all__ = ["BATCH_BYTES", "Refused", "check", "is_field", "operations"]
+__all__ = ["BATCH_BYTES", "Refused", "check", "is_field", "kind_of", "operations"]
 
 # CloudSearch's developer guide, "Understanding Amazon CloudSearch Limits" and "Creating Document Batches".
 BATCH_BYTES = 5 * 1024 * 1024
@@ -19,6 +19,7 @@ FIELD_VALUES = 1000
 LITERAL_CHARACTERS = 4096
 _ID = re.compile(r"[A-Za-z0-9_\-=#;:/?@&]{1,128}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DYNAMIC = re.compile(r"[a-z][a-z0-9_]{0,62}\*|\*[a-z0-9_]{0,63}")
 # What XML 1.0 forbids, in a JSON batch too.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
@@ -29,9 +30,21 @@ _TYPES = ("text", "literal", "int", "double", "date", "latlon")
 
 
 def is_field(name: str, kind: str) -> bool:
-    """Whether a domain can have a field of this name and type."""
-    named = _FIELD.fullmatch(name) is not None and name != "score"
+    """Whether a domain can have a field of this name and type; ``*_i``, ``color_*`` and ``*`` are dynamic ones."""
+    named = (_FIELD.fullmatch(name) or _DYNAMIC.fullmatch(name)) is not None and name != "score"
     return named and kind.removesuffix("-array") in _TYPES and kind != "latlon-array"
+
+
+def kind_of(name: str, fields: Mapping[str, str]) -> str | None:
+    """The type that a document's field has: its own, or that of the longest dynamic field that matches its name.
+
+    Of several of one length it is the first in the alphabet ("Using Dynamic Fields", in the developer guide).
+    """
+    if name in fields:
+        return fields[name]
+    matching = [one for one in fields if "*" in one and name.startswith(one.partition("*")[0])]
+    matching = [one for one in matching if name.endswith(one.partition("*")[2])]
+    return fields[min(matching, key=lambda one: (-len(one), one))] if matching else None
 
 
 class Refused(Exception):
@@ -92,7 +105,7 @@ def _operation_problem(operation: Any, fields: Mapping[str, str]) -> str | None:
     if len(document) > DOCUMENT_FIELDS:
         return f"A document has at most {DOCUMENT_FIELDS} fields"
     for name, value in document.items():
-        problem = _field_problem(name, value, fields.get(name))
+        problem = _field_problem(name, value, kind_of(name, fields))
         if problem is not None:
             return problem
     # Its size in UTF-8, which is how it is stored, however it was escaped on the way here.

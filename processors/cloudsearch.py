@@ -1,7 +1,8 @@
 """Each event of a stream becomes a document of a CloudSearch domain, in place of the one with its id.
 
 Deploy it with the handler ``processors.cloudsearch.handler``, or subclass ``CloudSearchProcessor`` and override ``document``
-(or ``process``, to yield ``self.search.removal(id)`` too). Set up by
+(or ``process``, to yield ``self.search.removal(id)`` too, or ``search``, for a sink that checks fields or has versions:
+docs/cloudsearch.md). Set up by
 
     SEARCH_ENDPOINT          required: the domain's document endpoint
     DOCUMENT_ID              path of the field in the event that is the document's id; default "id"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import ConfigurationError
 
-__all__ = ["Clients", "code_of", "from_environment", "may_pass", "repeat_until"]
+__all__ = ["Clients", "code_of", "from_environment", "may_pass", "repeat_until", "whole_answers"]
+
+Client = TypeVar("Client")
 
 # Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
 _TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
@@ -27,7 +29,7 @@ class Clients:
     def __init__(self, service: str, owner: str, given: Any = None) -> None:
         self._service = service
         self._owner = owner
-        self.given = given
+        self.given = whole_answers(given)
         #: Called with each client that is made.
         self.prepare: Callable[[Any], object] | None = None
         self._made: dict[float, Any] = {}
@@ -48,7 +50,7 @@ class Clients:
             except ImportError as error:
                 raise ConfigurationError(f"{self._owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
             config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
-            client = boto3.client(self._service, region_name=region, config=config)
+            client = whole_answers(boto3.client(self._service, region_name=region, config=config))
             if self.prepare is not None:
                 self.prepare(client)
             self._made[timeout] = client
@@ -59,6 +61,33 @@ class Clients:
         made, self._made = self._made, {}
         for client in made.values():
             client.close()
+
+
+def whole_answers(client: Client) -> Client:
+    """The client, which from now on raises where the body of an answer broke off.
+
+    By itself boto3 takes JSON that broke off for an empty answer: "no such item", "none was refused". What is no client of
+    boto3's, None among it, stays as it is; and so does a client of botocore before 1.35.16, which has no such event.
+    """
+    events = getattr(getattr(client, "meta", None), "events", None)
+    if events is not None:
+        events.register("before-parse", _check_length, unique_id="streamkit-whole-answers")
+    return client
+
+
+def _check_length(
+    operation_model: Any, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
+    """botocore's handler. What is streamed is read by who has asked for it, and what another handler has read is its own."""
+    if customized_response_dict:
+        return
+    body, length = response_dict["body"], response_dict["headers"].get("content-length")
+    if not isinstance(body, bytes) or length is None or operation_model.http.get("method") == "HEAD":
+        return
+    if len(body) < int(length):
+        from botocore.exceptions import ResponseStreamingError
+
+        raise ResponseStreamingError(error=f"the answer ended after {len(body):,} of {int(length):,} bytes")
 
 
 def from_environment(variable: str, owner: str, wanted: str) -> str:

@@ -50,6 +50,9 @@ OWN_METRICS = "tests/metrics/test_values.py"
 OTLP = "tests/metrics/test_otlp.py"
 OUTSIDE = "tests/test_outside.py"
 HEARTBEAT = "tests/test_heartbeat.py"
+SEARCH_PACE = "tests/sinks/test_cloudsearch_pace.py"
+SEARCH_FIELDS = "tests/sinks/test_cloudsearch_fields.py"
+SEARCH_ORDER = "tests/sinks/test_cloudsearch_order.py"
 KCL = "tests/kcl/test_kcl.py"
 KCL_RECORDS = "tests/kcl/test_records.py"
 KCL_WORKER = "tests/kcl/test_worker.py"
@@ -2000,6 +2003,118 @@ MUTANTS = [
         "        self.most_writes = self.sink.request_writes",
         BREAKER,
         "stops_a_batch_at_its_first_write",
+    ),
+    Mutant(
+        "keep up the pace with a search domain that has too much",
+        "sinks/cloudsearch.py",
+        "            self._pace.slow_down()\n",
+        "",
+        SEARCH_PACE,
+        "keeps_to_the_pace",
+    ),
+    Mutant(
+        "ask a search domain again though there is no time to wait first",
+        "sinks/cloudsearch.py",
+        "        if (seconds or not self._is_first) and then",
+        "        if not self._is_first and then",
+        SEARCH_PACE,
+        "nothing_is_sent_and_nothing_slept",
+    ),
+    Mutant(
+        "go back to the full pace at the first success",
+        "sinks/cloudsearch.py",
+        "        self._pace.went_well()\n",
+        "",
+        SEARCH_PACE,
+        "brings_the_full_pace_back",
+    ),
+    Mutant(
+        "never go back to the full pace",
+        "sinks/pacing.py",
+        "1 / (1 / self._gap + _FASTER)",
+        "self._gap",
+        SEARCH_PACE,
+        "brings_the_full_pace_back",
+    ),
+    Mutant(
+        "send batches as large as ever to a search domain that has no room",
+        "sinks/cloudsearch.py",
+        "            if error.of_size:\n",
+        "            if False:\n",
+        SEARCH_PACE,
+        "smaller_until and 507",
+    ),
+    Mutant(
+        "stay with small batches for ever",
+        "sinks/cloudsearch.py",
+        "        self._size.went_well(len(body))\n",
+        "",
+        SEARCH_PACE,
+        "smaller_until and 507",
+    ),
+    Mutant(
+        "send the halves of a refused batch out of order",
+        "sinks/cloudsearch.py",
+        "batches += batch[middle:], batch[:middle]",
+        "batches += batch[:middle], batch[middle:]",
+        SEARCH_ORDER,
+        "neighbours_of_a_bad_document",
+    ),
+    Mutant(
+        "send a removal within a second of the document",
+        "sinks/cloudsearch.py",
+        "max(self._pace.wait(), self._order.wait(batch))",
+        "self._pace.wait()",
+        SEARCH_ORDER,
+        "a_moment_apart",
+    ),
+    Mutant(
+        "take a batch whose answer was lost for one that was not sent",
+        "sinks/cloudsearch.py",
+        "            # It may have been taken, and only its answer lost.\n            self._order.sent(batch)\n",
+        "",
+        SEARCH_ORDER,
+        "answer_was_lost",
+    ),
+    Mutant(
+        "forget which versions this container has written",
+        "sinks/cloudsearch.py",
+        "            self._versions.sent(batch)\n",
+        "            pass\n",
+        SEARCH_ORDER,
+        "same_container or highest_version_stands",
+    ),
+    Mutant(
+        "do not ask the domain for its versions",
+        "sinks/cloudsearch.py",
+        "            shown |= self._shown(asked, query, tries, deadline)\n",
+        "            pass\n",
+        SEARCH_ORDER,
+        "what_the_domain_shows",
+    ),
+    Mutant(
+        "ask for a domain's fields at every refusal",
+        "sinks/cloudsearch_fields.py",
+        "        return time.monotonic() - self._asked >= _AGAIN\n",
+        "        return True\n",
+        SEARCH_FIELDS,
+        "once_in_two_minutes",
+    ),
+    Mutant(
+        "keep to a domain's fields that the service has shown to be others",
+        "sinks/cloudsearch.py",
+        "                    self._fields.doubt()\n",
+        "                    pass\n",
+        SEARCH_FIELDS,
+        "leads_to_a_new_look",
+    ),
+    Mutant(
+        "let a domain's fields that can't be read hold documents up",
+        "sinks/cloudsearch_fields.py",
+        "            self._has_warned = True\n            return None\n",
+        "            raise\n",
+        SEARCH_FIELDS,
+        "can_not_be_read",
     ),
 ]
 

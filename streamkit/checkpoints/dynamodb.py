@@ -11,6 +11,7 @@ import re
 import threading
 from typing import Any
 
+from ..aws import whole_answers
 from ..errors import ConfigurationError
 from .base import CheckpointStore, Lease
 
@@ -41,7 +42,7 @@ class DynamoDbCheckpoints(CheckpointStore):
 
     def __init__(self, table: str, *, client: Any = None) -> None:
         self._table = table
-        self._given_client = client
+        self._given_client = whole_answers(client)
         self._own_client: Any = None
         self._lock = threading.Lock()
 
@@ -213,7 +214,7 @@ class DynamoDbCheckpoints(CheckpointStore):
                     read_timeout=_READ_TIMEOUT,
                     retries={"mode": "standard", "total_max_attempts": _TRIES},
                 )
-                self._own_client = boto3.client("dynamodb", config=config)
+                self._own_client = whole_answers(boto3.client("dynamodb", config=config))
             return self._own_client
 
 

@@ -109,6 +109,11 @@ def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part
     if kind.actions:
         has_own_policy = ":cloudsearch:" in arn
         needs.append(Need(kind.actions, arn + _objects(value), has_own_policy))
+    if _SEARCH in _classes_of(value):
+        needs += _search_needs(value, arn)
+    if _class_of(value) == "streamkit.sinks.cloudsearch.CloudSearchSink":
+        # A domain's own policy is of its documents and searches, and not of its configuration.
+        needs += (Need((action,), arn, action == "cloudsearch:search") for action in value.also_needs)
     if _class_of(value) == "streamkit.sinks.sqs.SqsSink" and place.startswith("arn:"):
         needs.append(Need(("sqs:GetQueueUrl",), arn))
     return Part(role, name, processor, value, place, arn, tuple(needs))
@@ -196,6 +201,35 @@ def _domain_arn(place: str, home: Home) -> str:
     return f"arn:{home.partition}:cloudsearch:{rest.partition('.')[0]}:{home.account}:domain/{domain}"
 
 
+def _search_arn(place: str, home: Home) -> str:
+    """``search-<domain>-<id>.<region>.es.amazonaws.com`` and Serverless's hosts; empty for a server of one's own."""
+    host = (place.partition("://")[2] or place).partition("/")[0].partition(":")[0]
+    labels = host.split(".")
+    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) and len(labels) > 4:
+        region, service = labels[1], labels[2]
+    elif host.endswith(".on.aws") and len(labels) == 5:
+        service, region = labels[1], labels[2]
+    else:
+        return ""
+    if service == "aoss":
+        return f"arn:{home.partition}:aoss:{region}:{home.account}:collection/{labels[0]}"
+    name = labels[0].removeprefix("search-").removeprefix("vpc-").rpartition("-")[0]
+    return f"arn:{home.partition}:es:{region}:{home.account}:domain/{name}" if service in ("es", "aos") and name else ""
+
+
+def _search_needs(sink: Any, arn: str) -> list[Need]:
+    """Of a domain by its paths; of a collection one action, beside the collection's own data access policy."""
+    if not arn or sink._authorization is not None or sink._client is not None:
+        return []
+    if ":aoss:" in arn:
+        return [Need(("aoss:APIAccessAll",), arn)]
+    # A domain has an access policy of its own.
+    needs = [Need(("es:ESHttpPost",), f"{arn}/{sink.index}/_bulk", True)]
+    if sink._template is not None:
+        needs.append(Need(("es:ESHttpPut",), f"{arn}/_index_template/{sink._template_name}", True))
+    return needs
+
+
 def _place(value: Any) -> str:
     return str(value.place)
 
@@ -204,6 +238,7 @@ def _table(value: Any) -> str:
     return str(value.table)
 
 
+_SEARCH = "streamkit.sinks.opensearch.OpenSearchSink"
 #: By the names of classes, so that none has to be imported: who uses one has imported it.
 _KINDS = {
     "streamkit.queues.sqs.SqsQueue": _Kind(_place, queue_arn, ("sqs:SendMessage",)),
@@ -225,6 +260,8 @@ _KINDS = {
     "streamkit.sinks.cloudsearch.CloudSearchSink": _Kind(
         lambda sink: str(sink._url()), _domain_arn, ("cloudsearch:document",)
     ),
+    # What is asked of it depends on where it is: see _search_needs.
+    _SEARCH: _Kind(lambda sink: str(sink._url()), _search_arn, ()),
     # Google's permission, not AWS's; but its variable has to be there.
     "streamkit.sinks.bigquery.BigQuerySink": _Kind(_table, lambda place, home: "", ()),
 }

@@ -93,7 +93,7 @@ _STREAM_READER = (
 #: AWS's managed policies, by the name behind the last slash; all of them are for any resource.
 _MANAGED = {
     "AdministratorAccess": "*",
-    "PowerUserAccess": "sqs:* sns:* kinesis:* dynamodb:* s3:* lambda:* events:* cloudsearch:* kms:* logs:*",
+    "PowerUserAccess": "sqs:* sns:* kinesis:* dynamodb:* s3:* lambda:* events:* cloudsearch:* es:* aoss:* kms:* logs:*",
     "AmazonSQSFullAccess": "sqs:*",
     "AmazonSNSFullAccess": "sns:*",
     "AmazonKinesisFullAccess": "kinesis:*",
@@ -104,6 +104,7 @@ _MANAGED = {
     "AmazonEventBridgeFullAccess": "events:*",
     "AWSLambda_FullAccess": "lambda:*",
     "CloudSearchFullAccess": "cloudsearch:*",
+    "AmazonOpenSearchServiceFullAccess": "es:*",
     "AWSLambdaKinesisExecutionRole": f"{_STREAM_READER} {_LOGS}",
     "AWSLambdaSQSQueueExecutionRole": f"sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes {_LOGS}",
     "AWSLambdaRole": "lambda:InvokeFunction",

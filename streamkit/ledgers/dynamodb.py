@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..aws import from_environment
+from ..aws import from_environment, whole_answers
 from ..errors import ConfigurationError, StreamkitError
 from .base import Ledger, ParkedKey, Pending
 
@@ -47,7 +47,7 @@ class DynamoDbLedger(Ledger):
     def __init__(self, table: str, *, client: Any = None) -> None:
         self._table: str | None = table
         self._variable = ""
-        self._given_client = client
+        self._given_client = whole_answers(client)
         self._clients: dict[tuple[float, int], Any] = {}
 
     @classmethod
@@ -259,7 +259,7 @@ class DynamoDbLedger(Ledger):
                 read_timeout=timeout,
                 retries={"total_max_attempts": tries, "mode": "standard"},
             )
-            self._clients[timeout, tries] = boto3.client("dynamodb", config=config)
+            self._clients[timeout, tries] = whole_answers(boto3.client("dynamodb", config=config))
         return self._clients[timeout, tries]
 
 

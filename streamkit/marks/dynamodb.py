@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aws import from_environment
+from ..aws import from_environment, whole_answers
 from ..errors import ConfigurationError
 from .base import Found, MarkStore
 
@@ -40,7 +40,7 @@ class DynamoDbMarks(MarkStore):
         self._table: str | None = table
         self._variable = ""
         self._retention = retention
-        self._given_client = client
+        self._given_client = whole_answers(client)
         self._own_client: Any = None
 
     @classmethod
@@ -170,5 +170,5 @@ class DynamoDbMarks(MarkStore):
                 read_timeout=_TIMEOUT,
                 retries={"total_max_attempts": _TRIES, "mode": "standard"},
             )
-            self._own_client = boto3.client("dynamodb", config=config)
+            self._own_client = whole_answers(boto3.client("dynamodb", config=config))
         return self._own_client

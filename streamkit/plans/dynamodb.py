@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import from_environment
+from ..aws import from_environment, whole_answers
 from ..errors import ConfigurationError
 from .base import Entry, PlanStore
 
@@ -42,7 +42,7 @@ class DynamoDbPlans(PlanStore):
         self._table: str | None = table
         self._variable = ""
         self._generation = generation
-        self._given_client = client
+        self._given_client = whole_answers(client)
         self._clients: dict[float, Any] = {}
 
     @classmethod
@@ -147,7 +147,7 @@ class DynamoDbPlans(PlanStore):
                 read_timeout=timeout,
                 retries={"total_max_attempts": tries, "mode": "standard"},
             )
-            self._clients[timeout] = boto3.client("dynamodb", config=config)
+            self._clients[timeout] = whole_answers(boto3.client("dynamodb", config=config))
         return self._clients[timeout]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import from_environment
+from ..aws import from_environment, whole_answers
 from ..errors import ConfigurationError
 from .base import ProgressStore
 
@@ -49,7 +49,7 @@ class DynamoDbProgress(ProgressStore):
         self._variable = ""
         self._generation = generation
         self._retention = retention
-        self._given_client = client
+        self._given_client = whole_answers(client)
         self._clients: dict[float, Any] = {}
 
     @classmethod
@@ -164,7 +164,7 @@ class DynamoDbProgress(ProgressStore):
                 read_timeout=timeout,
                 retries={"total_max_attempts": tries, "mode": "standard"},
             )
-            self._clients[timeout] = boto3.client("dynamodb", config=config)
+            self._clients[timeout] = whole_answers(boto3.client("dynamodb", config=config))
         return self._clients[timeout]
 
 

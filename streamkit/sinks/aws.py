@@ -148,6 +148,17 @@ class BatchSink(AwsSink):
     def _entry(self, name: str, write: Write) -> dict[str, Any]:
         """The write as it stands in a request, under the Id ``name`` where the service has Ids."""
 
+    def _troubles_of(self, entries: list[dict[str, Any]], results: Sequence[dict[str, Any]]) -> dict[int, Trouble]:
+        """What an answer with a result for each entry says, by place. Silence is no confirmation."""
+        if len(results) != len(entries):
+            silence = "the answer does not say what became of it"
+            return dict.fromkeys(range(len(entries)), self._trouble_of_entry("NoAnswer", silence, is_sender=None))
+        return {
+            place: self._trouble_of_entry(result["ErrorCode"], result.get("ErrorMessage") or "", is_sender=None)
+            for place, result in enumerate(results)
+            if result.get("ErrorCode")
+        }
+
     @abstractmethod
     def _call(self, client: Any, entries: list[dict[str, Any]]) -> dict[int, Trouble]:
         """Make one request: what was not taken, by its place."""

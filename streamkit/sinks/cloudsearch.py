@@ -1,45 +1,56 @@
 """Amazon CloudSearch: documents into a search domain, and out of it.
 
-Needs boto3, which Lambda carries, and tenacity: ``pip install kinesis-streamkit[cloudsearch]``. Neither is imported
-before the first delivery. The function's role needs ``cloudsearch:document`` on the domain.
+Needs boto3, which Lambda carries: ``pip install kinesis-streamkit[cloudsearch]``. It is not imported before the first
+delivery. The function's role needs ``cloudsearch:document`` on the domain, ``cloudsearch:DescribeIndexFields`` for
+``check_fields``, and ``cloudsearch:search`` for ``version_field``. See docs/cloudsearch.md.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
 
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import Refusal, Sink, Write
+from .cloudsearch_document import document_id, field_name, fields_of
+from .cloudsearch_domain import SHORTEST, BatchRefused, Endpoint, Passing
+from .cloudsearch_fields import DomainFields
+from .cloudsearch_order import OneSecond, in_turn
+from .cloudsearch_versions import HeldVersions, queries, versions_shown
+from .pacing import Pace, RequestSize
 
 __all__ = ["CloudSearchSink"]
+
+log = logging.getLogger("streamkit")
 
 # CloudSearch's developer guide, "Understanding Amazon CloudSearch Limits" and "Creating Document Batches". It says 5 MB and
 # 1 MB without saying which: batches keep to the smaller reading; a document between the two is left to the service.
 _BATCH_BYTES = 5_000_000
 _DOCUMENT_BYTES = 1024 * 1024
-_DOCUMENT_FIELDS = 200
-_FIELD_VALUES = 1000
-_ID = re.compile(r"[A-Za-z0-9_\-=#;:/?@&]{1,128}")
-_FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-# The service refuses, in JSON too, what XML 1.0 does not allow: most control characters, surrogates, U+FFFE and U+FFFF.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# The region, in the host that a domain's document endpoint has.
-_REGION = re.compile(r"\.([a-z0-9-]+)\.cloudsearch\.amazonaws\.com")
-
-# Seconds. A request's time-out is what is left, in steps, so that a client can be kept from one request to the next.
-_SHORTEST = 1.0
-_LONGEST = 64.0
+# A batch that was too much is halved down to this, and grows again by a tenth of the most.
+_LEAST_BYTES = 100_000
+_STEP_BYTES = 500_000
+# Hits of one search, the most that the service returns.
+_HITS = 10_000
+# Seconds of tries while the service takes nothing. Who waits longer pays for a function that does nothing.
+_RETRY_TIME = 60.0
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _Operation(NamedTuple):
+    """What a write is of: ``operation`` as it is sent; ``fields`` only where they are checked."""
+
+    id: str
+    operation: bytes
+    version: int | None
+    fields: dict[str, Any] | None
 
 
 class CloudSearchSink(Sink):
@@ -57,32 +68,71 @@ class CloudSearchSink(Sink):
     credentials and the region that boto3 finds, but for a region that the endpoint's name tells.
 
     A batch goes out at 5 MB, or at 5,000 writes: documents of 1 kB make one 5 MB batch. The service takes about one
-    batch every 10 s from a sender for long, and is billed by the batch, so large invocations suit it.
+    batch every 10 s from a sender for long, and is billed by the batch, so large invocations suit it. When it has too
+    much, batches go out up to 10 s apart and in sizes down to 100 kB, in later invocations of the container too, until it
+    takes them again.
 
     Of several writes for one id in a request only the last is sent. It stands for those before it; if the service
     refuses it, the one before takes its place. Sending a write again has no further effect. The service does not keep
-    the order of two batches that reach it within the same second.
+    the order of two batches that reach it within the same second, so another write for an id waits until a second has
+    passed since the last one's batch.
+
+    ``check_fields``: documents are held against the domain's index fields, which are asked for once, and what does not fit
+    is refused before it costs a batch. ``domain`` is the domain's name where the endpoint's name does not tell it.
+
+    ``version_field``: the domain's ``int`` field, enabled for return, in which ``document(…, version=n)`` puts the version;
+    then a write that is older than what the domain holds is dropped. That is for events that arrive out of order, and what
+    holds of it, and what can't, stands at ``document``. ``search_endpoint`` is the domain's search endpoint, by default that
+    of the same name as ``endpoint`` with ``search-`` for ``doc-``.
     """
 
     request_writes: ClassVar[int] = 5000
     # A write's size has its comma; the batch has one bracket more.
     request_bytes: ClassVar[int | None] = _BATCH_BYTES - 1
 
-    def __init__(self, endpoint: str, *, client: Any = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        client: Any = None,
+        check_fields: bool = False,
+        domain: str | None = None,
+        version_field: str | None = None,
+        search_endpoint: str | None = None,
+    ) -> None:
         self._endpoint: Callable[[], str] = lambda: endpoint
-        self._given = client
-        self._client: Any = None
-        self._timeout = 0.0
-        self._session: Any = None
+        self._documents = Endpoint(self._url, client)
+        self._searches = Endpoint(lambda: self._search_url(search_endpoint))
+        self._fields = DomainFields(self._url, domain) if check_fields else None
+        if version_field is not None:
+            try:
+                field_name(version_field)
+            except Reject as error:
+                raise ConfigurationError(f"version_field: {error}") from None
+        self._version_field = version_field
+        self._versions = HeldVersions()
+        self._order = OneSecond()
+        # Documents and searches are two services: the one may have too much while the other is idle.
+        self._pace, self._search_pace = Pace(), Pace()
+        self._size = RequestSize(_BATCH_BYTES, least=_LEAST_BYTES, step=_STEP_BYTES)
+        self._has_warned = False
 
     @classmethod
-    def from_env(cls, name: str, *, client: Any = None) -> Self:
-        """The domain whose document endpoint the environment variable ``name`` holds; it is read on first use."""
-        sink = cls("", client=client)
+    def from_env(cls, name: str, **options: Any) -> Self:
+        """The domain whose document endpoint the environment variable ``name`` holds, read on first use; ``options`` are
+        those of the class.
+        """
+        sink = cls("", **options)
         sink._endpoint = lambda: sink._from_environment(name)
         return sink
 
-    def document(self, id: str | int, fields: Mapping[str, Any]) -> Write:  # noqa: A002 (the service's word)
+    def document(
+        self,
+        id: str | int,  # noqa: A002 (the service's word)
+        fields: Mapping[str, Any],
+        *,
+        version: int | None = None,
+    ) -> Write:
         """Add a document, in place of all of the one that has this id.
 
         ``id``: 1 to 128 of the characters A-Z a-z 0-9 _ - = # ; : / ? @ &; a number stands for its digits.
@@ -92,130 +142,202 @@ class CloudSearchSink(Sink):
         millisecond) and bool, which CloudSearch does not have: 1 or 0. A value of None is left out, and so is a list
         without values: a document without the field is how CloudSearch says null. A place is text, ``"39.86,-104.67"``.
 
+        ``version``: a number from 0 to 2⁶³ − 1 that grows with every change of the document; needed with
+        ``version_field``, and not possible without. A document older than what is known of the domain counts as written
+        and is not sent. What is known: what a search shows at that moment, and the 10,000 ids that this container wrote
+        last. CloudSearch has no conditional writes, so this does **not** make an older write impossible: two containers
+        that write one id within the seconds that it takes until a search shows a document may leave the older one, until
+        the next write of that id.
+
         Raises Reject for what the service would always refuse, a document over 1 MB or without any value among it, so
         that the record goes to dead letters. Its message names the field and never holds what is in it.
         """
-        document: dict[str, Any] = {}
-        if not isinstance(fields, Mapping):
-            raise Reject(f"a document's fields are a mapping, not {type(fields).__name__}")
-        for name, value in fields.items():
-            if not isinstance(name, str):
-                raise Reject(f"a field's name is text, not {type(name).__name__}")
-            if not _FIELD.fullmatch(name) or name == "score":
-                raise Reject(
-                    f"CloudSearch can't have a field named {name[:65]!r}: 1 to 64 of a-z 0-9 _, a letter first, not score"
-                )
-            sent = _field(name, value)
-            if sent is not None:
-                document[name] = sent
-        if not document:
-            raise Reject("CloudSearch takes no document without a value in any field")
-        if len(document) > _DOCUMENT_FIELDS:
-            raise Reject(f"CloudSearch takes {_DOCUMENT_FIELDS} fields in a document; this one has {len(document)}")
-        return self._operation({"type": "add", "id": _id(id), "fields": document})
+        document = fields_of(fields)
+        if self._version_field is not None:
+            if version is None:
+                raise ConfigurationError(f"{self._name} has a version_field, so document(…) needs version=")
+            if self._version_field in document:
+                raise ConfigurationError(f"the field {self._version_field!r} is the version's: leave it to version=")
+            document[self._version_field] = self._version(version)
+        elif version is not None:
+            raise ConfigurationError(f"{self._name} has no version_field to keep a version in")
+        return self._operation({"type": "add", "id": document_id(id), "fields": document}, version, document)
 
-    def removal(self, id: str | int) -> Write:  # noqa: A002 (the service's word)
-        """Remove the document with this id; one that is not there is no error. Raises Reject for an id as ``document``."""
-        return self._operation({"type": "delete", "id": _id(id)})
+    def removal(self, id: str | int, *, version: int | None = None) -> Write:  # noqa: A002 (the service's word)
+        """Remove the document with this id; one that is not there is no error. Raises Reject for an id as ``document``.
 
-    def _operation(self, operation: dict[str, Any]) -> Write:
+        With ``version``, which needs ``version_field``, a document that has nothing but the version takes its place, so that
+        an older one that comes later is known to be older. Searches that want any field find it no more, but ``matchall``,
+        a negation alone and a range of the version do. Without ``version`` the document is gone, and so is all that is known
+        of its version: a document that comes later is taken, however old, as soon as searches show the removed one no more.
+        """
+        if version is None:
+            return self._operation({"type": "delete", "id": document_id(id)}, None, None)
+        if self._version_field is None:
+            raise ConfigurationError(f"{self._name} has no version_field to keep a version in")
+        document = {self._version_field: self._version(version)}
+        return self._operation({"type": "add", "id": document_id(id), "fields": document}, version, document)
+
+    def _version(self, version: Any) -> int:
+        if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**63:
+            raise Reject("a document's version is a whole number from 0 that fits into 64 bits with a sign")
+        return version
+
+    def _operation(self, operation: dict[str, Any], version: int | None, fields: dict[str, Any] | None) -> Write:
         encoded = _encode(operation)
         if len(encoded) > _DOCUMENT_BYTES:
             raise Reject(f"CloudSearch takes documents of 1 MB; this one has {len(encoded):,} bytes")
-        return Write(self, (operation["id"], encoded), size=len(encoded) + 1)
+        checked = fields if self._fields is not None else None
+        return Write(self, _Operation(operation["id"], encoded, version, checked), size=len(encoded) + 1)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """See ``Sink.write``.
 
         The service refuses a batch whole for one bad document and does not say which in a form to rely on, so a refused
         batch is sent again in halves until the bad one is alone, and ``invalid``. Throttling (429, 503, 507, 509), other
-        5xx and broken connections are retried, for a minute at most. When something else stands in the way (403, 404, no
-        credentials), or time is up, all that has no answer yet is ``unavailable``.
+        5xx and broken connections are retried at the pace that they teach, for a minute at most. When something else stands
+        in the way (403, 404, no credentials), or the time does not allow the wait, all that has no answer yet is
+        ``unavailable``: at once, where an earlier call was told to slow down.
         """
-        of_id: dict[str, list[Write]] = {}
-        for write in writes:
-            of_id.setdefault(write.payload[0], []).append(write)
-        # An id is in one batch at a time, and on to its next write only after an answer: its order is kept.
-        batches = _packed([same.pop() for same in of_id.values()])
+        of_id = in_turn(writes)
         refusals: list[Refusal] = []
-        tried = False
+        try:
+            held = self._held(writes, deadline) if self._version_field is not None else {}
+        except SinkError as error:
+            return [Refusal(write, error, "unavailable") for write in writes]
+
+        def next_of(doc_id: str) -> list[Write]:
+            """The write that should stand for the id, of those that are left; none where none is left, or wanted."""
+            same = of_id[doc_id]
+            while same:
+                write = same.pop()
+                version = write.payload.version
+                if version is not None and version < held.get(doc_id, -1):
+                    continue
+                problem = self._problem(write, deadline)
+                if problem is None:
+                    return [write]
+                refusals.append(Refusal(write, SinkError(problem), "invalid"))
+            return []
+
+        # An id is in one batch at a time, and on to its next write only after an answer: its order is kept.
+        batches = [[write for doc_id in of_id for write in next_of(doc_id)]]
+        tries = _Tries(deadline)
         while batches:
-            batch = batches.pop()
+            batch = self._cut(batches)
+            if not batch:
+                continue
             try:
-                if tried and time.monotonic() + _SHORTEST > deadline:
-                    raise SinkError("there was no time left to ask CloudSearch")
-                tried = True
+                tries.wait(max(self._pace.wait(), self._order.wait(batch)))
                 self._upload(batch, deadline)
-            except _BatchRefused as refused:
+                tries.went_well()
+            except Passing as error:
+                batches.append(batch)
+                tries.failed(error)
+            except BatchRefused as refused:
                 if len(batch) > 1:
                     middle = len(batch) // 2
                     batches += batch[middle:], batch[:middle]
                     continue
-                doc_id, operation = batch[0].payload
+                if self._fields is not None:
+                    self._fields.doubt()
+                doc_id, operation, *_ = batch[0].payload
                 refusals.append(Refusal(batch[0], refused.of(operation), "invalid"))
-                if of_id[doc_id]:
-                    batches.append([of_id[doc_id].pop()])
+                batches.append(next_of(doc_id))
             except SinkError as error:
                 for write in (write for unanswered in (batch, *batches) for write in unanswered):
-                    refusals += (Refusal(w, error, "unavailable") for w in (*of_id[write.payload[0]], write))
+                    refusals += (Refusal(w, error, "unavailable") for w in (*of_id[write.payload.id], write))
                 break
         return refusals
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._documents.close()
+        self._searches.close()
+        if self._fields is not None:
+            self._fields.close()
+
+    @property
+    def also_needs(self) -> tuple[str, ...]:
+        """What the function's role needs on the domain besides ``cloudsearch:document``."""
+        checks = ("cloudsearch:DescribeIndexFields",) if self._fields is not None else ()
+        return (*checks, "cloudsearch:search") if self._version_field is not None else checks
+
+    def _problem(self, write: Write, deadline: float) -> str | None:
+        if self._fields is None or write.payload.fields is None:
+            return None
+        return self._fields.problem(write.payload.fields, deadline)
+
+    def _cut(self, batches: list[list[Write]]) -> list[Write]:
+        """Take the next batch, of no more bytes than are sent now; the rest stays."""
+        batch = batches.pop()
+        # The brackets; a comma is in each write's size.
+        size = 1
+        for n, write in enumerate(batch):
+            size += write.size
+            if n and size > self._size.bytes:
+                batches.append(batch[n:])
+                return batch[:n]
+        return batch
 
     def _upload(self, batch: list[Write], deadline: float) -> None:
-        """Send one batch until there is an answer that stands, or no time: _BatchRefused, or SinkError for any other."""
-        boto3, tenacity = _imported()
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        body = b"[" + b",".join(write.payload[1] for write in batch) + b"]"
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passes),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
-            stop=tenacity.stop_before_delay(min(deadline - _SHORTEST - time.monotonic(), 60.0)),
-            reraise=True,
-        )
+        """Send one batch once, and learn from the answer: BatchRefused, Passing, or SinkError for what is in the way."""
+        body = b"[" + b",".join(write.payload.operation for write in batch) + b"]"
         try:
-            answer = retrying(self._post, boto3, body, deadline)
-        except ClientError as error:
-            # Without the cause: its message may quote a document, and a traceback would show it.
-            raise (_BatchRefused(error) if _refuses_the_batch(error) else SinkError(_what_to_do(error))) from None
-        except BotoCoreError as error:
-            raise SinkError(f"CloudSearch can't be asked: {error}") from error
+            answer = self._documents.upload(body, deadline)
+        except BatchRefused as refused:
+            if refused.too_large:
+                self._size.too_large(len(body))
+            raise
+        except Passing as error:
+            self._pace.slow_down()
+            if error.of_size:
+                self._size.too_large(len(body))
+            # It may have been taken, and only its answer lost.
+            self._order.sent(batch)
+            raise
+        self._pace.went_well()
+        self._order.sent(batch)
         if answer.get("status") != "success" or answer.get("adds", 0) + answer.get("deletes", 0) != len(batch):
             raise SinkError("CloudSearch took a batch and did not count all of it")
+        self._size.went_well(len(body))
+        if self._version_field is not None:
+            self._versions.sent(batch)
 
-    def _post(self, boto3: Any, body: bytes, deadline: float) -> dict[str, Any]:
-        client = self._given or self._connected(boto3, deadline - time.monotonic())
-        answer: dict[str, Any] = client.upload_documents(documents=body, contentType="application/json")
-        return answer
+    def _held(self, writes: Sequence[Write], deadline: float) -> dict[str, int]:
+        """The highest version known of each id that is written with one; SinkError where the domain can't be asked."""
+        ids = list(dict.fromkeys(write.payload.id for write in writes if write.payload.version is not None))
+        shown: dict[str, int] = {}
+        tries = _Tries(deadline)
+        for asked, query in queries(ids):
+            shown |= self._shown(asked, query, tries, deadline)
+        return self._versions.known(shown, ids)
 
-    def _connected(self, boto3: Any, remaining: float) -> Any:
-        """A client whose requests end within ``remaining`` seconds. boto3 has a time-out for each client only."""
-        timeout = 2.0 ** math.floor(math.log2(min(max(remaining, _SHORTEST), _LONGEST)))
-        if self._client is None or self._timeout != timeout:
-            from botocore.config import Config
-
-            self.close()
-            url = self._url()
-            region = _REGION.search(url)
-            self._session = self._session or boto3.session.Session()
-            self._client = self._session.client(
-                "cloudsearchdomain",
-                endpoint_url=url,
-                region_name=region[1] if region else None,
-                config=Config(
-                    connect_timeout=timeout / 4,
-                    read_timeout=timeout * 3 / 4,
-                    retries={"total_max_attempts": 1},
-                    max_pool_connections=1,
-                ),
-            )
-            self._timeout = timeout
-        return self._client
+    def _shown(self, ids: list[str], query: str, tries: _Tries, deadline: float) -> dict[str, int]:
+        assert self._version_field is not None
+        parameters = {"query": query, "queryParser": "structured", "size": _HITS, "return": self._version_field}
+        while True:
+            try:
+                tries.wait(self._search_pace.wait())
+                hits = self._searches.search(deadline, **parameters)["hits"]
+            except Passing as error:
+                self._search_pace.slow_down()
+                tries.failed(error)
+                continue
+            self._search_pace.went_well()
+            tries.went_well()
+            # The id is searched "like any text field": only what is exactly it is it.
+            found = [hit for hit in hits.get("hit", ()) if hit["id"] in set(ids)]
+            if hits.get("found", 0) > _HITS and len(found) < len(ids):
+                raise SinkError("CloudSearch finds more documents than it shows, so their versions can't be told")
+            shown = versions_shown(found, self._version_field)
+            if len(shown) < len(found) and not self._has_warned:
+                self._has_warned = True
+                log.warning(
+                    "documents of the CloudSearch domain show no %r and are taken for the oldest: is the field enabled for "
+                    "return, and are these from before it was there?",
+                    self._version_field,
+                )
+            return shown
 
     def _url(self) -> str:
         endpoint = self._endpoint()
@@ -226,6 +348,14 @@ class CloudSearchSink(Sink):
                 "https://doc-shop-abc123.us-east-1.cloudsearch.amazonaws.com, without a path"
             )
         return url
+
+    def _search_url(self, endpoint: str | None) -> str:
+        if endpoint is not None:
+            return endpoint if "://" in endpoint else f"https://{endpoint}"
+        scheme, _, host = self._url().partition("://")
+        if not host.startswith("doc-"):
+            raise ConfigurationError(f"{self._name} needs search_endpoint= to ask for versions")
+        return f"{scheme}://search-{host.removeprefix('doc-')}"
 
     def _from_environment(self, name: str) -> str:
         endpoint = os.environ.get(name)
@@ -240,128 +370,35 @@ class CloudSearchSink(Sink):
         return self.owner or type(self).__name__
 
 
-class _BatchRefused(SinkError):
-    """The service does not take a batch because of what is in it."""
+class _Tries:
+    """The requests of one call of ``write``: whether there is time for the next one."""
 
-    def __init__(self, error: Any) -> None:
-        super().__init__(f"HTTP {_status(error)}, {_code(error)}")
-        self.message = str(error.response.get("Error", {}).get("Message", ""))
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._is_first = True
+        self._failing_since: float | None = None
+        self._trouble: SinkError | None = None
 
-    def of(self, operation: bytes) -> SinkError:
-        """Why the one document of a batch was refused: of the service's message only the fields that it names."""
-        message = self.message.partition("(near operation")[0]
-        fields = msgspec.json.decode(operation).get("fields", {})
-        named = [name for name in fields if re.search(rf"['\"]{name}['\"]", message)]
-        named = named or [name for name in fields if re.search(rf"\b{name}\b", message)]
-        if not named:
-            return SinkError(f"CloudSearch refused the document ({self})")
-        return SinkError(
-            f"CloudSearch refused the document over its field {', '.join(map(repr, named))} ({self}): is it configured, "
-            "with a type that takes this value?"
-        )
+    def wait(self, seconds: float) -> None:
+        """Sleep until a request may go out. SinkError, at once, where there is no time for that and a request.
 
+        The first one goes out past the deadline too, if it need not wait.
+        """
+        then = time.monotonic() + seconds
+        if (seconds or not self._is_first) and then + SHORTEST > self._deadline:
+            wait = f", which has to be given {seconds:.1f} s first" if seconds else ""
+            raise self._trouble or SinkError(f"there was no time left to ask CloudSearch{wait}")
+        if self._trouble and self._failing_since is not None and then > self._failing_since + _RETRY_TIME:
+            raise self._trouble
+        if seconds:
+            time.sleep(seconds)
+        self._is_first = False
 
-def _id(doc_id: Any) -> str:
-    if isinstance(doc_id, int) and not isinstance(doc_id, bool) and 0 <= doc_id < 2**63:
-        return str(doc_id)
-    if not isinstance(doc_id, str):
-        raise Reject(f"a document's id is text or a whole number from 0, not {type(doc_id).__name__}")
-    if not _ID.fullmatch(doc_id):
-        raise Reject("a document's id in CloudSearch is 1 to 128 of the characters A-Z a-z 0-9 _ - = # ; : / ? @ &")
-    return doc_id
+    def failed(self, error: Passing) -> None:
+        # Not a Passing any more: it does not pass in this call.
+        self._trouble = SinkError(str(error))
+        self._trouble.__cause__ = error.__cause__
+        self._failing_since = self._failing_since or time.monotonic()
 
-
-def _field(name: str, value: Any) -> Any:
-    """What is sent for a field's value; None for no field at all."""
-    if not isinstance(value, list | tuple):
-        return _value(name, value)
-    if len(value) > _FIELD_VALUES:
-        raise Reject(f"CloudSearch takes {_FIELD_VALUES:,} values in a field; {name!r} has {len(value):,}")
-    return [sent for one in value if (sent := _value(name, one)) is not None] or None
-
-
-def _value(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return _FORBIDDEN.sub("", value)
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        value = int(value)  # An enum's, too.
-        if not -(2**63) <= value < 2**63:
-            raise Reject(f"the field {name!r} has a whole number of more than 64 bits; send an identifier as text")
-        return value
-    if isinstance(value, float | Decimal):
-        if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
-            raise Reject(f"the field {name!r} is not a finite number")
-        return value
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise Reject(f"the field {name!r} is a time without a time zone")
-        try:
-            value = value.astimezone(UTC)
-        except OverflowError:
-            raise Reject(f"the field {name!r} is a time that UTC has no date for") from None
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, date):
-        return f"{value.isoformat()}T00:00:00Z"
-    raise Reject(f"the field {name!r} is of the type {type(value).__name__}, which CloudSearch has no value for")
-
-
-def _packed(writes: Iterable[Write]) -> list[list[Write]]:
-    """Batches of at most one request, to be taken from the end."""
-    batches: list[list[Write]] = []
-    size = 0
-    for write in writes:
-        size += write.size
-        if not batches or size >= _BATCH_BYTES:
-            batches.append([])
-            size = write.size
-        batches[-1].append(write)
-    return batches[::-1]
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether it may be gone at the next try: throttling, a server's error, a connection that could not be used."""
-    from botocore import exceptions
-
-    if isinstance(error, exceptions.ClientError):
-        status = _status(error)
-        return status in (408, 429) or status >= 500 or "Throttl" in _code(error)
-    return isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError)
-
-
-def _refuses_the_batch(error: Any) -> bool:
-    status = _status(error)
-    return status == 413 or (status == 400 and _code(error) == "DocumentServiceException")
-
-
-def _what_to_do(error: Any) -> str:
-    status = _status(error)
-    said = f"HTTP {status}, {_code(error)}"
-    if status in (401, 403):
-        return f"CloudSearch does not let this function in ({said}): allow its role cloudsearch:document on the domain"
-    if status == 404:
-        return f"no document service answers there ({said}): is the endpoint the domain's document endpoint?"
-    return f"CloudSearch did not take the batch ({said})"
-
-
-def _status(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _imported() -> tuple[Any, Any]:
-    """boto3 and tenacity, which cold starts must not pay for before there is something to deliver."""
-    try:
-        import boto3
-        import tenacity
-    except ImportError as error:
-        raise ImportError(
-            "CloudSearchSink needs boto3 and tenacity: pip install kinesis-streamkit[cloudsearch]"
-        ) from error
-    return boto3, tenacity
+    def went_well(self) -> None:
+        self._trouble = self._failing_since = None

@@ -102,11 +102,4 @@ class EventBridgeSink(BatchSink):
         return {**write.payload, "EventBusName": self.place}
 
     def _call(self, client: Any, entries: list[dict[str, Any]]) -> dict[int, Trouble]:
-        answer = client.put_events(Entries=entries)
-        if not answer.get("FailedEntryCount"):
-            return {}
-        return {
-            place: self._trouble_of_entry(result["ErrorCode"], result.get("ErrorMessage") or "", is_sender=None)
-            for place, result in enumerate(answer["Entries"])
-            if result.get("ErrorCode")
-        }
+        return self._troubles_of(entries, client.put_events(Entries=entries).get("Entries", ()))

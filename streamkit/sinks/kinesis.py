@@ -109,11 +109,4 @@ class KinesisSink(BatchSink):
     def _call(self, client: Any, entries: list[dict[str, Any]]) -> dict[int, Trouble]:
         stream = self.place
         target = {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
-        answer = client.put_records(**target, Records=entries)
-        if not answer.get("FailedRecordCount"):
-            return {}
-        return {
-            place: self._trouble_of_entry(result["ErrorCode"], result.get("ErrorMessage") or "", is_sender=None)
-            for place, result in enumerate(answer["Records"])
-            if result.get("ErrorCode")
-        }
+        return self._troubles_of(entries, client.put_records(**target, Records=entries).get("Records", ()))

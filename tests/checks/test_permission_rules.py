@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from streamkit import Divert, Park, RecordProcessor
@@ -19,6 +22,7 @@ from streamkit.sinks.cloudsearch import CloudSearchSink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
 from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.opensearch import OpenSearchSink
 from streamkit.sinks.s3 import S3Sink
 from streamkit.sinks.sns import SnsSink
 from streamkit.sinks.sqs import SqsSink
@@ -695,6 +699,53 @@ def test_a_domain_of_cloudsearch_may_have_a_policy_of_its_own(check: Check) -> N
     assert found.severity == "note"
     assert "cloudsearch:eu-west-1:" in found.message
     assert "domain/shop" in found.message
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "search-my-shop-abc123.eu-west-1.es.amazonaws.com",
+        "https://vpc-my-shop-abc123.eu-west-1.es.amazonaws.com:443/",
+        "search-my-shop-abc123.aos.eu-west-1.on.aws",
+    ],
+)
+def test_a_domain_of_opensearch_is_allowed_by_its_paths_and_may_have_a_policy_of_its_own(
+    check: Check, host: str
+) -> None:
+    search = OpenSearchSink(host, "orders", template={}, template_name="shop")
+    found = check(make=lambda: orders(search=search))
+    assert {finding.severity for finding in found} == {"note"}
+    assert "es:eu-west-1:" in one(found, "es:ESHttpPost").message
+    assert "domain/my-shop/orders/_bulk" in one(found, "es:ESHttpPost").message
+    assert "domain/my-shop/_index_template/shop" in one(found, "es:ESHttpPut").message
+    allowed = allowing("{Effect: Allow, Action: 'es:ESHttp*', Resource: '*'}")
+    assert check(allowed, lambda: orders(search=OpenSearchSink(host, "orders"))) == []
+
+
+def test_a_collection_of_opensearch_serverless_is_allowed_by_one_action(check: Check) -> None:
+    search = OpenSearchSink("https://abc123.eu-west-1.aoss.amazonaws.com", "orders", template={})
+    found = one(check(make=lambda: orders(search=search)), "aoss:APIAccessAll")
+    assert found.severity == "error"
+    assert "collection/abc123" in found.message
+
+
+def test_opensearch_of_ones_own_or_with_a_password_needs_nothing_of_awss(check: Check) -> None:
+    host = "search-shop-abc123.eu-west-1.es.amazonaws.com"
+    for search in (OpenSearchSink("search.example.com", "orders"), OpenSearchSink(host, "orders", authorization="x")):
+        assert check(make=partial(orders, search=search)) == []
+
+
+def test_what_a_sink_of_cloudsearch_is_told_to_do_needs_its_own_permission(check: Check) -> None:
+    endpoint = "https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com"
+
+    def needed(**options: Any) -> set[str]:
+        messages = [one.message for one in check(make=lambda: orders(search=CloudSearchSink(endpoint, **options)))]
+        actions = ("document", "DescribeIndexFields", "search")
+        return {action for action in actions if any(f"cloudsearch:{action}" in message for message in messages)}
+
+    assert needed() == {"document"}
+    assert needed(check_fields=True) == {"document", "DescribeIndexFields"}
+    assert needed(version_field="v") == {"document", "search"}
 
 
 def test_bigquery_needs_nothing_of_awss_and_an_unheard_of_sink_is_told(check: Check) -> None:

@@ -31,6 +31,16 @@ FUNCTIONS = {
         "cloudsearch",
         {"SearchEndpoint": "doc-x.eu-west-1.cloudsearch.amazonaws.com", "SearchDomain": "x", "DocumentId": "id"},
     ),
+    "opensearch": (
+        "opensearch",
+        {
+            "SearchEndpoint": "search-x-abc.eu-west-1.es.amazonaws.com",
+            "SearchDomain": "x",
+            "SearchIndex": "orders",
+            "IndexTemplate": "{}",
+            "DocumentVersion": "updated_at",
+        },
+    ),
     "fanout": ("fanout", {"Routes": json.dumps([{"name": "audit", "to": QUEUE}]), "Targets": QUEUE}),
 }
 
@@ -50,3 +60,4 @@ def test_there_is_neither_error_nor_warning(name: str) -> None:
     found = [line for line in done.stdout.splitlines() if not line.startswith("note: ")]
     assert (done.returncode, found) == (0, []), done.stderr
     assert done.stderr.startswith("0 errors, 0 warnings")
+    assert "nothing that was read allows it" not in done.stdout

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 from cloudsearch import CloudSearchServer
 
 FIELDS = {
@@ -319,6 +320,102 @@ def test_a_field_that_the_service_does_not_allow_is_refused() -> None:
             CloudSearchServer({name: kind})
     with pytest.raises(ValueError, match="needs a text field"):
         CloudSearchServer({"iata": "literal"}, suggesters={"codes": "iata"})
+
+
+def test_a_dynamic_field_stands_for_every_name_that_no_longer_one_matches() -> None:
+    with CloudSearchServer({"name": "text", "*_i": "int", "size_*": "double", "*": "literal"}) as server:
+        client = connect(server.endpoint)
+        assert upload(client, add("a", name="x y", big_i=7, size_cm=1.5, colour="red"))["adds"] == 1
+        assert structured(client, "(and big_i:[7,7] size_cm:[1,2] colour:'red')") == {"a"}
+        assert "Invalid int" in refused(client, add("b", big_i="many"))[1]
+        # As long as the other pattern, and first in the alphabet.
+        assert upload(client, add("c", size_1_i=1))["adds"] == 1
+        client.close()
+
+
+def test_ids_are_searched_by_their_field(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    assert structured(client, "(or _id:'DEN' _id:'JFK' _id:'nowhere')") == {"DEN", "JFK"}
+    assert structured(client, "(term field=_id 'APA')") == {"APA"}
+
+
+def test_a_field_that_is_not_returned_is_not_in_hits(client: Any, server: CloudSearchServer) -> None:
+    upload(client, *AIRPORTS)
+    server.unreturned.add("iata")
+    hits = search(client, "_id:'DEN'", queryParser="structured")["hits"]["hit"]
+    server.unreturned.clear()
+    assert [("iata" in hit["fields"], "name" in hit["fields"]) for hit in hits] == [(False, True)]
+
+
+def test_searches_see_documents_after_the_latency(client: Any, server: CloudSearchServer) -> None:
+    server.latency = 0.5
+    upload(client, *AIRPORTS)
+    assert structured(client, "matchall") == set()
+    time.sleep(0.6)
+    assert structured(client, "matchall") == {"DEN", "APA", "JFK"}
+    upload(client, delete("DEN"))
+    assert structured(client, "_id:'DEN'") == {"DEN"}
+    assert set(server.documents()) == {"APA", "JFK"}
+
+
+def test_of_two_operations_within_a_second_the_earlier_wins_where_it_is_told_to(
+    client: Any, server: CloudSearchServer
+) -> None:
+    server.same_second = True
+    upload(client, add("a", name="first"), add("b", name="first"))
+    upload(client, delete("a"))
+    assert set(server.documents()) == {"a", "b"}
+    time.sleep(1.1)
+    upload(client, delete("a"))
+    assert set(server.documents()) == {"b"}
+
+
+def test_a_failure_may_be_meant_for_large_batches_only(client: Any, server: CloudSearchServer) -> None:
+    server.fail(507, over=1000)
+    assert upload(client, add("a", name="x"))["adds"] == 1
+    assert refused(client, add("b", name="x" * 1000))[0] == 507
+    assert upload(client, add("b", name="x" * 1000))["adds"] == 1
+
+
+def test_searches_fail_when_told_to(client: Any, server: CloudSearchServer) -> None:
+    server.fail(509, of="search")
+    with pytest.raises(client.exceptions.SearchException):
+        search(client, "x")
+    assert search(client, "x")["hits"]["found"] == 0
+    with pytest.raises(ValueError, match="no such request"):
+        server.fail(509, of="suggest")
+
+
+def test_the_configuration_service_tells_the_fields_and_their_state(server: CloudSearchServer) -> None:
+    configuration = boto3.client(
+        "cloudsearch",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="nobody",
+        aws_secret_access_key="nothing",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+    def described() -> dict[str, tuple[str, str]]:
+        fields = configuration.describe_index_fields(DomainName="stand-in")["IndexFields"]
+        return {
+            one["Options"]["IndexFieldName"]: (one["Options"]["IndexFieldType"], one["Status"]["State"])
+            for one in fields
+        }
+
+    assert described() == {name: (kind, "Active") for name, kind in FIELDS.items()}
+    with pytest.raises(configuration.exceptions.ResourceNotFoundException):
+        configuration.describe_index_fields(DomainName="nowhere")
+    server.fail(500, of="configuration")
+    with pytest.raises(ClientError):
+        described()
+    server.configure("later", "int", state="RequiresIndexDocuments")
+    try:
+        assert described()["later"] == ("int", "RequiresIndexDocuments")
+    finally:
+        del server.fields["later"], server.states["later"]
+        configuration.close()
+    assert len(server.described) == 4
 
 
 def test_it_runs_as_a_process_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""moto and local-bigquery, as the local cloud starts them."""
+"""moto, OpenSearch and local-bigquery, as the local cloud starts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from local_bigquery import bigquery_server as run_bigquery
 from local_moto import moto_server
+from local_opensearch import opensearch_server
 from local_process import ServerError
+from opensearchpy import OpenSearch
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
@@ -75,6 +77,18 @@ def test_moto_runs_in_a_process_of_its_own() -> None:
         client.create_stream(StreamName="orders", ShardCount=2)
         assert client.list_streams()["StreamNames"] == ["orders"]
         client.close()
+
+
+def test_opensearch_runs_in_a_process_of_its_own_and_is_empty() -> None:
+    with opensearch_server() as first, opensearch_server() as second:
+        assert_loopback_only(first.endpoint)
+        for server, found in ((first, True), (second, False)):
+            with OpenSearch(hosts=[server.endpoint]) as client:
+                if server is first:
+                    client.index(index="orders", id="a", body={"n": 1})
+                assert client.exists(index="orders", id="a") is found
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", first.port), timeout=5)
 
 
 def test_bigquery_listens_on_loopback_only(bigquery_server: BigQueryServer) -> None:

@@ -139,8 +139,9 @@ UNUSUAL = "\x00\x08\t\n\x0b\x0c\r\x1f\x7f\x85\ud7ff\ud800\udfff\ue000\ufffd\ufff
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=50)
 @given(text=st.lists(st.characters(exclude_categories=()) | st.sampled_from(UNUSUAL)).map("".join))
-def test_text_arrives_without_what_xml_forbids(sink: CloudSearchSink, server: CloudSearchServer, text: str) -> None:
+def test_text_arrives_without_what_xml_forbids(client: Any, server: CloudSearchServer, text: str) -> None:
     server.reset()
+    sink = CloudSearchSink("unused", client=client)
 
     assert write(sink, sink.document("a", {"name": text, "tags": [text, text]})) == []
 
@@ -218,7 +219,8 @@ def test_the_size_of_writes_is_that_of_their_batch(sink: CloudSearchSink, server
 
 
 def test_more_than_5_mb_goes_out_in_several_batches(sink: CloudSearchSink, server: CloudSearchServer) -> None:
-    assert write(sink, *(sink.document(n, {"name": "x" * 999_900}) for n in range(11))) == []
+    # The stand-in takes its time over 11 MB, on a machine that has other things to do.
+    assert write(sink, *(sink.document(n, {"name": "x" * 999_900}) for n in range(11)), within=120) == []
 
     assert len(server.documents()) == 11
     assert [len(ids) for ids in sent_ids(server)] == [5, 5, 1]
@@ -314,9 +316,10 @@ def test_what_is_superseded_by_a_write_without_an_answer_has_none_either(
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=60)
 @given(plan=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "remove", "bad"])), max_size=12))
 def test_the_last_good_write_for_an_id_wins(
-    sink: CloudSearchSink, server: CloudSearchServer, plan: list[tuple[str, str]]
+    client: Any, server: CloudSearchServer, plan: list[tuple[str, str]]
 ) -> None:
     server.reset()
+    sink = CloudSearchSink("unused", client=client)
     make = {
         "add": lambda doc_id, n: sink.document(doc_id, {"n": n}),
         "remove": lambda doc_id, n: sink.removal(doc_id),
@@ -413,7 +416,7 @@ def test_what_was_taken_before_an_outage_is_not_refused(sink: CloudSearchSink, s
     server.fail(delay=0.01)
     server.fail(403)
 
-    refusals = write(sink, *writes)
+    refusals = write(sink, *writes, within=120)
 
     assert [(refusal.write, refusal.kind) for refusal in refusals] == [(made, "unavailable") for made in writes[5:]]
     assert set(server.documents()) == {"0", "1", "2", "3", "4"}
@@ -493,7 +496,7 @@ def test_an_endpoint_that_is_none_is_refused_without_showing_it(endpoint: str) -
 
 def test_the_region_is_that_of_the_endpoints_name() -> None:
     sink = CloudSearchSink("doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com")
-    client = sink._connected(boto3, 10)
+    client = sink._documents._connected(10)
     assert client.meta.region_name == "eu-west-1"
     assert client.meta.endpoint_url == "https://doc-shop-abc123.eu-west-1.cloudsearch.amazonaws.com"
     sink.close()
@@ -502,9 +505,9 @@ def test_the_region_is_that_of_the_endpoints_name() -> None:
 def test_a_clients_time_outs_fit_what_is_left_and_it_is_kept_while_they_do(server: CloudSearchServer) -> None:
     sink = CloudSearchSink(server.endpoint)
     for remaining, expected in ((float("inf"), 64), (50, 32), (33, 32), (3.9, 2), (0.5, 1), (-9, 1)):
-        config = sink._connected(boto3, remaining).meta.config
+        config = sink._documents._connected(remaining).meta.config
         assert config.connect_timeout + config.read_timeout == expected
-    assert sink._connected(boto3, 40) is sink._connected(boto3, 60)
+    assert sink._documents._connected(40) is sink._documents._connected(60)
     sink.close()
 
 
@@ -538,15 +541,14 @@ print(sorted({"boto3", "botocore", "tenacity", "asyncio"} & set(sys.modules)))
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize("missing", ["boto3", "tenacity"])
 def test_a_missing_library_is_named_with_the_extra_to_install(
-    sink: CloudSearchSink, monkeypatch: pytest.MonkeyPatch, missing: str
+    sink: CloudSearchSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(ImportError, match=r"kinesis-streamkit\[cloudsearch\]"):
         write(sink, sink.document("a", {"n": 1}))
 
 
 def test_times_are_sent_in_utc_whatever_the_clock_of_this_machine() -> None:
     made = CloudSearchSink("localhost").document("a", {"at": datetime(2020, 6, 1, tzinfo=UTC)})
-    assert b'"2020-06-01T00:00:00.000Z"' in made.payload[1]
+    assert b'"2020-06-01T00:00:00.000Z"' in made.payload.operation

@@ -1,0 +1,169 @@
+"""A CloudSearch domain's endpoints: clients whose requests end in time, and what an error of theirs means."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..aws import whole_answers
+from ..errors import SinkError
+
+__all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "domain_of", "region_of"]
+
+# Seconds. A request's time-out is what is left, in steps, so that a client can be kept from one request to the next.
+SHORTEST = 1.0
+_LONGEST = 64.0
+
+# doc-<domain>-<id>.<region>.cloudsearch.amazonaws.com
+_HOST = re.compile(r"//(?:doc|search)-([a-z0-9-]+)-[a-z0-9]+\.[a-z0-9-]+\.cloudsearch\.")
+_REGION = re.compile(r"\.([a-z0-9-]+)\.cloudsearch\.amazonaws\.com")
+# The answers by which a smaller request may pass: it took too long, or there is no room for it.
+_OF_SIZE = (408, 413, 504, 507, 509)
+
+
+def region_of(url: str) -> str | None:
+    """The region that an endpoint's name tells."""
+    found = _REGION.search(url)
+    return found[1] if found else None
+
+
+def domain_of(url: str) -> str | None:
+    """The domain's name, where an endpoint's name has the form that the service gives it."""
+    found = _HOST.match(url[url.find("//") :])
+    return found[1] if found else None
+
+
+class Passing(SinkError):
+    """It may be gone at the next try: throttling, a server's error, a connection that could not be used.
+
+    ``of_size``: a smaller request may pass sooner.
+    """
+
+    def __init__(self, message: str, *, of_size: bool = False) -> None:
+        super().__init__(message)
+        self.of_size = of_size
+
+
+class BatchRefused(SinkError):
+    """The service does not take a batch because of what is in it, or because of how much: ``too_large``."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(f"HTTP {_status(error)}, {_code(error)}")
+        self.too_large = _status(error) == 413
+        self.message = str(error.response.get("Error", {}).get("Message", ""))
+
+    def of(self, operation: bytes) -> SinkError:
+        """Why the one document of a batch was refused: of the service's message only the fields that it names."""
+        message = self.message.partition("(near operation")[0]
+        fields = msgspec.json.decode(operation).get("fields", {})
+        named = [name for name in fields if re.search(rf"['\"]{name}['\"]", message)]
+        named = named or [name for name in fields if re.search(rf"\b{name}\b", message)]
+        if not named:
+            return SinkError(f"CloudSearch refused the document ({self})")
+        return SinkError(
+            f"CloudSearch refused the document over its field {', '.join(map(repr, named))} ({self}): is it configured, "
+            "with a type that takes this value?"
+        )
+
+
+class Endpoint:
+    """One of a domain's endpoints. ``url`` is asked for on first use; ``given`` is a client to use instead of own ones."""
+
+    def __init__(self, url: Callable[[], str], given: Any = None) -> None:
+        self._url = url
+        self._given = whole_answers(given)
+        self._client: Any = None
+        self._timeout = 0.0
+        self._session: Any = None
+
+    def upload(self, body: bytes, deadline: float) -> dict[str, Any]:
+        """Send a batch once: the service's answer, BatchRefused, Passing, or SinkError where something else is in the way."""
+        return _answered(
+            lambda: self._connected(deadline - time.monotonic()).upload_documents(
+                documents=body, contentType="application/json"
+            )
+        )
+
+    def search(self, deadline: float, **parameters: Any) -> dict[str, Any]:
+        """Search once: the service's answer, Passing, or SinkError where something else is in the way."""
+        return _answered(lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search")
+
+    def close(self) -> None:
+        """Close the client that was made here, and not one that was given."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _connected(self, remaining: float) -> Any:
+        """A client whose requests end within ``remaining`` seconds. boto3 has a time-out for each client only."""
+        if self._given is not None:
+            return self._given
+        timeout = 2.0 ** math.floor(math.log2(min(max(remaining, SHORTEST), _LONGEST)))
+        if self._client is None or self._timeout != timeout:
+            import boto3
+            from botocore.config import Config
+
+            self.close()
+            url = self._url()
+            self._session = self._session or boto3.session.Session()
+            config = Config(
+                connect_timeout=timeout / 4,
+                read_timeout=timeout * 3 / 4,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=1,
+            )
+            made = self._session.client(
+                "cloudsearchdomain", endpoint_url=url, region_name=region_of(url), config=config
+            )
+            self._client = whole_answers(made)
+            self._timeout = timeout
+        return self._client
+
+
+def _answered(call: Callable[[], Any], action: str = "document") -> dict[str, Any]:
+    try:
+        import boto3  # noqa: F401 (only to say what to install)
+    except ImportError as error:
+        raise ImportError("CloudSearchSink needs boto3: pip install kinesis-streamkit[cloudsearch]") from error
+    from botocore import exceptions
+
+    try:
+        answer: dict[str, Any] = call()
+        return answer
+    except exceptions.ClientError as error:
+        # Without the cause: its message may quote a document, and a traceback would show it.
+        raise _meaning(error, action) from None
+    except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
+        of_size = isinstance(error, exceptions.ReadTimeoutError)
+        raise Passing(f"CloudSearch can't be asked: {error}", of_size=of_size) from error
+    except exceptions.BotoCoreError as error:
+        raise SinkError(f"CloudSearch can't be asked: {error}") from error
+
+
+def _meaning(error: Any, action: str) -> SinkError:
+    status, code = _status(error), _code(error)
+    said = f"HTTP {status}, {code}"
+    if action == "document" and (status == 413 or (status == 400 and code == "DocumentServiceException")):
+        return BatchRefused(error)
+    if status in (408, 429) or status >= 500 or "Throttl" in code:
+        return Passing(f"CloudSearch has too much to do, or is out of order ({said})", of_size=status in _OF_SIZE)
+    if status in (401, 403):
+        return SinkError(
+            f"CloudSearch does not let this function in ({said}): allow its role cloudsearch:{action} on the domain"
+        )
+    if status == 404:
+        return SinkError(f"no {action} service answers there ({said}): is the endpoint the domain's {action} endpoint?")
+    return SinkError(f"CloudSearch did not take the {'batch' if action == 'document' else action} ({said})")
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

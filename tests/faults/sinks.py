@@ -1,0 +1,405 @@
+"""The rows of the sinks: three writes meet a fault, and what was not taken is written again when it is over."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import grpc
+
+from streamkit import RecordProcessor, Write
+from streamkit.event import decode
+from streamkit.plans.memory import MemoryPlans
+from streamkit.sinks.base import Refusal, Sink
+from streamkit.sinks.bigquery import BigQuerySink
+from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
+from streamkit.sinks.cloudsearch import CloudSearchSink
+from streamkit.sinks.events import EventBridgeSink
+from streamkit.sinks.functions import LambdaSink
+from streamkit.sinks.kinesis import KinesisSink
+from streamkit.sinks.opensearch import OpenSearchSink
+from streamkit.sinks.s3 import S3Sink
+from streamkit.sinks.sns import SnsSink
+from streamkit.sinks.sqs import SqsSink
+from streamkit.testing import kinesis_event
+from streamkit.testing.contracts import stamp
+
+from . import grpc_proxy, http_proxy
+from .cells import Cell, Fault
+from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, OPENSEARCH, is_refused
+from .exchange import Exchange
+
+__all__ = ["SINKS", "SinkRow"]
+
+UNAVAILABLE = "unavailable"
+
+#: A sink that dedupes by write id, or whose repeat replaces.
+ONCE: Mapping[Fault, Cell] = {
+    "slow": Cell(UNAVAILABLE, None, "once"),
+    "refusing": Cell(UNAVAILABLE, False, "once"),
+    "throttling": Cell(UNAVAILABLE, True, "once"),
+    "in-part": Cell("only what was not taken is unavailable", True, "once"),
+    "gone": Cell(UNAVAILABLE, None, "once"),
+    "answer-lost": Cell(UNAVAILABLE, True, "once"),
+}
+#: One whose service dedupes nothing: what took effect unheard is there a second time.
+TWICE: Mapping[Fault, Cell] = {
+    **ONCE,
+    "slow": Cell(UNAVAILABLE, None, "twice"),
+    "answer-lost": Cell(UNAVAILABLE, True, "twice"),
+}
+
+
+class SinkRow(Exchange):
+    cells = ONCE
+
+    @abstractmethod
+    def write_of(self, n: int) -> Write: ...
+
+    def batch(self, numbers: Iterable[int]) -> dict[int, Write]:
+        numbers = list(numbers)
+        writes = stamp(map(self.write_of, numbers), event=f"{self.tag}-{numbers[0]}")
+        return dict(zip(numbers, writes, strict=True))
+
+    def write(self, writes: Sequence[Write], deadline: float) -> Iterable[Refusal]:
+        return cast(Sink, self.target).write(writes, deadline=deadline)
+
+    def deliver(self, batch: Mapping[int, Write], seconds: float) -> dict[int, str]:
+        """See ``Exchange.deliver``. An exception is "unavailable" of all, as delivery has it."""
+        try:
+            refusals = list(self.write(list(batch.values()), time.monotonic() + seconds) or ())
+        except Exception:
+            return dict.fromkeys(batch, "unavailable")
+        assert all(isinstance(refusal.error, Exception) and str(refusal.error) for refusal in refusals)
+        kinds = {id(refusal.write): refusal.kind for refusal in refusals}
+        assert len(kinds) == len(refusals), "one refusal for each"
+        return {n: kinds.get(id(write), "taken") for n, write in batch.items()}
+
+
+class _OnMoto(SinkRow):
+    service = "moto"
+
+    def made_proxy(self) -> Any:
+        return self.cloud.aws
+
+
+class OfKinesis(_OnMoto):
+    backend, cells, dialect = KinesisSink, TWICE, AWS_SINKS["kinesis"]
+
+    def made(self) -> Any:
+        self.cloud.client("kinesis").create_stream(StreamName=self.tag, ShardCount=1)
+        return KinesisSink(self.tag)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.record({"n": n}, f"key-{n}")
+        return made
+
+    def there(self) -> Counter[int]:
+        kinesis = self.cloud.client("kinesis")
+        start = kinesis.get_shard_iterator(
+            StreamName=self.tag, ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+        )
+        records = kinesis.get_records(ShardIterator=start["ShardIterator"], Limit=10_000)["Records"]
+        return Counter(int(record["PartitionKey"].removeprefix("key-")) for record in records)
+
+
+class _OfAQueue(_OnMoto):
+    """What arrives in a queue, from wherever."""
+
+    fifo = False
+    url: str
+
+    def there(self) -> Counter[int]:
+        return Counter(self.n_of(body) for body in self.cloud.received(self.url))
+
+    def n_of(self, body: Any) -> int:
+        n: int = body["n"]
+        return n
+
+
+class OfSqs(_OfAQueue):
+    backend, cells, dialect = SqsSink, TWICE, AWS_SINKS["sqs"]
+
+    def made(self) -> Any:
+        self.url = self.cloud.queue(fifo=self.fifo)
+        return SqsSink(self.url)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.message({"n": n}, group="group" if self.fifo else None)
+        return made
+
+
+class OfSns(_OfAQueue):
+    backend, cells, dialect = SnsSink, TWICE, AWS_SINKS["sns"]
+
+    def made(self) -> Any:
+        self.url = self.cloud.queue(fifo=self.fifo)
+        return SnsSink(self.cloud.topic(self.url))
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.message({"n": n}, group="group" if self.fifo else None)
+        return made
+
+
+FIFO: Mapping[Fault, Cell] = {
+    **ONCE,
+    "in-part": Cell("what was not taken, and what follows it in its group, is unavailable", True, "once"),
+}
+
+
+class OfSqsInGroups(OfSqs):
+    manner, cells, fifo = "FIFO", FIFO, True
+
+
+class OfSnsInGroups(OfSns):
+    manner, cells, fifo = "FIFO", FIFO, True
+
+
+class OfEventBridge(_OfAQueue):
+    backend, cells, dialect = EventBridgeSink, TWICE, AWS_SINKS["events"]
+
+    def made(self) -> Any:
+        self.url, events = self.cloud.queue(), self.cloud.client("events")
+        events.create_event_bus(Name=self.tag)
+        events.put_rule(Name=self.tag, EventBusName=self.tag, EventPattern=json.dumps({"source": ["shop"]}))
+        target = {"Id": "queue", "Arn": self.cloud.arn_of(self.url)}
+        events.put_targets(Rule=self.tag, EventBusName=self.tag, Targets=[target])
+        return EventBridgeSink(self.tag, source="shop")
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.event({"n": n})
+        return made
+
+    def n_of(self, body: Any) -> int:
+        n: int = body["detail"]["n"]
+        return n
+
+
+class OfLambda(_OnMoto):
+    """moto takes an invocation and keeps no account of it: it is counted on the way."""
+
+    backend, cells, dialect = LambdaSink, TWICE, AWS_SINKS["lambda"]
+
+    def made(self) -> Any:
+        self.function = self.cloud.function()
+        return LambdaSink(self.function)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.invocation({"n": n})
+        return made
+
+    def numbers(self, request: Any) -> list[int]:
+        return super().numbers(request) if self.function in request.path else []
+
+    def act(self, fault: Fault) -> Any:
+        # The status alone confirms an invocation: that the rest breaks off is no fault.
+        return http_proxy.lose_the_answer if fault == "answer-lost" else super().act(fault)
+
+    def there(self) -> Counter[int]:
+        return Counter(n for request in self.proxy.seen if request.reached for n in self.numbers(request))
+
+
+class OfS3(_OnMoto):
+    backend, dialect = S3Sink, AWS_SINKS["s3"]
+
+    def made(self) -> Any:
+        self.cloud.client("s3").create_bucket(Bucket=self.tag)
+        return S3Sink(self.tag, prefix="items/")
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.object({"n": n})
+        return made
+
+    def there(self) -> Counter[int]:
+        s3 = self.cloud.client("s3")
+        keys = [found["Key"] for found in s3.list_objects_v2(Bucket=self.tag).get("Contents", ())]
+        return Counter(json.loads(s3.get_object(Bucket=self.tag, Key=key)["Body"].read())["n"] for key in keys)
+
+
+class OfCloudSearch(SinkRow):
+    backend, dialect = CloudSearchSink, CLOUDSEARCH
+    service = "the CloudSearch stand-in"
+    # It gives a try a second at least, and so tries again only where there is more.
+    short = 1.8
+    cells = {
+        **ONCE,
+        # What counts wrong has taken the batch as far as anybody knows: the same batch would be counted so again.
+        "in-part": Cell(
+            UNAVAILABLE, False, "once", impossible="a batch is taken whole or not at all; at a count that is too low:"
+        ),
+    }
+
+    def see(self, fault: Fault, cell: Cell, seconds: float) -> None:
+        # A sink that was told to slow down remembers it, and one of another cell is not to.
+        self.target.close()
+        self.target = self.made()
+        self.warm_up()
+        super().see(fault, cell, seconds)
+
+    def made_proxy(self) -> Any:
+        return self.cloud.cloudsearch
+
+    def made(self) -> Any:
+        return CloudSearchSink(self.proxy.endpoint)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.document(f"{self.tag}-{n}", {"n": n})
+        return made
+
+    def there(self) -> Counter[int]:
+        documents = self.cloud.search.documents()
+        return Counter(one["n"] for doc_id, one in documents.items() if doc_id.startswith(self.tag))
+
+
+class OfOpenSearch(SinkRow):
+    backend, dialect = OpenSearchSink, OPENSEARCH
+    service = "osmem-server"
+    short = 1.8
+
+    def made_proxy(self) -> Any:
+        return self.cloud.opensearch
+
+    def made(self) -> Any:
+        return OpenSearchSink(self.proxy.endpoint, self.tag.lower())
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.document(str(n), {"n": n})
+        return made
+
+    def there(self) -> Counter[int]:
+        client, index = self.cloud.opensearch_client, self.tag.lower()
+        if not client.indices.exists(index=index):
+            return Counter()
+        client.indices.refresh(index=index)
+        found = client.search(index=index, body={"query": {"match_all": {}}, "size": 1000})
+        return Counter(hit["_source"]["n"] for hit in found["hits"]["hits"])
+
+
+class OfBigQuery(SinkRow):
+    backend, dialect = BigQuerySink, BIGQUERY
+    service = "local-bigquery"
+    short = 0.8
+
+    def made_proxy(self) -> Any:
+        return self.cloud.bigquery
+
+    def made(self) -> Any:
+        self.table = self.cloud.table("n", "INTEGER")
+        return BigQuerySink(self.table)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.row({"n": n})
+        return made
+
+    def there(self) -> Counter[int]:
+        return self.cloud.counted(self.table, "n")
+
+
+def _refuse_rows(call: grpc_proxy.Call) -> list[bytes]:
+    """BigQuery takes none of an append's rows where some are wrong, and names those."""
+    from google.cloud.bigquery_storage_v1 import types
+
+    if call.method != "AppendRows":
+        return call.forward()
+    (message,) = call.messages
+    rows = types.AppendRowsRequest.deserialize(message).proto_rows.rows.serialized_rows
+    places = [place for place, row in enumerate(rows) if is_refused(_n_of(row))]
+    if not places:
+        return call.forward()
+    call.harmed = True
+    row_errors = [{"index": place, "code": "FIELDS_ERROR", "message": "told to"} for place in places]
+    answer = types.AppendRowsResponse(error={"code": 3, "message": "told to"}, row_errors=row_errors)
+    return [types.AppendRowsResponse.serialize(answer)]
+
+
+_ITEM = re.compile(rb"item-(\d+)-")
+
+
+def _n_of(row: bytes) -> int:
+    found = _ITEM.search(row)
+    assert found
+    return int(found[1])
+
+
+class OfBigQueryExactlyOnce(SinkRow):
+    """The write streams' API; the plans are in memory, whose stores have rows of their own."""
+
+    backend = BigQueryExactlyOnceSink
+    service = "local-bigquery, gRPC"
+    short = 0.8
+    cells = {**ONCE, "in-part": Cell("the rows that are named are invalid, the others go in", False, "once")}
+
+    def made_proxy(self) -> Any:
+        return self.cloud.bigquery_storage
+
+    def made(self) -> Any:
+        self.table = self.cloud.table("id", "STRING")
+        sink = BigQueryExactlyOnceSink(self.table, MemoryPlans())
+        # It is checked, and so lets itself be used, as an attribute of a processor.
+        type("Orders", (RecordProcessor,), {"name": "faults", "ordering": "shard", "warehouse": sink})
+        return sink
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.row({"id": f"item-{n}-"})
+        return made
+
+    def batch(self, numbers: Iterable[int]) -> dict[int, Write]:
+        """Records of one shard, each batch behind those before it."""
+        numbers = list(numbers)
+        self._position = getattr(self, "_position", 10**20) + 1000
+        records = decode(kinesis_event(numbers, start=self._position)).records
+        batch = {n: self.write_of(n) for n in numbers}
+        for record, write in zip(records, batch.values(), strict=True):
+            write._record, write._processor = record, "faults"
+        return batch
+
+    def write(self, writes: Sequence[Write], deadline: float) -> Iterable[Refusal]:
+        first = writes[0]._record
+        assert first is not None
+        refusals: Iterable[Refusal] = self.target.write_from(first, writes, deadline=deadline)
+        return refusals
+
+    def repeat(self, batch: Mapping[int, Write], rest: Mapping[int, Write]) -> dict[int, str]:
+        # The batch comes again as it was.
+        kinds = self.deliver(batch, 30.0)
+        return {n: kinds[n] for n in rest}
+
+    def numbers(self, request: Any) -> list[int]:
+        rows: list[bytes] = _ITEM.findall(b"".join(request.messages)) if request.method == "AppendRows" else []
+        return [int(n) for n in rows]
+
+    def act(self, fault: Fault) -> Any:
+        acts: dict[str, Callable[[grpc_proxy.Call], list[bytes]]] = {
+            "slow": grpc_proxy.hold,
+            "refusing": grpc_proxy.end_with(grpc.StatusCode.PERMISSION_DENIED),
+            "throttling": grpc_proxy.end_with(grpc.StatusCode.RESOURCE_EXHAUSTED),
+            "in-part": _refuse_rows,
+            "answer-lost": grpc_proxy.lose_the_answer,
+        }
+        return acts[fault]
+
+    def there(self) -> Counter[int]:
+        counted = self.cloud.counted(self.table, "id")
+        return Counter({_n_of(item.encode()): n for item, n in counted.items()})
+
+
+#: A sink that is new gets its row here: subclass SinkRow, name its proxy, and how its service says no (``dialects.py``).
+SINKS: Sequence[type[SinkRow]] = (
+    OfBigQuery,
+    OfBigQueryExactlyOnce,
+    OfCloudSearch,
+    OfEventBridge,
+    OfKinesis,
+    OfLambda,
+    OfOpenSearch,
+    OfS3,
+    OfSns,
+    OfSnsInGroups,
+    OfSqs,
+    OfSqsInGroups,
+)
