@@ -5,10 +5,33 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from . import aggregates, batches, cold_start, correlation, fanning, main_path, metrics, parking, producing, reading
+from . import (
+    aggregates,
+    batches,
+    bigquery,
+    cold_start,
+    correlation,
+    fanning,
+    main_path,
+    metrics,
+    parking,
+    producing,
+    reading,
+    storage_write,
+)
 from .harness import Difference, print_rows, print_table, progress
 
-_PEERS = ("msgspec", "pybase64", "aws-lambda-powertools", "aws-kinesis-agg", "protobuf", "async-kinesis", "boto3")
+_PEERS = (
+    "msgspec",
+    "pybase64",
+    "aws-lambda-powertools",
+    "aws-kinesis-agg",
+    "protobuf",
+    "async-kinesis",
+    "boto3",
+    "google-cloud-bigquery",
+    "google-cloud-bigquery-storage",
+)
 
 
 def main() -> int:
@@ -26,6 +49,8 @@ def main() -> int:
         rows += followed
         measured, measuring = metrics.run(40)
         rows += measured
+        rows += bigquery.run(20)
+        rows += storage_write.run(20)
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)

@@ -16,7 +16,7 @@ from ..record import Record
 if TYPE_CHECKING:
     from ..breaker import Breaker
 
-__all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making"]
+__all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making", "write_ids"]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
@@ -79,6 +79,14 @@ class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
     def __repr__(self) -> str:
         # Never the payload: a write may be printed into a log.
         return f"<Write {self.write_id if self._record else 'not yielded'} to {type(self.sink).__name__}>"
+
+
+def write_ids(writes: Iterable[Write]) -> list[str]:
+    """The ``write_id`` of each, for a sink that asks for hundreds: without a call for each of them."""
+    return [
+        f"{write._record.event_id}/{write._processor}/{write._n}" if write._record is not None else write.write_id
+        for write in writes
+    ]
 
 
 class Refusal(msgspec.Struct, frozen=True, eq=False):

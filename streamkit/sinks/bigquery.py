@@ -1,4 +1,5 @@
-"""Rows into a BigQuery table by streaming inserts (``tabledata.insertAll``).
+"""Rows into a BigQuery table by streaming inserts (``tabledata.insertAll``), or by the Storage Write API's default stream.
+``docs/bigquery.md`` has the outcomes and types, ``docs/bigquery-storage-write.md`` which of the two ways is for whom.
 
 Needs google-cloud-bigquery: ``pip install kinesis-streamkit[bigquery]``. It is imported on the first write. Limits are
 those of BigQuery's "Streaming inserts" quotas: 10 MB and 50,000 rows a request, of which 500 rows are advised.
@@ -6,48 +7,51 @@ those of BigQuery's "Streaming inserts" quotas: 10 MB and 50,000 rows a request,
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
-from . import google
-from .base import Refusal, RefusalKind, Sink, Write
+from .base import Refusal, RefusalKind, Sink, Write, write_ids
+from .bigquery_columns import without_unknown
+from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large, may_pass, told_wait
+from .bigquery_rows import copy_row, encode_row, exact
+from .bigquery_schema import Misfit
+from .bigquery_table import BigQueryTable, TableOptions, Unknown
 
-__all__ = ["BigQuerySink"]
+if TYPE_CHECKING:
+    from .bigquery_default_stream import DefaultStream
 
-# Less what is around the rows in a request: {"rows": [], "skipInvalidRows": true}.
-_REQUEST_BYTES = 10_000_000 - 100
+__all__ = ["BigQuerySink", "Method", "TableOptions"]
+
+#: How rows go: by ``tabledata.insertAll``, or by the default stream of the Storage Write API.
+Method = Literal["insert-all", "storage-write"]
+
+# Rows by the default stream are cut into requests by their bytes, and so many are worth one call.
+_STORAGE_WRITE_ROWS = 10_000
+
+_MOST_BYTES = 10_000_000
+# Less what is around the rows in a request: {"rows": [], "skipInvalidRows": true, "ignoreUnknownValues": true}.
+_REQUEST_BYTES = _MOST_BYTES - 100
 # What is around one row: {"json": , "insertId": ""}, with an id as long as it may be.
 _ROW_BYTES = 160
 _INSERT_ID_LENGTH = 128
 
-# One request, and all of one call's tries; in seconds. Who waits longer pays for a function that does nothing.
-_REQUEST_TIME = 30.0
+# All of one call's tries, in seconds. Who waits longer pays for a function that does nothing.
 _RETRY_TIME = 60.0
-# The least that a try is given, past the deadline too.
-_LEAST_REQUEST_TIME = 0.5
 
-# Reasons, of a row or of a request, that pass. "stopped": the row was not looked at, because of another.
-_PASSING = frozenset(
-    {"backendError", "badGateway", "internalError", "quotaExceeded", "rateLimitExceeded", "stopped", "timeout"}
-)
 # The beginnings of BigQuery's messages that hold nothing of the row. Of the others any word may come from it.
 _TELLING = re.compile(
     r"no such field|missing required field|(?:can|could ?)not convert value to \w+|this field is not a record|"
     r"array specified for non-repeated field|repeated field must be imported as a json array|row size is too large",
     re.IGNORECASE,
 )
+_NO_SUCH_FIELD = re.compile(r"no such field", re.IGNORECASE)
 _INSTALL = "BigQuerySink needs google-cloud-bigquery and tenacity: pip install 'kinesis-streamkit[bigquery]'"
-_LONG_NUMBER = re.compile(r"\d{16}")
-_EXACT_IN_A_DOUBLE = 2**53
 
 
 class BigQuerySink(Sink):
@@ -57,85 +61,114 @@ class BigQuerySink(Sink):
     default credentials and their project; or with those of the function's own role, where ``GOOGLE_CREDENTIALS`` describes them
     (``streamkit.sinks.google``); or, where ``BIGQUERY_EMULATOR_HOST`` names an endpoint, with none.
 
+    ``schema`` is the table's: a list of fields in BigQuery's JSON form, ``[{"name": "id", "type": "INTEGER"}, ...]``, or of
+    ``SchemaField`` objects, or the path of a JSON file that holds such a list. With it, objects and arrays for a JSON column
+    are sent as the text that it takes, and a row with no array for a REPEATED one is invalid. With ``create=TableOptions()``
+    the table is made by it where there is none.
+
+    ``unknown`` says what becomes of a field that the table lacks. ``"strict"``: the row is invalid. ``"ignore"``: it goes without
+    the field. ``"add"``: the table gets the column, as ``schema`` has it or else by the value (``docs/bigquery.md``).
+
     Each row's ``insertId`` is its write id (a digest of it where that is over BigQuery's 128 characters), by which
     BigQuery drops repeats: as a best effort, for about a minute. A row that BigQuery finds invalid is refused alone.
     Throttles, 5xx and lost connections are tried again until the deadline, for 60 seconds at most. A table that does not
     exist or can't be written to is no fault of the records: they stay in the stream until that is put right.
+
+    With ``method="storage-write"`` rows go by the default stream of the Storage Write API: for half the price, in protocol
+    buffers by the table's schema, and with the same outcomes, but without ids: BigQuery drops no repeats. It takes the permission
+    ``bigquery.tables.get`` too, and ``pip install kinesis-streamkit[bigquery-storage]``. ``write_client`` is a
+    ``google.cloud.bigquery_storage_v1.BigQueryWriteClient``, made as ``client`` is by default, where
+    ``BIGQUERY_STORAGE_EMULATOR_HOST`` (``host:port``) names an endpoint without credentials.
     """
 
     request_writes: ClassVar[int] = 500
     request_bytes: ClassVar[int | None] = _REQUEST_BYTES
 
-    def __init__(self, table: str, *, client: Any = None) -> None:
-        self._table: str | None = _checked(table)
-        self._variable = ""
-        self._client = client
-        self._own_client = client is None
+    def __init__(
+        self,
+        table: str,
+        *,
+        schema: Any = None,
+        create: TableOptions | None = None,
+        unknown: Unknown = "strict",
+        method: Method = "insert-all",
+        client: Any = None,
+        write_client: Any = None,
+    ) -> None:
+        self._destination = BigQueryTable(table, schema=schema, create=create, unknown=unknown, client=client)
+        self._is_sent_as_given = not self._destination.rules and unknown != "add"
+        self._default_stream = self._stream_for(method, write_client)
 
     @classmethod
-    def from_env(cls, name: str, *, client: Any = None) -> BigQuerySink:
+    def from_env(
+        cls,
+        name: str,
+        *,
+        schema: Any = None,
+        create: TableOptions | None = None,
+        unknown: Unknown = "strict",
+        method: Method = "insert-all",
+        client: Any = None,
+        write_client: Any = None,
+    ) -> BigQuerySink:
         """The table that the environment variable ``name`` names, read on the first write."""
-        sink = cls("from.environment", client=client)
-        sink._table, sink._variable = None, name
+        sink = cls(
+            "from.environment",
+            schema=schema,
+            create=create,
+            unknown=unknown,
+            method=method,
+            client=client,
+            write_client=write_client,
+        )
+        sink._destination.read_name_from(name)
         return sink
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self._destination.owner = self.owner
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it does not."""
-        if self._table is None:
-            try:
-                self._table = _checked(os.environ[self._variable])
-            except (KeyError, ConfigurationError) as error:
-                wrong = "is not set" if isinstance(error, KeyError) else "holds something else"
-                raise ConfigurationError(
-                    f"{self.owner or 'a BigQuerySink'} needs the name of a BigQuery table, dataset.table, in the environment "
-                    f"variable {self._variable}, which {wrong}"
-                ) from None
-        return self._table
+        return self._destination.name
 
     def row(self, row: Mapping[str, Any]) -> Write:
         """A write that inserts ``row``, a mapping of column names to values (or a msgspec struct, or a dataclass).
 
         The row is copied at once. A Decimal, a UUID, a date, a time and a datetime (an aware one with its offset, for
         TIMESTAMP; a naive one without, for DATETIME) go as text, bytes as base64, integers that a double can't hold as
-        decimal text: the forms from which BigQuery makes its own types exactly. A JSON column takes JSON as text.
+        decimal text: the forms from which BigQuery makes its own types exactly. A JSON column takes JSON as text, which
+        the sink makes where it was given the table's schema.
 
         Raises TypeError for what has no such form, ValueError for NaN and Infinity (give None, or the text "NaN"), for
         text that is not Unicode, and for nesting without end.
         """
-        try:
-            copy = msgspec.to_builtins(dict(row) if isinstance(row, Mapping) else row, str_keys=True)
-            if not isinstance(copy, dict):
-                raise TypeError(f"row() takes a mapping of column names to values; got {type(row).__name__}")
-            text = _as_sent(copy)
-            if _LONG_NUMBER.search(text):
-                copy = _exact(copy)
-                text = _as_sent(copy)
-            if "\\ud" in text:  # Half a surrogate pair, which Python's JSON lets pass, would cost the whole request.
-                msgspec.json.encode(copy)
-        except RecursionError:
-            raise ValueError("the row is nested too deeply") from None
-        except UnicodeEncodeError:
-            raise ValueError("the row holds a text with half a surrogate pair, which is not Unicode") from None
-        return Write(self, copy, len(text) + _ROW_BYTES)
+        if not self._is_sent_as_given:
+            return self._row_by_schema(row)
+        text = encode_row(row)
+        return Write(self, text, len(text) + _ROW_BYTES)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """See ``Sink.write``. The refusals' errors name a reason and a field, and quote nothing of a row."""
+        if self._default_stream is not None:
+            return self._default_stream.write(writes, deadline=deadline)
         refusals: list[Refusal] = []
         requests = deque(_requests(writes, refusals))
         if not requests:
             return refusals
-        table = self.table
-        self._client = self._client or self._make_client()
-        retrying = _retrying(until=min(deadline, time.monotonic() + _RETRY_TIME))
+        destination = self._destination
+        destination.connect()
+        insertion = _Insertion(destination, refusals, deadline)
+        until = min(deadline, time.monotonic() + _RETRY_TIME)
         while requests:
             left = requests.popleft()
             try:
-                retrying(self._insert, table, left, refusals, deadline)
+                _try_until(until, insertion.insert, left)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, these rows have no answer.
-                if _code(error) != 413:
+                if not is_too_large(error):
                     # What comes after would meet the same, and the time is up.
-                    unanswered = SinkError(self._explain(error))
+                    unanswered = SinkError(destination.explain(error))
                     rest = (write for request in (left, *requests) for write in request)
                     return [*refusals, *(Refusal(write, unanswered, "unavailable") for write in rest)]
                 if len(left) == 1:
@@ -148,129 +181,198 @@ class BigQuerySink(Sink):
         return refusals
 
     def close(self) -> None:
-        """Close the client, where the sink made it."""
-        if self._own_client and self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the clients, where the sink made them."""
+        if self._default_stream is not None:
+            self._default_stream.close()
+        self._destination.close()
 
-    def _insert(self, table: str, left: list[Write], refusals: list[Refusal], deadline: float) -> None:
+    def _stream_for(self, method: Method, write_client: Any) -> DefaultStream | None:
+        if method == "insert-all" and write_client is None:
+            return None
+        if method != "storage-write":
+            raise ConfigurationError(
+                f'BigQuerySink(method) is "insert-all", or "storage-write", which takes a write_client; got {method!r}'
+            )
+        from .bigquery_default_stream import DefaultStream
+
+        # Of this object alone: the class says what a request of the other way takes.
+        self.request_writes = _STORAGE_WRITE_ROWS  # type: ignore[misc]
+        return DefaultStream(self._destination, write_client)
+
+    def _row_by_schema(self, row: Mapping[str, Any]) -> Write:
+        destination = self._destination
+        copy = copy_row(row)
+        if destination.rules:
+            try:
+                copy = destination.rules.apply(copy)
+            except Misfit as misfit:
+                # No fault of the program that made it, so it is for ``write`` to refuse.
+                return Write(self, misfit, 0)
+        text = encode_row(copy)
+        payload = _Telling(text, copy) if destination.unknown == "add" else text
+        return Write(self, payload, len(text) + _ROW_BYTES)
+
+
+class _Telling(msgspec.Struct, gc=False):
+    """A row in JSON, and the values that it is made of, for what they tell of columns."""
+
+    json: bytes
+    row: dict[str, Any]
+
+
+class _Row(msgspec.Struct, rename="camel", gc=False):
+    """One row in a request."""
+
+    insert_id: str
+    json: msgspec.Raw
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    """What ``tabledata.insertAll`` takes. Unless invalid rows are skipped, one has all the others sent twice."""
+
+    rows: list[_Row]
+    skip_invalid_rows: bool = True
+    ignore_unknown_values: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Insertion:
+    """The requests of one call of ``write``, and what has to be remembered between them."""
+
+    def __init__(self, table: BigQueryTable, refusals: list[Refusal], deadline: float) -> None:
+        self._table = table
+        self._refusals = refusals
+        self._deadline = deadline
+        self._has_created = False
+
+    def insert(self, left: list[Write]) -> None:
         """One request: leave in ``left`` the rows that have to go again, and raise if there are any."""
-        answers = self._client.insert_rows_json(
-            table,
-            [write.payload for write in left],
-            row_ids=[_insert_id(write) for write in left],
-            skip_invalid_rows=True,  # Else one bad row has all the others sent twice.
-            retry=None,  # Retried here, where the deadline is known, and for more reasons.
-            timeout=max(min(deadline - time.monotonic(), _REQUEST_TIME), _LEAST_REQUEST_TIME),
-        )
         problems: dict[int, list[Mapping[str, Any]]] = {}
-        for answer in answers:
-            problems.setdefault(answer["index"], []).extend(answer["errors"])
-        again = []
+        for answer in self._send(left).get("insertErrors") or ():
+            problems.setdefault(int(answer.get("index", 0)), []).extend(answer.get("errors") or ())
+        again: list[Write] = []
+        lacking: list[Write] = []
         for index, errors in sorted(problems.items()):
             kind = _kind(errors)
             if kind is None:
                 again.append(left[index])
+            elif self._table.unknown == "add" and all(map(_is_of_no_such_field, errors)):
+                lacking.append(left[index])
             else:
-                refusals.append(Refusal(left[index], SinkError(_describe(errors)), kind))
-        reasons = sorted({str(error.get("reason")) for index in problems for error in problems[index]} & _PASSING)
-        left[:] = again
+                self._refusals.append(Refusal(left[index], SinkError(_describe(errors)), kind))
+        left[:] = again + lacking
+        if lacking:
+            left[:] = again + self._widen(lacking)
         if left:
-            raise _SendAgain(f"BigQuery did not take some rows: {', '.join(reasons)}")
+            reasons = sorted({str(error.get("reason")) for index in problems for error in problems[index]} & PASSING)
+            raise SendAgain(
+                f"BigQuery did not take some rows: {', '.join(reasons)}"
+                if not lacking
+                else f"BigQuery does not know new columns of table {self._table.name} yet, for which rows wait"
+            )
 
-    def _make_client(self) -> Any:
+    def _send(self, writes: list[Write]) -> dict[str, Any]:
+        body = _body(writes, self._table.unknown)
+        if len(body) > _MOST_BYTES and len(writes) > 1:
+            # Long integers, which have become text, are two bytes longer each.
+            raise TooLarge(f"a request of {len(body):,} bytes")
         try:
-            from google.auth.exceptions import DefaultCredentialsError
-            from google.cloud import bigquery
-        except ImportError as error:
-            raise ImportError(_INSTALL) from error
-        project = self.table.rpartition(".")[0].rpartition(".")[0] or None
-        try:
-            return bigquery.Client(project=project, credentials=google.credentials())
-        except (DefaultCredentialsError, OSError) as error:
-            raise ConfigurationError(
-                f"{self.owner or 'a BigQuerySink'} finds no Google credentials, or no project in them: set them up as "
-                "application default credentials, name the table as project.dataset.table, or give it client=..."
+            return self._table.insert(body, deadline=self._deadline)
+        except Exception as error:
+            if self._table.create_options is None or code_of(error) != 404:
+                raise
+            if not self._has_created:
+                self._table.create(deadline=self._deadline)
+                self._has_created = True
+            # For a while BigQuery remembers that there was none.
+            raise SendAgain(
+                f"BigQuery does not know the new table {self._table.name} yet, for which rows wait"
             ) from error
 
-    def _explain(self, error: Exception) -> str:
-        """Why a request has no answer. BigQuery's own message may quote the request, and is left out."""
-        if isinstance(error, SinkError):
-            return str(error)
-        code, reasons = _code(error), " ".join(sorted(_reasons(error)))
-        if code is None:
-            return f"no answer from BigQuery: {type(error).__name__}: {error}"[:300]
-        answer = f"BigQuery answered {code} {reasons}".rstrip() + f" for table {self.table}"
-        if code == 404:
-            return f"{answer}: create it, or correct its name"
-        if code in (401, 403) and not _may_pass(error):
-            return f"{answer}: its writer needs valid credentials with the permission bigquery.tables.updateData"
-        return answer
+    def _widen(self, writes: list[Write]) -> list[Write]:
+        """Have the table get the columns that these rows need, and return those rows that go again."""
+        fields, misfits = self._table.widen([write.payload.row for write in writes], deadline=self._deadline)
+        again = []
+        for n, write in enumerate(writes):
+            if n in misfits:
+                self._refusals.append(Refusal(write, SinkError(str(misfits[n])), "invalid"))
+                continue
+            again.append(write)
+            kept = without_unknown(write.payload.row, fields)
+            if kept != write.payload.row:
+                # What is left out tells nothing, not even what column it would need.
+                write.payload = _Telling(encode_row(kept), kept)
+        return again
 
 
-def _retrying(until: float) -> Any:
+def _try_until(until: float, insert: Callable[[list[Write]], None], left: list[Write]) -> None:
+    """Call ``insert`` until it raises nothing that may pass, and for the last time before ``until``."""
+    try:
+        insert(left)
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        first = [error]
+    else:
+        return
+    # Most calls need none of this, which takes a while to import.
     try:
         from tenacity import Retrying, retry_if_exception, wait_random_exponential
     except ImportError as error:
         raise ImportError(_INSTALL) from error
-    return Retrying(
-        retry=retry_if_exception(_may_pass),
-        wait=wait_random_exponential(multiplier=0.2, max=10),
+    grows = wait_random_exponential(multiplier=0.2, max=10)
+
+    def again() -> None:
+        if first:
+            raise first.pop()
+        insert(left)
+
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        wait=lambda state: max(grows(state), told_wait(state.outcome.exception() if state.outcome else None)),
         stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
         reraise=True,
     )
+    retrying(again)
 
 
-class _SendAgain(SinkError):
-    """BigQuery took the request, but for some rows that it may take later."""
-
-
-def _checked(table: str) -> str:
-    if not re.fullmatch(r"(?:[^\s`]+\.)?\w+\.[^\s.`][^.`]*", table):
-        raise ConfigurationError(f"a BigQuery table is named dataset.table or project.dataset.table; got {table!r}")
-    return table
-
-
-def _as_sent(row: Mapping[str, Any]) -> str:
-    """The row as the client writes it into its request, so that its size is known."""
-    try:
-        return json.dumps(row, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"the row is not JSON: {error}") from None
-
-
-def _exact(value: Any) -> Any:
-    """The value with integers beyond 53 bits as text: BigQuery reads numbers in JSON as doubles."""
-    if isinstance(value, dict):
-        return {key: _exact(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_exact(item) for item in value]
-    if isinstance(value, int) and abs(value) > _EXACT_IN_A_DOUBLE:
-        return str(value)
-    return value
-
-
-def _requests(writes: Iterable[Write], refusals: list[Refusal]) -> list[list[Write]]:
-    """Full requests, in order; a row that no request can hold is refused."""
+def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Write]]:
+    """Full requests, in order; a row that no request can hold, or the table never, is refused."""
+    sizes = [write.size for write in writes]
+    if len(sizes) <= BigQuerySink.request_writes and sum(sizes) <= _REQUEST_BYTES and all(sizes):
+        return [list(writes)] if sizes else []
     requests: list[list[Write]] = []
     room = 0
-    for write in writes:
-        if write.size > _REQUEST_BYTES:
-            error = SinkError(f"the row has {write.size:,} bytes; BigQuery takes 10,000,000 in a request")
+    for write, size in zip(writes, sizes, strict=True):
+        if not size or size > _REQUEST_BYTES:
+            error = SinkError(
+                f"the row has {size:,} bytes; BigQuery takes 10,000,000 in a request" if size else str(write.payload)
+            )
             refusals.append(Refusal(write, error, "invalid"))
             continue
-        if not requests or write.size > room or len(requests[-1]) == BigQuerySink.request_writes:
+        if not requests or size > room or len(requests[-1]) == BigQuerySink.request_writes:
             requests.append([])
             room = _REQUEST_BYTES
         requests[-1].append(write)
-        room -= write.size
+        room -= size
     return requests
 
 
-def _insert_id(write: Write) -> str:
-    write_id = write.write_id
+def _body(writes: Sequence[Write], unknown: Unknown) -> bytes:
+    """A request of ``tabledata.insertAll``."""
+    ids = write_ids(writes)
+    if max(map(len, ids)) > _INSERT_ID_LENGTH or not "".join(ids).isascii():
+        ids = [_insert_id(write_id) for write_id in ids]
+    payloads = [write.payload for write in writes]
+    texts = exact([payload.json for payload in payloads] if unknown == "add" else payloads)
+    rows = list(map(_Row, ids, map(msgspec.Raw, texts)))
+    return msgspec.json.encode(_Request(rows, ignore_unknown_values=True if unknown == "ignore" else msgspec.UNSET))
+
+
+def _insert_id(write_id: str) -> str:
     if len(write_id) <= _INSERT_ID_LENGTH and write_id.isascii():
         return write_id
+    import hashlib
+
     return hashlib.sha256(write_id.encode()).hexdigest()
 
 
@@ -279,7 +381,11 @@ def _kind(errors: Iterable[Mapping[str, Any]]) -> RefusalKind | None:
     reasons = {error.get("reason") for error in errors}
     if "invalid" in reasons:
         return "invalid"
-    return None if reasons <= _PASSING else "failed"
+    return None if reasons <= PASSING else "failed"
+
+
+def _is_of_no_such_field(error: Mapping[str, Any]) -> bool:
+    return bool(_NO_SUCH_FIELD.match(str(error.get("message") or "")))
 
 
 def _describe(errors: Sequence[Mapping[str, Any]]) -> str:
@@ -290,22 +396,3 @@ def _describe(errors: Sequence[Mapping[str, Any]]) -> str:
         telling = _TELLING.match(str(error.get("message") or ""))
         parts.append(f"{part} ({telling.group().lower()})" if telling else part)
     return f"BigQuery refused the row: {', '.join(parts)}"
-
-
-def _code(error: BaseException) -> int | None:
-    """The HTTP status, where that is what the client raised the error for."""
-    code = getattr(error, "code", None)
-    return int(code) if isinstance(code, int) else None
-
-
-def _reasons(error: BaseException) -> set[str]:
-    problems = getattr(error, "errors", None) or ()
-    return {str(problem.get("reason")) for problem in problems if isinstance(problem, dict)}
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may be answered later. What google-auth and requests raise for a lost connection may."""
-    code = _code(error)
-    if code is not None:
-        return code in (408, 429) or code >= 500 or bool(_reasons(error) & _PASSING)
-    return isinstance(error, _SendAgain | OSError) or type(error).__name__ == "TransportError"

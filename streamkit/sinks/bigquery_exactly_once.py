@@ -1,36 +1,42 @@
 """Rows into a BigQuery table exactly once, by the Storage Write API: one stream, one plan and one offset after another.
 
 ``docs/exactly-once.md`` draws the protocol. Needs google-cloud-bigquery-storage, imported on the first write:
-``pip install kinesis-streamkit[bigquery-storage]``. Limits are those of BigQuery's "Storage Write API" quotas: 10 MB a request.
+``pip install kinesis-streamkit[bigquery-storage]``.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
 
 from ..errors import ConfigurationError, SinkError
 from ..plans.base import Entry, PlanStore
 from ..record import Record
 from .base import Refusal, ShardSink, Write
 from .bigquery import BigQuerySink
+from .bigquery_format import read_format
 from .bigquery_plan import Place, Plan, RowId, decode_plan, encode_plan
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_rows import encode_row
 from .bigquery_streams import (
-    INSTALL,
+    REQUEST_BYTES,
     RowsRefused,
     StreamClosed,
     StreamGone,
     WriteStreams,
-    may_pass,
-    schema_has_changed,
+    ask,
+    full_requests,
+    lacks_columns,
+    open_streams,
+    size_of,
 )
-from .google import credentials
+from .bigquery_table import time_out
 
 __all__ = ["BigQueryExactlyOnceSink"]
 
@@ -38,13 +44,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("streamkit")
 
-# Less than BigQuery's 10 MB: the schema goes with the rows, and each row has a few bytes around it.
-_REQUEST_BYTES = 9_000_000
-_AROUND_ROW = 8
-# In seconds: one request; all of one step's tries; the least that a try is given, past the deadline too.
-_REQUEST_TIME = 30.0
-_RETRY_TIME = 60.0
-_LEAST_REQUEST_TIME = 0.5
 # A row with an unknown column has the schema read anew, but not for each such row.
 _SCHEMA_AGE = 30.0
 # A new stream that is closed before its first rows are in is somebody's doing, who may go on with it.
@@ -76,7 +75,7 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     """
 
     request_writes: ClassVar[int] = 10_000
-    request_bytes: ClassVar[int | None] = _REQUEST_BYTES
+    request_bytes: ClassVar[int | None] = REQUEST_BYTES
 
     def __init__(
         self,
@@ -112,13 +111,18 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     ) -> BigQueryExactlyOnceSink:
         """The table that the environment variable ``name`` names, read on the first write."""
         sink = cls("from.environment", plans, id_column=id_column, client=client)
-        sink._table, sink._variable = None, name
+        sink._destination.read_name_from(name)
         return sink
 
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)
         if not self._plans.owner:
             self._plans.owner = f"{self.owner}'s plans"
+
+    def row(self, row: Mapping[str, Any]) -> Write:
+        """See ``BigQuerySink.row``. It becomes a protocol buffer when the table's schema is known."""
+        text = encode_row(row)
+        return Write(self, msgspec.json.decode(text), len(text))
 
     def check(self, processor: Any) -> None:
         """See ``ShardSink.check``."""
@@ -202,8 +206,6 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
             row = write.payload if self._id_column is None else write.payload | {self._id_column: write.write_id}
             try:
                 data = form.encode(row)
-                if len(data) + _AROUND_ROW > _REQUEST_BYTES:
-                    raise ValueError(f"the row has {len(data):,} bytes; BigQuery takes 10,000,000 in a request")
             except ValueError as error:
                 lacks_columns |= isinstance(error, NoSuchColumn)
                 refused.append(Refusal(write, SinkError(str(error)), "invalid"))
@@ -213,13 +215,7 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
 
     def _form(self, deadline: float, younger_than: float = float("inf")) -> RowFormat:
         if self._format is None or time.monotonic() - self._format_read_at > younger_than:
-            self._client = self._client or self._make_client()
-            try:
-                table = self._client.get_table(self.table, retry=None, timeout=_timeout(deadline))
-            except Exception as error:
-                raise SinkError(self._explain(error)) from error
-            self._path = f"projects/{table.project}/datasets/{table.dataset_id}/tables/{table.table_id}"
-            self._format = RowFormat(table.schema)
+            self._path, self._format = read_format(self._destination, deadline=deadline)
             self._format_read_at = time.monotonic()
         return self._format
 
@@ -233,44 +229,16 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
         options = bigquery.QueryJobConfig(
             query_parameters=[bigquery.ArrayQueryParameter("ids", "STRING", list(write_ids))], use_query_cache=False
         )
-        timeout = _timeout(deadline)
-        (row,) = self._client.query_and_wait(query, job_config=options, api_timeout=timeout, wait_timeout=timeout)
+        timeout = time_out(deadline)
+        (row,) = self._destination.client.query_and_wait(
+            query, job_config=options, api_timeout=timeout, wait_timeout=timeout
+        )
         return int(row.n)
 
     def _write_streams(self) -> WriteStreams:
         if self._streams is None:
-            try:
-                from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
-                from google.cloud.bigquery_storage_v1.services.big_query_write.transports import (
-                    BigQueryWriteGrpcTransport,
-                )
-            except ImportError as error:
-                raise ImportError(INSTALL) from error
-            transport = None
-            if endpoint := os.environ.get("BIGQUERY_STORAGE_EMULATOR_HOST"):
-                import grpc
-
-                transport = BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(endpoint))
-            # A transport brings credentials of its own.
-            made = {"transport": transport} if transport else {"credentials": credentials()}
-            self._streams = WriteStreams(cast(Any, BigQueryWriteClient)(**made))
+            self._streams = open_streams()
         return self._streams
-
-    def _ask(self, deadline: float, request: Callable[[float], T]) -> T:
-        """The answer to a request, which is made again while that may help. It is one that can be repeated."""
-        try:
-            from tenacity import Retrying, retry_if_exception, wait_random_exponential
-        except ImportError as error:
-            raise ImportError(INSTALL) from error
-        until = min(deadline, time.monotonic() + _RETRY_TIME)
-        retrying = Retrying(
-            retry=retry_if_exception(may_pass),
-            wait=wait_random_exponential(multiplier=0.2, max=10),
-            stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
-            reraise=True,
-        )
-        answer: T = retrying(lambda: request(_timeout(deadline)))
-        return answer
 
 
 class _Row:
@@ -327,7 +295,7 @@ class _Account:
         if self._sink._known.get(self._key) == self._token or self._first > pending[-1][:2]:
             # Who answered for the last of its rows had them in. If they were discarded unanswered, the next append says so.
             self._is_in(pending)
-        elif tuple(row.id for row in again) == pending and _size(again) <= _REQUEST_BYTES:
+        elif tuple(row.id for row in again) == pending and size_of(again) <= REQUEST_BYTES:
             self._append_again(again)
         elif self._closed_with(pending):
             self._is_in(pending)
@@ -335,7 +303,7 @@ class _Account:
 
     def take(self, rows: list[_Row], refusals: list[Refusal]) -> None:
         """Have rows in that are not, each request by a plan of its own."""
-        for request in _requests(rows):
+        for request in full_requests(rows):
             self._take_request(request, refusals)
 
     def decide(self, are_in: bool) -> None:
@@ -367,7 +335,7 @@ class _Account:
                 if self._closed_with([row.id for row in rows]):
                     break
                 for index, reason in error.reasons.items():
-                    told = SinkError(f"BigQuery refused the row: {_telling(reason)}")
+                    told = SinkError(f"BigQuery refused the row: {reason}")
                     refusals.append(Refusal(rows[index].write, told, "invalid"))
                 rows = [row for index, row in enumerate(rows) if index not in error.reasons]
         else:
@@ -398,7 +366,7 @@ class _Account:
         """Close the stream, so that whoever has its plan is shut out too, and say whether the plan's ``rows`` are in."""
         streams = self._sink._write_streams()
         try:
-            ends_at = self._sink._ask(self._deadline, lambda timeout: streams.finalize(self._stream, timeout=timeout))
+            ends_at = self._ask(lambda timeout: streams.finalize(self._stream, timeout=timeout))
         except (StreamGone, StreamClosed) as error:
             return self._are_in_table(rows, error)
         if self._base < ends_at < self._base + len(rows):
@@ -427,21 +395,21 @@ class _Account:
 
     def _new_stream(self) -> str:
         streams, path = self._sink._write_streams(), self._sink._path
-        return self._sink._ask(self._deadline, lambda timeout: streams.create(path, timeout=timeout))
+        return self._ask(lambda timeout: streams.create(path, timeout=timeout))
 
     def _append(self, rows: Sequence[_Row]) -> None:
         # Not the table's format as it is by now: rows are read by what they were written by.
         streams, form = self._sink._write_streams(), rows[0].form
         data = [row.data for row in rows]
         try:
-            self._sink._ask(
-                self._deadline,
-                lambda timeout: streams.append(self._stream, self._base, form.descriptor, data, timeout=timeout),
-            )
+            self._ask(lambda timeout: streams.append(self._stream, self._base, form.descriptor, data, timeout=timeout))
         except SinkError as error:
-            if schema_has_changed(error):
+            if lacks_columns(error):
                 self._sink._format = None
             raise
+
+    def _ask(self, request: Callable[[float], T]) -> T:
+        return ask(lambda: request(time_out(self._deadline)), deadline=self._deadline)
 
     def _save(self, rows: tuple[RowId, ...]) -> None:
         """Record the next plan. SinkError where another invocation has recorded one since ours was read: it has the shard."""
@@ -456,24 +424,6 @@ class _Account:
             )
         if not plans.save(processor, self._sink._path, shard, Entry(self._version, data), deadline=self._deadline):
             raise SinkError(f"another invocation of {processor} writes the rows of {shard}, so this one stops")
-
-
-def _requests(rows: Iterable[_Row]) -> list[list[_Row]]:
-    """Full requests, in order."""
-    requests: list[list[_Row]] = []
-    room = 0
-    for row in rows:
-        size = len(row.data) + _AROUND_ROW
-        if not requests or size > room:
-            requests.append([])
-            room = _REQUEST_BYTES
-        requests[-1].append(row)
-        room -= size
-    return requests
-
-
-def _size(rows: Iterable[_Row]) -> int:
-    return sum(len(row.data) + _AROUND_ROW for row in rows)
 
 
 def _is_of_a_stream(write: Write) -> bool:
@@ -495,12 +445,3 @@ def _place(record: Record) -> Place:
 def _row_id(write: Write) -> RowId:
     assert write._record is not None  # Delivery has stamped it.
     return (*_place(write._record), write._n)
-
-
-def _timeout(deadline: float) -> float:
-    return max(min(deadline - time.monotonic(), _REQUEST_TIME), _LEAST_REQUEST_TIME)
-
-
-def _telling(message: str) -> str:
-    """The beginning of a message up to what may quote the row."""
-    return message.partition(":")[0].partition("'")[0].partition('"')[0].strip()[:100] or "it gave no reason"

@@ -1,19 +1,50 @@
 """BigQuery's write streams: rows appended at offsets. The one place where the Storage Write API's answers are understood.
 
-Needs google-cloud-bigquery-storage: ``pip install kinesis-streamkit[bigquery-storage]``.
+Needs google-cloud-bigquery-storage: ``pip install kinesis-streamkit[bigquery-storage]``. Limits are those of BigQuery's "Storage
+Write API" quotas: 10 MB a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import SinkError
+from . import bigquery_errors
+from .bigquery_errors import NoTable
+from .google import credentials
 
-__all__ = ["INSTALL", "RowsRefused", "StreamClosed", "StreamGone", "WriteStreams", "may_pass", "schema_has_changed"]
+__all__ = [
+    "REQUEST_BYTES",
+    "Refused",
+    "RequestTooLarge",
+    "RowsRefused",
+    "StreamClosed",
+    "StreamGone",
+    "WriteStreams",
+    "ask",
+    "default_stream",
+    "full_requests",
+    "lacks_columns",
+    "may_be_of_the_schema",
+    "may_pass",
+    "open_streams",
+    "size_of",
+]
 
-INSTALL = (
-    "BigQueryExactlyOnceSink needs google-cloud-bigquery, google-cloud-bigquery-storage and tenacity: "
+T = TypeVar("T")
+
+#: What a request of rows may have. Less than BigQuery's 10 MB: the schema goes with the rows.
+REQUEST_BYTES = 9_000_000
+# Around a row in a request.
+_AROUND_ROW = 8
+# All of one question's tries, in seconds.
+_RETRY_TIME = 60.0
+_INSTALL = (
+    "BigQuery's Storage Write API needs google-cloud-bigquery, google-cloud-bigquery-storage and tenacity: "
     "pip install 'kinesis-streamkit[bigquery-storage]'"
 )
 # The codes of gRPC, and those of BigQuery's StorageError that come in a status' details.
@@ -22,6 +53,9 @@ _OK, _INVALID, _NOT_FOUND, _EXISTS, _DENIED, _OUT_OF_RANGE, _UNAUTHENTICATED = 0
 _PASSING = frozenset({1, 2, 4, 8, 10, 13, 14})
 _TABLE_NOT_FOUND, _STREAM_NOT_FOUND, _STREAM_STATE, _FINALIZED = 1, 3, 5, 6
 _EXTRA_FIELDS, _OFFSET_EXISTS, _OFFSET_BEYOND = 7, 8, 9
+_DEFAULT = "/streams/_default"
+# In words alone: of BigQuery's two messages, and of gRPC's for a server that takes less.
+_TOO_LARGE = re.compile(r"request too large|messagesize is too large|message larger than max", re.IGNORECASE)
 
 
 class StreamClosed(SinkError):
@@ -33,11 +67,15 @@ class StreamGone(SinkError):
 
 
 class RowsRefused(SinkError):
-    """BigQuery took none of the rows, for some of them are wrong: ``reasons`` by their index."""
+    """BigQuery took none of the rows, for some of them are wrong: ``reasons`` by their index, which quote nothing of them."""
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"BigQuery refused {len(reasons)} rows")
         self.reasons = reasons
+
+
+class RequestTooLarge(SinkError):
+    """BigQuery, or who stands before it, took nothing of a request that has too many bytes."""
 
 
 class Refused(SinkError):
@@ -70,10 +108,14 @@ class WriteStreams:
             ).name
             return name
 
-    def append(self, stream: str, offset: int, descriptor: Any, rows: Sequence[bytes], *, timeout: float) -> None:
+    def append(
+        self, stream: str, offset: int | None, descriptor: Any, rows: Sequence[bytes], *, timeout: float
+    ) -> bool:
         """Have ``rows`` at ``offset``, all or none: they are there when this returns, by this request or an earlier one.
 
-        Raises StreamClosed, StreamGone and RowsRefused, after which this request has not put them there.
+        A default stream has no offsets: None. There a column that a row lacks gets the default that the table has for it.
+        Returns whether BigQuery says that the table has another schema by now. Raises StreamClosed, StreamGone, RowsRefused,
+        RequestTooLarge and NoTable, after which this request has not put them there.
         """
         from google.cloud.bigquery_storage_v1 import types
 
@@ -81,7 +123,13 @@ class WriteStreams:
             writer_schema=types.ProtoSchema(proto_descriptor=descriptor),
             rows=types.ProtoRows(serialized_rows=rows),
         )
-        request = types.AppendRowsRequest(write_stream=stream, offset=offset, proto_rows=data)
+        missing = types.AppendRowsRequest.MissingValueInterpretation
+        request = types.AppendRowsRequest(
+            write_stream=stream,
+            offset=offset,
+            proto_rows=data,
+            default_missing_value_interpretation=missing.DEFAULT_VALUE if offset is None else 0,
+        )
         with _understood(stream):
             try:
                 # A call for each request: no connection is kept over the times when Lambda freezes the process.
@@ -93,17 +141,17 @@ class WriteStreams:
                 )
                 answer = next(iter(answers), None)
             except Exception as error:
-                if _is_there(_status_of(error)):
-                    return
+                if offset is not None and _is_there(_status_of(error)):
+                    return False
                 raise
             if answer is None:
                 raise Refused(f"BigQuery closed the connection without an answer for {_table_of(stream)}", 14)
-            status = types.AppendRowsResponse.pb(answer).error
-            if status.code == _OK or _is_there(status):
-                return
-            if answer.row_errors:
-                raise RowsRefused({error.index: str(error.message) for error in answer.row_errors})
-            raise _error_of(status, stream)
+            told = types.AppendRowsResponse.pb(answer)
+            if told.error.code == _OK or (offset is not None and _is_there(told.error)):
+                return bool(told.updated_schema.fields)
+            if told.row_errors:
+                raise RowsRefused({error.index: _telling(error.message) for error in told.row_errors})
+            raise _error_of(told.error, stream)
 
     def finalize(self, stream: str, *, timeout: float) -> int:
         """Shut the stream for everybody, and return how many rows it has got. StreamGone where nobody knows it any more."""
@@ -115,14 +163,103 @@ class WriteStreams:
         self._client.transport.close()
 
 
+def open_streams() -> WriteStreams:
+    """The streams of a client made by the environment: ``BIGQUERY_STORAGE_EMULATOR_HOST`` (``host:port``) names an endpoint
+    without credentials. ImportError saying what to install."""
+    try:
+        from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
+        from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+    except ImportError as error:
+        raise ImportError(_INSTALL) from error
+    transport = None
+    if endpoint := os.environ.get("BIGQUERY_STORAGE_EMULATOR_HOST"):
+        import grpc
+
+        transport = BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(endpoint))
+    # A transport brings credentials of its own.
+    made = {"transport": transport} if transport else {"credentials": credentials()}
+    return WriteStreams(cast(Any, BigQueryWriteClient)(**made))
+
+
+def default_stream(table: str) -> str:
+    """The stream that every table has, which takes rows from anybody, as often as they are sent."""
+    return f"{table}{_DEFAULT}"
+
+
+def ask(request: Callable[[], T], *, deadline: float) -> T:
+    """The answer to a request, which is made again while that may help: until the deadline, for 60 seconds at most.
+
+    It is one that can be repeated, and is made once whatever the time is.
+    """
+    try:
+        return request()
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        first = [error]
+    # Most calls need none of this, which takes a while to import.
+    try:
+        from tenacity import Retrying, retry_if_exception, wait_random_exponential
+    except ImportError as error:
+        raise ImportError(_INSTALL) from error
+    until = min(deadline, time.monotonic() + _RETRY_TIME)
+
+    def again() -> T:
+        if first:
+            raise first.pop()
+        return request()
+
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        wait=wait_random_exponential(multiplier=0.2, max=10),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
+        reraise=True,
+    )
+    answer: T = retrying(again)
+    return answer
+
+
+class _HasData(Protocol):
+    data: bytes
+
+
+R = TypeVar("R", bound=_HasData)
+
+
+def size_of(rows: Iterable[_HasData]) -> int:
+    """The bytes of encoded rows in a request."""
+    return sum(len(row.data) + _AROUND_ROW for row in rows)
+
+
+def full_requests(rows: Iterable[R]) -> list[list[R]]:
+    """Encoded rows in requests that are full, in order."""
+    requests: list[list[R]] = []
+    room = 0
+    for row in rows:
+        size = len(row.data) + _AROUND_ROW
+        if not requests or size > room:
+            requests.append([])
+            room = REQUEST_BYTES
+        requests[-1].append(row)
+        room -= size
+    return requests
+
+
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may be answered later."""
-    return isinstance(error, Refused) and error.code in _PASSING
+    """Whether the same request may be answered later; one to BigQuery's REST API too."""
+    if isinstance(error, Refused):
+        return error.code in _PASSING
+    return bigquery_errors.may_pass(error)
 
 
-def schema_has_changed(error: BaseException) -> bool:
-    """Whether BigQuery's table lacks a column that the rows have."""
+def lacks_columns(error: BaseException) -> bool:
+    """Whether BigQuery knows a table that lacks a column of the rows' format."""
     return isinstance(error, Refused) and error.storage_code == _EXTRA_FIELDS
+
+
+def may_be_of_the_schema(error: BaseException) -> bool:
+    """Whether the table may have another schema than the rows' format."""
+    return isinstance(error, Refused) and error.code == _INVALID
 
 
 class _understood:  # noqa: N801  # Read as a verb: `with _understood(stream):`.
@@ -175,11 +312,13 @@ def _error_of(status: Any, entity: str) -> SinkError:
     """The error of an answer. BigQuery's own message may quote a row, and is left out."""
     storage_code, text = _storage_code(status), status.message.lower()
     where = _table_of(entity)
+    if _TOO_LARGE.search(text):
+        return RequestTooLarge(f"BigQuery found a request too large, for {where}")
     if status.code == _OUT_OF_RANGE or storage_code == _OFFSET_BEYOND:
         return StreamClosed(f"the write stream ends before the offset, for {where}")
     if storage_code in (_FINALIZED, _STREAM_STATE) or (status.code == _INVALID and "finalized" in text):
         return StreamClosed(f"the write stream is finalized, for {where}")
-    is_stream = "/streams/" in entity
+    is_stream = "/streams/" in entity and not entity.endswith(_DEFAULT)
     # The message is local-bigquery's.
     if is_stream and (
         storage_code == _STREAM_NOT_FOUND
@@ -189,8 +328,8 @@ def _error_of(status: Any, entity: str) -> SinkError:
         return StreamGone(f"BigQuery does not know the write stream any more, for {where}")
     hint = ""
     if status.code == _NOT_FOUND:
-        hint = ": create it, or correct its name"
-    elif status.code in (_DENIED, _UNAUTHENTICATED):
+        return NoTable(f"BigQuery answered {_name(status.code)} for {where}: create it, or correct its name")
+    if status.code in (_DENIED, _UNAUTHENTICATED):
         hint = ": its writer needs valid credentials with the permission bigquery.tables.updateData"
     elif storage_code == _EXTRA_FIELDS:
         hint = ": the table lacks a column of the rows"
@@ -211,3 +350,8 @@ def _table_of(entity: str) -> str:
     """``table p.d.t`` of the name of a table or of one of its streams."""
     parts = entity.split("/")
     return "table " + ".".join(parts[1:6:2]) if len(parts) >= 6 else entity
+
+
+def _telling(message: str) -> str:
+    """The beginning of a message up to what may quote the row."""
+    return message.partition(":")[0].partition("'")[0].partition('"')[0].strip()[:100] or "it gave no reason"

@@ -1,4 +1,7 @@
-"""Stands between boto3 and moto, and does to requests and answers what a test says: refuse, fail in part, lose, delay."""
+"""Stands between a client and a server, and does to requests and answers what a test says: refuse, fail in part, lose, delay.
+
+It knows the errors of AWS; ``bigquery_proxy`` has those of BigQuery.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ __all__ = ["AwsProxy", "Request", "client_of", "drop", "fail_entries", "lose_the
 
 
 class Request:
-    """One request on its way. ``forward`` gives moto's answer: status, headers, body."""
+    """One request on its way. ``forward`` gives the server's answer: status, headers, body."""
 
     def __init__(self, method: str, path: str, headers: Mapping[str, str], body: bytes, upstream: str) -> None:
         self.method, self.path, self.headers, self.body = method, path, headers, body
@@ -84,7 +87,7 @@ class AwsProxy:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_POST = do_PUT = do_GET = _handle  # noqa: N815  # http.server's names.
+            do_POST = do_PUT = do_GET = do_PATCH = _handle  # noqa: N815  # http.server's names.
 
             def log_message(self, *args: Any) -> None:
                 return

@@ -482,7 +482,7 @@ def test_a_request_that_is_too_large_is_halved_down_to_the_row_that_is(script: S
 
 
 def test_rows_are_packed_by_bytes_and_none_is_split(script: Script, scripted: BigQuerySink) -> None:
-    text = "ü" * 500_000  # Six bytes each, in the request.
+    text = "ü" * 1_500_000  # Two bytes each, in the request.
     writes = stamp(scripted.row({"id": n, "name": text}) for n in range(7))
 
     assert scripted.write(writes, deadline=soon(120)) == []

@@ -7,11 +7,64 @@ from typing import Any
 import pytest
 from google.cloud.bigquery import SchemaField
 
+from streamkit.sinks import bigquery_proto
 from streamkit.sinks.bigquery_proto import NoSuchColumn, RowFormat
 
 
 def message_of(form: RowFormat, row: dict[str, Any]) -> Any:
     return form._message.FromString(form.encode(row))
+
+
+VALUES: list[Any] = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2**63,
+        2**70,
+        0.5,
+        1e300,
+        "",
+        "text",
+        "7",
+        "0.10",
+        "NaN",
+        "true",
+        "AP8=",
+        "AP8",
+        "2026-01-31",
+    ),
+    *("2026-01-31T12:00:00Z", "2026-02-30", "12:00:00", [], [1], ["a"], [None], [[1]], [{}], {}, {"n": 1}, {"n": "x"}),
+    *({"other": 1}, {"N": 2, "n": 1}, {"N": None, "n": 1}, {"n": None, "N": 1}, [{"n": 1}, {"n": None}]),
+]
+KINDS = ["STRING", "JSON", "INTEGER", "FLOAT", "NUMERIC", "BOOLEAN", "BYTES", "TIMESTAMP", "DATE", "RANGE"]
+
+
+@pytest.mark.parametrize("ignore_unknown", [False, True])
+@pytest.mark.parametrize("mode", ["NULLABLE", "REQUIRED", "REPEATED"])
+@pytest.mark.parametrize("kind", [*KINDS, "RECORD"])
+def test_the_quick_way_makes_what_the_slow_way_makes_or_leaves_it_to_that(
+    kind: str, mode: str, ignore_unknown: bool
+) -> None:
+    fields = [SchemaField("n", "INTEGER")] if kind == "RECORD" else ()
+    form = RowFormat([SchemaField("self", kind, mode=mode, fields=fields), SchemaField("class", "STRING")])
+    quick = form._quick_ignoring if ignore_unknown else form._quick
+    taken = 0
+    for value in VALUES:
+        for row in ({"self": value}, {"SELF": value, "class": "x"}, {"self": value, "Self": value}, {"unknown": value}):
+            try:
+                made = form._message(**quick(row))
+            except Exception:
+                continue
+            slow = form._message()
+            bigquery_proto._fill(slow, form._columns, row, "", ignore_unknown)
+            assert made == slow
+            assert made.SerializeToString(deterministic=True) == slow.SerializeToString(deterministic=True)
+            taken += 1
+    assert taken > 0 or kind == "RANGE"
 
 
 def one(kind: str, value: Any, mode: str = "NULLABLE") -> Any:
@@ -128,3 +181,34 @@ def test_a_column_whose_name_can_not_be_had_costs_only_the_rows_that_have_it() -
     assert message_of(form, {"id": "x", "a b": None}).id == "x"
     with pytest.raises(ValueError, match="a b: a name"):
         form.encode({"a b": "x"})
+
+
+def test_what_the_table_lacks_can_be_left_out_at_any_depth() -> None:
+    nested = SchemaField("nested", "RECORD", mode="REPEATED", fields=[SchemaField("n", "INTEGER")])
+    form = RowFormat([SchemaField("id", "STRING"), nested])
+
+    data = form.encode({"id": "1", "x": 1, "nested": [{"n": 1, "y": 2}, {"z": 3}]}, ignore_unknown=True)
+
+    message = form._message.FromString(data)
+    assert (message.id, [each.HasField("n") for each in message.nested]) == ("1", [True, False])
+
+
+def test_a_row_may_lack_a_required_column_with_a_default_where_that_is_told() -> None:
+    schema = [SchemaField("id", "STRING"), SchemaField("at", "STRING", mode="REQUIRED", default_value_expression="'x'")]
+
+    assert RowFormat(schema, has_defaults=True).encode({"id": "1"})
+    with pytest.raises(ValueError, match="at: required"):
+        RowFormat(schema).encode({"id": "1"})
+
+
+def test_rows_are_read_by_a_format_of_their_own_columns_as_by_the_whole() -> None:
+    form = RowFormat([SchemaField("a", "STRING"), SchemaField("b", "STRING"), SchemaField("c", "INTEGER", "REQUIRED")])
+
+    narrow = form.descriptor_of([{"B": "x", "c": 7}])
+
+    assert [(field.name, field.number) for field in narrow.field] == [("b", 2), ("c", 3)]
+
+
+def test_a_row_that_no_request_can_hold_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="BigQuery takes 10,000,000 in a request"):
+        RowFormat([SchemaField("id", "STRING")]).encode({"id": "x" * 9_000_000})

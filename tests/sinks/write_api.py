@@ -8,6 +8,7 @@ with WriteApi() as api:
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-__all__ = ["Abort", "Answer", "Silence", "WriteApi"]
+__all__ = ["Abort", "Answer", "Hang", "Silence", "WriteApi"]
 
 _SERVICE = "google.cloud.bigquery.storage.v1.BigQueryWrite"
 
@@ -35,19 +36,30 @@ class Abort(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """An answer of an append, as it is."""
+    """An answer of an append, as it is. ``takes_effect``: the rows are taken."""
 
     response: Any
+    takes_effect: bool = False
 
 
 class Silence(msgspec.Struct):
     """The call ends well, and without an answer."""
 
 
-class WriteApi:
-    """A server of one table, ``projects/local/datasets/shop/tables/orders``. Use it as a context."""
+class Hang(msgspec.Struct):
+    """The call has no answer and no end until who asks gives up."""
 
-    def __init__(self) -> None:
+
+class WriteApi:
+    """A server of one table, ``projects/local/datasets/shop/tables/orders``. Use it as a context.
+
+    A request of over ``most_bytes`` is refused by gRPC itself, as RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self, *, most_bytes: int = 4 * 1024 * 1024) -> None:
+        self._most_bytes = most_bytes
+        #: Columns that it does not know: rows in a format that has one are refused.
+        self.unknown_columns: set[str] = set()
         self.ends: dict[str, int] = {}
         self.finalized: set[str] = set()
         #: What was taken: the serialized rows.
@@ -62,7 +74,7 @@ class WriteApi:
 
     def __enter__(self) -> WriteApi:
         self._pool = ThreadPoolExecutor(4)
-        self._server = grpc.server(self._pool)
+        self._server = grpc.server(self._pool, options=[("grpc.max_receive_message_length", self._most_bytes)])
         handlers = {
             "CreateWriteStream": self._unary(
                 "CreateWriteStream", self._create, types.CreateWriteStreamRequest, types.WriteStream
@@ -119,18 +131,36 @@ class WriteApi:
             self.requests.append(request)
             if isinstance(behaviour, Silence):
                 return
+            if isinstance(behaviour, Hang):
+                while context.is_active():
+                    time.sleep(0.02)
+                return
             if isinstance(behaviour, Answer):
+                if behaviour.takes_effect:
+                    self._append(request, context)
                 yield behaviour.response
                 continue
             if not isinstance(behaviour, Abort) or behaviour.takes_effect:
                 self._append(request, context)
             if isinstance(behaviour, Abort):
                 _abort(context, behaviour)
-            yield types.AppendRowsResponse(append_result={"offset": request.offset}, write_stream=request.write_stream)
+            result = {} if _is_default(request) else {"offset": request.offset}
+            yield types.AppendRowsResponse(append_result=result, write_stream=request.write_stream)
 
     def _append(self, request: Any, context: Any) -> None:
         """As the service documents it: an error of the offset ends the connection, with its own code in the details."""
         name = request.write_stream
+        rows = list(request.proto_rows.rows.serialized_rows)
+        columns = {field.name for field in request.proto_rows.writer_schema.proto_descriptor.field}
+        if columns & self.unknown_columns:
+            _abort(context, Abort(grpc.StatusCode.INVALID_ARGUMENT, "Input schema has more fields than BigQuery", 7))
+        if _is_default(request):
+            if "offset" in request:
+                _abort(
+                    context, Abort(grpc.StatusCode.INVALID_ARGUMENT, "offset is not supported on the default stream")
+                )
+            self.rows += rows
+            return
         if name not in self.ends:
             _abort(context, Abort(grpc.StatusCode.NOT_FOUND, "Requested entity was not found", 3))
         if name in self.finalized:
@@ -139,9 +169,12 @@ class WriteApi:
             _abort(context, Abort(grpc.StatusCode.ALREADY_EXISTS, "The offset is within stream", 8))
         if request.offset > self.ends[name]:
             _abort(context, Abort(grpc.StatusCode.OUT_OF_RANGE, "The offset is beyond stream", 9))
-        rows = list(request.proto_rows.rows.serialized_rows)
         self.rows += rows
         self.ends[name] += len(rows)
+
+
+def _is_default(request: Any) -> bool:
+    return str(request.write_stream).endswith("/streams/_default")
 
 
 def _abort(context: Any, abort: Abort) -> None:

@@ -1,0 +1,259 @@
+"""Rows into a BigQuery table by the default stream of the Storage Write API: each at least once, and no account to keep.
+
+It is what ``BigQuerySink(method="storage-write")`` writes by; ``docs/bigquery-storage-write.md`` compares it. Needs
+google-cloud-bigquery-storage, imported on the first write: ``pip install kinesis-streamkit[bigquery-storage]``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..errors import SinkError
+from .base import Refusal, Write
+from .bigquery_errors import NoTable, SendAgain
+from .bigquery_format import read_format
+from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_schema import Misfit
+from .bigquery_streams import (
+    Refused,
+    RequestTooLarge,
+    RowsRefused,
+    WriteStreams,
+    ask,
+    default_stream,
+    full_requests,
+    lacks_columns,
+    may_be_of_the_schema,
+    open_streams,
+)
+from .bigquery_table import BigQueryTable, time_out
+
+__all__ = ["DefaultStream"]
+
+
+class DefaultStream:
+    """The default stream of ``table``. ``write_client`` is a ``BigQueryWriteClient``, made on the first write by default.
+
+    Between calls it keeps the connection and the format of the table's rows, which is read again where it turns out old.
+    """
+
+    def __init__(self, table: BigQueryTable, write_client: Any = None) -> None:
+        self.table = table
+        self._streams = write_client and WriteStreams(write_client)
+        self._is_own = write_client is None
+        #: The stream's name, and its rows' format; None before it is read.
+        self.name = ""
+        self.format: RowFormat | None = None
+
+    @property
+    def streams(self) -> WriteStreams:
+        if self._streams is None:
+            self._streams = open_streams()
+        return self._streams
+
+    def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
+        """Append the rows of ``writes``, which ``BigQuerySink.row`` made, and return those that were not taken.
+
+        1. Encode the rows by the table's format, and refuse those that don't fit it.
+        2. Append one full request after another. One that has a bad row is taken without any: what is bad of it is refused, and
+           the others are sent again.
+
+        ImportError saying what to install; ConfigurationError without credentials.
+        """
+        refusals: list[Refusal] = []
+        if not writes:
+            return refusals
+        self.table.connect()
+        appending = _Appending(self, self.streams, refusals, deadline)
+        rows = [_Row(write) for write in writes]
+        requests = deque([rows])
+        try:
+            ask(partial(appending.fit, rows), deadline=deadline)
+            requests = deque(full_requests(rows))
+            while requests:
+                try:
+                    ask(partial(appending.append, requests[0]), deadline=deadline)
+                except RequestTooLarge:
+                    _split_first(requests, refusals)
+                else:
+                    requests.popleft()
+        except Exception as error:  # noqa: BLE001  # Whatever the clients raise, these rows have no answer.
+            # What comes after would meet the same, or the time is up.
+            unanswered = SinkError(self.table.explain(error))
+            refusals += [Refusal(row.write, unanswered, "unavailable") for request in requests for row in request]
+        if appending.is_old:
+            self.format = None
+        return refusals
+
+    def close(self) -> None:
+        """Close the client, where it was made here."""
+        if self._is_own and self._streams is not None:
+            self._streams.close()
+            self._streams = None
+
+
+class _Row:
+    """One row on its way: its bytes, in ``form``."""
+
+    __slots__ = ("data", "form", "ignores_unknown", "write")
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.data = b""
+        self.form: RowFormat | None = None
+        #: Whether what the table does not know of it tells nothing.
+        self.ignores_unknown = False
+
+    def values(self) -> dict[str, Any]:
+        payload = self.write.payload
+        values: dict[str, Any] = msgspec.json.decode(payload if type(payload) is bytes else payload.json)
+        return values
+
+
+class _Appending:
+    """One call of ``write``: what it has found out of the table, and the refusals. Rows that are refused leave their list."""
+
+    def __init__(self, stream: DefaultStream, streams: WriteStreams, refusals: list[Refusal], deadline: float) -> None:
+        self._stream = stream
+        self._streams = streams
+        self._table = stream.table
+        self._refusals = refusals
+        self._deadline = deadline
+        #: Whether the format has to be read again: after this call, for more than once in a call is of no use.
+        self.is_old = False
+        self._is_fresh = False
+        self._is_narrow = False
+        self._has_created = False
+
+    def fit(self, rows: list[_Row]) -> None:
+        """Encode the rows, all in one format. It is read anew, once, for columns that it lacks; or the table gets them."""
+        unfit = self._encode(rows, self._format())
+        if any(isinstance(error, NoSuchColumn) for error in unfit.values()):
+            if self._table.unknown == "add":
+                unfit = self._widen(rows, unfit)
+            elif not self._is_fresh:
+                unfit = self._encode(rows, self._format(anew=True))
+        self._refuse(rows, unfit)
+
+    def append(self, rows: list[_Row]) -> None:
+        """Have the rows in; SendAgain where they may be later."""
+        while rows:
+            if any(row.form is not self._stream.format for row in rows):
+                self.fit(rows)
+                continue
+            try:
+                self.is_old |= self._streams.append(
+                    self._stream.name,
+                    None,
+                    self._descriptor(rows),
+                    [row.data for row in rows],
+                    timeout=time_out(self._deadline),
+                )
+            except RowsRefused as error:
+                told = {n: f"BigQuery refused the row: {reason}" for n, reason in error.reasons.items()}
+                if not self._refuse(rows, told):
+                    raise
+            except NoTable as error:
+                self._create(error)
+            except Refused as error:
+                self._renew(error)
+            else:
+                return
+            if rows and time.monotonic() >= self._deadline:
+                raise SendAgain("BigQuery took none of a request's rows, and no time was left to send them again")
+
+    def _format(self, *, anew: bool = False) -> RowFormat:
+        stream = self._stream
+        if stream.format is None or anew:
+            try:
+                name, stream.format = read_format(self._table, deadline=self._deadline, has_defaults=True)
+            except NoTable as error:
+                self._create(error)
+            stream.name = default_stream(name)
+            self._is_fresh = True
+        assert stream.format is not None
+        return stream.format
+
+    def _descriptor(self, rows: Sequence[_Row]) -> Any:
+        assert self._stream.format is not None
+        if self._is_narrow:
+            return self._stream.format.descriptor_of(row.values() for row in rows)
+        return self._stream.format.descriptor
+
+    def _encode(self, rows: Sequence[_Row], form: RowFormat) -> dict[int, Exception]:
+        """Encode the rows that fit ``form``, and say of the others why not, by their places."""
+        unfit: dict[int, Exception] = {}
+        ignores = self._table.unknown == "ignore"
+        for n, row in enumerate(rows):
+            if isinstance(row.write.payload, Misfit):
+                unfit[n] = row.write.payload
+                continue
+            try:
+                row.data = form.encode(row.values(), ignore_unknown=ignores or row.ignores_unknown)
+                row.form = form
+            except ValueError as error:
+                unfit[n] = error
+        return unfit
+
+    def _widen(self, rows: Sequence[_Row], unfit: Mapping[int, Exception]) -> dict[int, Exception]:
+        """Have the table get the columns that rows lack, and encode all rows anew. A row with another fault adds nothing."""
+        places = [n for n, error in unfit.items() if isinstance(error, NoSuchColumn)]
+        for n in places:
+            rows[n].ignores_unknown = True
+        at_fault = self._encode([rows[n] for n in places], self._format())
+        places = [n for i, n in enumerate(places) if i not in at_fault]
+        lacking = [rows[n].write.payload.row for n in places]
+        _, misfits = self._table.widen(lacking, deadline=self._deadline)
+        return self._encode(rows, self._format(anew=True)) | {places[n]: misfit for n, misfit in misfits.items()}
+
+    def _renew(self, error: Refused) -> None:
+        """Find another format for the rows after ``error``; raise where there is none, or where it is of something else."""
+        if not self._is_fresh and may_be_of_the_schema(error):
+            self._format(anew=True)
+        elif not lacks_columns(error):
+            raise error
+        elif self._is_narrow:
+            raise SendAgain(
+                f"BigQuery does not know new columns of table {self._table.name} yet, for which rows wait"
+            ) from error
+        else:
+            # For some minutes BigQuery knows no new column here. Rows without it need not wait.
+            self._is_narrow = True
+
+    def _create(self, error: NoTable) -> None:
+        """Make the table, where it may be made; raise in any case."""
+        if self._table.create_options is None:
+            raise error
+        if not self._has_created:
+            self._table.create(deadline=self._deadline)
+            self._has_created = True
+        # For a while BigQuery remembers that there was none.
+        raise SendAgain(f"BigQuery does not know the new table {self._table.name} yet, for which rows wait") from error
+
+    def _refuse(self, rows: list[_Row], errors: Mapping[int, Exception | str]) -> bool:
+        """Refuse the rows at these places for good, and say whether there were any."""
+        kept = []
+        for n, row in enumerate(rows):
+            if n in errors:
+                self._refusals.append(Refusal(row.write, SinkError(str(errors[n])), "invalid"))
+            else:
+                kept.append(row)
+        had = len(kept) < len(rows)
+        rows[:] = kept
+        return had
+
+
+def _split_first(requests: deque[list[_Row]], refusals: list[Refusal]) -> None:
+    """Halve the first request, or refuse its one row."""
+    rows = requests.popleft()
+    if len(rows) == 1:
+        refusals.append(Refusal(rows[0].write, SinkError("BigQuery answered that the row is too large"), "invalid"))
+    else:
+        half = len(rows) // 2
+        requests.extendleft((rows[half:], rows[:half]))

@@ -1,0 +1,82 @@
+"""Rows of BigQuery's in JSON, in the forms from which it makes its own types exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+__all__ = ["copy_row", "encode_row", "exact"]
+
+_EXACT_IN_A_DOUBLE = 2**53
+# A number that a double may not hold has sixteen digits.
+_DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
+_FOUR_DIGITS, _SIXTEEN_DIGITS = b"0" * 4, b"0" * 16
+# What tells more of a column than the text in which it is sent.
+_TELLING = (bytes, bytearray, datetime, date, time, Decimal)
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_row(row: Any) -> bytes:
+    """``row``, a mapping or what msgspec makes an object of, as JSON, in which ``exact`` has to make long integers text.
+
+    A Decimal, a UUID, a date, a time and a datetime are text, and bytes are base64.
+
+    Raises TypeError for what has no such form, ValueError for NaN and Infinity, for text that is not Unicode, and for nesting
+    without end.
+    """
+    try:
+        if type(row) is dict:
+            text = _encode(row)
+            # One that is not of a None may be what has become of NaN.
+            nulls = text.count(b"null")
+            if not nulls or (nulls == 1 and None in row.values()) or nulls == list(row.values()).count(None):
+                return text
+        return _encode(_sendable(_plain(row)))
+    except RecursionError:
+        raise ValueError("the row is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("the row holds a text with half a surrogate pair, which is not Unicode") from None
+
+
+def exact(rows: list[bytes]) -> list[bytes]:
+    """The rows with integers beyond 53 bits as decimal text, for BigQuery reads numbers in JSON as doubles."""
+    # Of sixteen digits in a row four are among every fourth byte. To look for them so takes a tenth of an expression's time.
+    if _FOUR_DIGITS not in b"".join(rows)[::4].translate(_DIGITS_AS_ZEROS):
+        return rows
+    return [
+        _encode(_sendable(msgspec.json.decode(text))) if _SIXTEEN_DIGITS in text.translate(_DIGITS_AS_ZEROS) else text
+        for text in rows
+    ]
+
+
+def copy_row(row: Any) -> dict[str, Any]:
+    """A copy that keeps apart what JSON does not: bytes, dates, times and Decimals from text. Raises what ``encode_row`` does."""
+    try:
+        return _plain(row, keeping=_TELLING)
+    except RecursionError:
+        raise ValueError("the row is nested too deeply") from None
+
+
+def _plain(row: Any, keeping: tuple[type, ...] = ()) -> dict[str, Any]:
+    given = dict(row) if isinstance(row, Mapping) else row
+    plain = msgspec.to_builtins(given, str_keys=True, builtin_types=keeping)
+    if not isinstance(plain, dict):
+        raise TypeError(f"row() takes a mapping of column names to values; got {type(row).__name__}")
+    return plain
+
+
+def _sendable(value: Any) -> Any:
+    """The value with integers beyond 53 bits as text. ValueError for NaN and Infinity."""
+    if isinstance(value, dict):
+        return {key: _sendable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(item) for item in value]
+    if isinstance(value, int) and abs(value) > _EXACT_IN_A_DOUBLE:
+        return str(value)
+    if isinstance(value, float) and value - value != 0:
+        raise ValueError(f"the row is not JSON: it holds the number {value}")
+    return value
