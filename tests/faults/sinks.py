@@ -326,16 +326,50 @@ def _n_of(row: bytes) -> int:
     return int(found[1])
 
 
-class OfBigQueryExactlyOnce(SinkRow):
-    """The write streams' API; the plans are in memory, whose stores have rows of their own."""
-
-    backend = BigQueryExactlyOnceSink
+class _OnBigQueryStorage(SinkRow):
     service = "local-bigquery, gRPC"
     short = 0.8
-    cells = {**ONCE, "in-part": Cell("the rows that are named are invalid, the others go in", False, "once")}
 
     def made_proxy(self) -> Any:
         return self.cloud.bigquery_storage
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.row({"id": f"item-{n}-"})
+        return made
+
+    def numbers(self, request: Any) -> list[int]:
+        rows: list[bytes] = _ITEM.findall(b"".join(request.messages)) if request.method == "AppendRows" else []
+        return [int(n) for n in rows]
+
+    def act(self, fault: Fault) -> Any:
+        acts: dict[str, Callable[[grpc_proxy.Call], list[bytes]]] = {
+            "slow": grpc_proxy.hold,
+            "refusing": grpc_proxy.end_with(grpc.StatusCode.PERMISSION_DENIED),
+            "throttling": grpc_proxy.end_with(grpc.StatusCode.RESOURCE_EXHAUSTED),
+            "in-part": _refuse_rows,
+            "answer-lost": grpc_proxy.lose_the_answer,
+        }
+        return acts[fault]
+
+    def there(self) -> Counter[int]:
+        counted = self.cloud.counted(self.table, "id")
+        return Counter({_n_of(item.encode()): n for item, n in counted.items()})
+
+
+class OfBigQueryDefaultStream(_OnBigQueryStorage):
+    backend, manner = BigQuerySink, "storage-write"
+    cells = {**TWICE, "in-part": Cell("the rows that are named are invalid, the others go in", False, "once")}
+
+    def made(self) -> Any:
+        self.table = self.cloud.table("id", "STRING")
+        return BigQuerySink(self.table, method="storage-write")
+
+
+class OfBigQueryExactlyOnce(_OnBigQueryStorage):
+    """The plans are in memory, whose stores have rows of their own."""
+
+    backend = BigQueryExactlyOnceSink
+    cells = {**ONCE, "in-part": Cell("the rows that are named are invalid, the others go in", False, "once")}
 
     def made(self) -> Any:
         self.table = self.cloud.table("id", "STRING")
@@ -343,10 +377,6 @@ class OfBigQueryExactlyOnce(SinkRow):
         # It is checked, and so lets itself be used, as an attribute of a processor.
         type("Orders", (RecordProcessor,), {"name": "faults", "ordering": "shard", "warehouse": sink})
         return sink
-
-    def write_of(self, n: int) -> Write:
-        made: Write = self.target.row({"id": f"item-{n}-"})
-        return made
 
     def batch(self, numbers: Iterable[int]) -> dict[int, Write]:
         """Records of one shard, each batch behind those before it."""
@@ -369,28 +399,11 @@ class OfBigQueryExactlyOnce(SinkRow):
         kinds = self.deliver(batch, 30.0)
         return {n: kinds[n] for n in rest}
 
-    def numbers(self, request: Any) -> list[int]:
-        rows: list[bytes] = _ITEM.findall(b"".join(request.messages)) if request.method == "AppendRows" else []
-        return [int(n) for n in rows]
-
-    def act(self, fault: Fault) -> Any:
-        acts: dict[str, Callable[[grpc_proxy.Call], list[bytes]]] = {
-            "slow": grpc_proxy.hold,
-            "refusing": grpc_proxy.end_with(grpc.StatusCode.PERMISSION_DENIED),
-            "throttling": grpc_proxy.end_with(grpc.StatusCode.RESOURCE_EXHAUSTED),
-            "in-part": _refuse_rows,
-            "answer-lost": grpc_proxy.lose_the_answer,
-        }
-        return acts[fault]
-
-    def there(self) -> Counter[int]:
-        counted = self.cloud.counted(self.table, "id")
-        return Counter({_n_of(item.encode()): n for item, n in counted.items()})
-
 
 #: A sink that is new gets its row here: subclass SinkRow, name its proxy, and how its service says no (``dialects.py``).
 SINKS: Sequence[type[SinkRow]] = (
     OfBigQuery,
+    OfBigQueryDefaultStream,
     OfBigQueryExactlyOnce,
     OfCloudSearch,
     OfEventBridge,
