@@ -329,6 +329,7 @@ def _n_of(row: bytes) -> int:
 class _OnBigQueryStorage(SinkRow):
     service = "local-bigquery, gRPC"
     short = 0.8
+    table: str
 
     def made_proxy(self) -> Any:
         return self.cloud.bigquery_storage
