@@ -283,10 +283,9 @@ class _Order:
         balance = self._balance
         for entry in journal:
             kind = entry.kind
-            if kind is Kind.LIFE:
+            if kind is Kind.TAKEN:
                 # What an answer has told may not have been saved.
-                for shard in range(SHARDS):
-                    self._next.pop((entry.stream, shard), None)
+                self._next.pop((entry.stream, entry.shard), None)
             elif kind is Kind.INVOKED:
                 self._invoked(entry)
             elif kind is Kind.ANSWERED:

@@ -297,11 +297,20 @@ class FaultySqs(_Faulty):
 
 
 class FaultyCheckpoints(SqliteCheckpoints):
-    """A change is not made, or made and not answered for: SQLite's file is busy."""
+    """A change is not made, or made and not answered for: SQLite's file is busy. ``taken`` is called with each shard whose lease
+    was taken.
+    """
 
-    def __init__(self, path: Path, faults: Faults) -> None:
+    def __init__(self, path: Path, faults: Faults, taken: Callable[[str], None]) -> None:
         super().__init__(path)
         self._faults = faults
+        self._taken = taken
+
+    def take(self, *arguments: Any, **options: Any) -> Any:
+        lease = super().take(*arguments, **options)
+        if lease is not None:
+            self._taken(lease.shard_id)
+        return lease
 
     def _change(self, reader: str, stream: str, shard_id: str, changed: Any) -> Any:
         if self._faults.happens("the checkpoints are busy"):

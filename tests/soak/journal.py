@@ -22,8 +22,8 @@ _PAGE = _ENTRY.size * 65536
 class Kind(IntEnum):
     """What an entry tells. ``number`` is the sequence number, ``sub`` the place in the aggregate."""
 
-    #: A process began to read a stream.
-    LIFE = 1
+    #: A reader took the lease of a shard: when its process began, or when it had not renewed it in time.
+    TAKEN = 1
     #: The function was called with a batch from ``number`` to ``sub``.
     INVOKED = 2
     #: Its answer has left it, and names ``number`` as the lowest that is not settled.

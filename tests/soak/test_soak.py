@@ -230,7 +230,7 @@ def test_a_batch_that_begins_before_what_was_answered_for_is_told(account: Accou
 
 
 def test_after_a_killed_process_a_batch_may_begin_where_the_last_one_did_and_not_before(account: Account) -> None:
-    account.journal += [Entry(Kind.LIFE, 0, 0, 0, 0), Entry(Kind.INVOKED, BLOCK, 0, 1, 2)]
+    account.journal += [Entry(Kind.TAKEN, 0, 0, 0, 0), Entry(Kind.INVOKED, BLOCK, 0, 1, 2)]
     account.journal += [Entry(Kind.INVOKED, BLOCK, 0, 0, 2)]
 
     assert account.told() == ["1 batches began before what was answered for: block 0: 0 after 1"]
@@ -352,12 +352,12 @@ def test_entries_of_several_journals_of_one_file_are_in_their_order(tmp_path: Pa
     one, other = Journal(tmp_path / "journal"), Journal(tmp_path / "journal")
 
     one.add(Kind.STARTED, 2, 1, 70_000, 3)
-    other.add(Kind.LIFE, 0, 0)
+    other.add(Kind.TAKEN, 0, 0)
     one.add(Kind.THROUGH, 2, 1, 70_000, 3)
     one.close()
     other.close()
 
-    kinds = [Kind.STARTED, Kind.LIFE, Kind.THROUGH]
+    kinds = [Kind.STARTED, Kind.TAKEN, Kind.THROUGH]
     assert [entry.kind for entry in entries(tmp_path / "journal")] == kinds
     assert next(iter(entries(tmp_path / "journal"))) == Entry(Kind.STARTED, 2, 1, 70_000, 3)
 

@@ -139,8 +139,11 @@ class Reader(Worker):
     def __init__(self, config: Config, name: str, life: int) -> None:
         super().__init__(config, name, life)
         stream = name.partition("-")[0]
-        self.journal.add(Kind.LIFE, STREAMS.index(stream), 0)
-        self.checkpoints = FaultyCheckpoints(Path(config.folder) / "checkpoints.sqlite", self.faults)
+
+        def taken(shard_id: str) -> None:
+            self.journal.add(Kind.TAKEN, STREAMS.index(stream), int(shard_id.rpartition("-")[2]))
+
+        self.checkpoints = FaultyCheckpoints(Path(config.folder) / "checkpoints.sqlite", self.faults, taken)
         self.runners = [self._runner(stream)]
 
     def _runner(self, stream: str) -> Runner:
