@@ -3,7 +3,7 @@
 A circuit is *closed* as long as there are answers. After ``FAILURES`` requests in a row without one it *opens*: for a pause
 nothing is asked, and what would have been is unavailable at once. The first request after the pause is a *probe*, which has
 ``PROBE_TIME`` and no more, so that a service that hangs costs seconds and not the invocation. With an answer the circuit is
-closed; without, the next pause is twice as long, up to ``LONGEST_PAUSE``.
+closed; without, the next pause and the next probe's time are twice as long, up to ``LONGEST_PAUSE`` and ``LONGEST_PROBE``.
 
 It only decides whether to ask. What is unavailable stays in its stream or queue, as without a breaker: docs/backpressure.md.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from .errors import SinkError
 
-__all__ = ["FAILURES", "LONGEST_PAUSE", "PROBE_TIME", "Breaker", "CircuitOpen"]
+__all__ = ["FAILURES", "LONGEST_PAUSE", "LONGEST_PROBE", "PROBE_TIME", "Breaker", "CircuitOpen"]
 
 log = logging.getLogger("streamkit")
 
@@ -25,8 +25,9 @@ FAILURES = 3
 #: The first pause and the longest, in seconds. Records wait so much longer than the outage at most, and a quarter more.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-#: What a probe is given, in seconds: several calls of a service that is slow, and a fraction of an invocation.
+#: What the first probe is given, in seconds, and the longest: several calls of a service that is slow, not a whole invocation.
 PROBE_TIME = 10.0
+LONGEST_PROBE = 60.0
 
 # A pause is so much longer at most, by chance, lest all containers ask in one moment.
 _JITTER = 0.25
@@ -56,6 +57,11 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether the last requests had no answer, so that the next is a probe."""
         return self._failures >= FAILURES
+
+    @property
+    def probe_time(self) -> float:
+        """What the next probe is given, in seconds: twice as much as the last one, for a service that is back may be slow."""
+        return min(LONGEST_PROBE, PROBE_TIME * 2.0 ** min(max(self._failures - FAILURES, 0), 60))
 
     def refusal(self, now: float) -> CircuitOpen | None:
         """Why nothing is to be asked now; None where it is."""

@@ -12,7 +12,7 @@ from .event import Batch
 from .outcome import Failed, Outcome, Unavailable
 from .reason import reason
 from .record import Record
-from .sinks.base import Refusal, ShardSink, Sink, Write
+from .sinks.base import NotAsked, Refusal, ShardSink, Sink, Write
 
 __all__ = ["Delivery", "Failure", "gravity"]
 
@@ -95,9 +95,9 @@ class Delivery:
             return _unavailable(indexes, error)
 
     def _judge(self, request: _Request, writes: list[Write], refusals: list[Refusal]) -> None:
-        """Whether the refusals show that the service is there. Of those that streamkit has made itself nothing can be told."""
+        """Whether the refusals show that the service is there. Those that were made without asking it tell nothing."""
         unavailable = [refusal for refusal in refusals if refusal.kind == "unavailable"]
-        asked = len(writes) - sum(isinstance(refusal.error, EndlessChain) for refusal in refusals)
+        asked = len(writes) - sum(isinstance(refusal.error, EndlessChain | NotAsked) for refusal in refusals)
         if len({id(refusal.write) for refusal in unavailable}) < asked:
             self._heard(request)
         elif unavailable:
@@ -123,9 +123,9 @@ class Delivery:
         request.hold()
 
     def _probe(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
-        from .breaker import PROBE_TIME
-
-        return self._write(sink, writes, min(deadline, time.monotonic() + PROBE_TIME))
+        breaker = sink._breaker
+        assert breaker is not None
+        return self._write(sink, writes, min(deadline, time.monotonic() + breaker.probe_time))
 
     def _write(self, sink: Sink, writes: list[Write], deadline: float) -> Iterable[Refusal]:
         endless = _endless(writes) if sink.is_onward else []

@@ -1991,7 +1991,7 @@ MUTANTS = [
     Mutant(
         "let a probe take the whole time of the function",
         "delivery.py",
-        "min(deadline, time.monotonic() + PROBE_TIME)",
+        "min(deadline, time.monotonic() + breaker.probe_time)",
         "deadline",
         BREAKER,
         "time_limit_of_its_own",

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import pytest
 
 from streamkit import Block, Divert, Record, RecordProcessor, Refusal, Reject, Unavailable, Write, lambda_handler
-from streamkit.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, PROBE_TIME, Breaker, CircuitOpen
+from streamkit.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, LONGEST_PROBE, PROBE_TIME, Breaker, CircuitOpen
 from streamkit.fanout import FanOut
 from streamkit.policy import Policy
+from streamkit.sinks.base import NotAsked
 from streamkit.testing import EventSourceMapping, MemoryQueue, MemorySink, kinesis_event
 
 PARTIAL: dict[str, Any] = {"function_response_types": ["ReportBatchItemFailures"]}
@@ -144,6 +145,14 @@ class TestBreaker:
         assert not made.is_open
         assert made.refusal(0.0) is None
 
+    def test_gives_each_probe_more_time_than_the_last_up_to_a_limit(self) -> None:
+        made, times = opened(), []
+        for _ in range(5):
+            times.append(made.probe_time)
+            made.failed("OSError: refused", 0.0)
+
+        assert times == [PROBE_TIME, 2 * PROBE_TIME, 4 * PROBE_TIME, LONGEST_PROBE, LONGEST_PROBE]
+
     def test_says_why_nothing_was_asked_and_for_how_long(self) -> None:
         assert str(opened(at=10.0).refusal(10.0)) == (
             "not asked, after 3 requests in a row without an answer, for 1 s more; the last: OSError: refused"
@@ -245,6 +254,22 @@ class TestASinkThatDoesNotAnswer:
             handler(kinesis_event([b"a", b"b"]), clock)
 
         assert len(orders.sink.requests) == 3 * FAILURES
+
+    def test_is_not_taken_for_back_by_what_it_was_not_asked(self) -> None:
+        class Choosy(Service):
+            def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
+                misfits = [
+                    Refusal(write, NotAsked("misfit"), "invalid") for write in writes if write.payload == "misfit"
+                ]
+                return misfits + super().write(
+                    [write for write in writes if write.payload != "misfit"], deadline=deadline
+                )
+
+        orders, clock = Orders(sink=Choosy()), Clock()
+        again = failing(orders, clock, ["a", "misfit"], times=FAILURES)
+        again()
+
+        assert len(orders.sink.requests) == FAILURES
 
     def test_has_no_breaker_where_it_wants_none(self) -> None:
         orders, clock = Orders(sink=Unwatched()), Clock()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from ..errors import StreamkitError
+from ..errors import SinkError, StreamkitError
 from ..record import Record
 
 if TYPE_CHECKING:
     from ..breaker import Breaker
 
-__all__ = ["OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making", "write_ids"]
+__all__ = ["NotAsked", "OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making", "write_ids"]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
@@ -87,6 +87,10 @@ def write_ids(writes: Iterable[Write]) -> list[str]:
         f"{write._record.event_id}/{write._processor}/{write._n}" if write._record is not None else write.write_id
         for write in writes
     ]
+
+
+class NotAsked(SinkError):
+    """The sink has found by itself that a write can't be taken: that tells nothing of how the service is."""
 
 
 class Refusal(msgspec.Struct, frozen=True, eq=False):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
-from .base import Refusal, RefusalKind, Sink, Write, write_ids
+from .base import NotAsked, Refusal, RefusalKind, Sink, Write, write_ids
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large, may_pass, told_wait
 from .bigquery_rows import copy_row, encode_row, exact
@@ -166,8 +166,8 @@ class BigQuerySink(Sink):
             try:
                 _try_until(until, insertion.insert, left)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, these rows have no answer.
-                if not is_too_large(error):
-                    # What comes after would meet the same, and the time is up.
+                if not is_too_large(error) or (len(left) > 1 and time.monotonic() >= deadline):
+                    # What comes after would meet the same, or the time is up.
                     unanswered = SinkError(destination.explain(error))
                     rest = (write for request in (left, *requests) for write in request)
                     return [*refusals, *(Refusal(write, unanswered, "unavailable") for write in rest)]
@@ -344,7 +344,7 @@ def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Wri
     room = 0
     for write, size in zip(writes, sizes, strict=True):
         if not size or size > _REQUEST_BYTES:
-            error = SinkError(
+            error = NotAsked(
                 f"the row has {size:,} bytes; BigQuery takes 10,000,000 in a request" if size else str(write.payload)
             )
             refusals.append(Refusal(write, error, "invalid"))

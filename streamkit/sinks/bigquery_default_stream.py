@@ -36,6 +36,9 @@ from .bigquery_table import BigQueryTable, time_out
 
 __all__ = ["DefaultStream"]
 
+# How long the format is not read again where unknown fields are ignored, in seconds.
+_LONGEST_UNREAD = 60.0
+
 
 class DefaultStream:
     """The default stream of ``table``. ``write_client`` is a ``BigQueryWriteClient``, made on the first write by default.
@@ -50,6 +53,8 @@ class DefaultStream:
         #: The stream's name, and its rows' format; None before it is read.
         self.name = ""
         self.format: RowFormat | None = None
+        #: When, by ``time.monotonic()``, the format has to be read again though nothing shows that it is old.
+        self.read_again_at = 0.0
 
     @property
     def streams(self) -> WriteStreams:
@@ -80,6 +85,8 @@ class DefaultStream:
                 try:
                     ask(partial(appending.append, requests[0]), deadline=deadline)
                 except RequestTooLarge:
+                    if len(requests[0]) > 1 and time.monotonic() >= deadline:
+                        raise
                     _split_first(requests, refusals)
                 else:
                     requests.popleft()
@@ -170,12 +177,15 @@ class _Appending:
 
     def _format(self, *, anew: bool = False) -> RowFormat:
         stream = self._stream
-        if stream.format is None or anew:
+        # Where what is unknown is left out, nothing else would ever show that the table has got a column.
+        is_old = self._table.unknown == "ignore" and not self._is_fresh and time.monotonic() >= stream.read_again_at
+        if stream.format is None or anew or is_old:
             try:
                 name, stream.format = read_format(self._table, deadline=self._deadline, has_defaults=True)
             except NoTable as error:
                 self._create(error)
             stream.name = default_stream(name)
+            stream.read_again_at = time.monotonic() + _LONGEST_UNREAD
             self._is_fresh = True
         assert stream.format is not None
         return stream.format

@@ -33,6 +33,8 @@ import pybase64
 __all__ = ["NoSuchColumn", "RowFormat"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BEGINS_WITH_A_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])").match
+_MOST_DIGITS = 400
 _MICROSECOND = timedelta(microseconds=1)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Of google.protobuf.FieldDescriptorProto.
@@ -85,7 +87,7 @@ class RowFormat:
         """``descriptor`` without the columns that none of these rows has. They are read by it as by the whole."""
         from google.protobuf import descriptor_pb2
 
-        names = {name.lower() for row in rows for name in row}
+        names = {name.lower() for row in rows for name, value in row.items() if value is not None}
         used = {name: column for name, column in self._columns.items() if name in names or column.is_required}
         return _describe(descriptor_pb2, "Row", used)
 
@@ -180,7 +182,10 @@ def _describe(descriptor_pb2: Any, name: str, columns: Mapping[str, _Column]) ->
         if not column.type:
             continue
         label = _REPEATED if column.is_repeated else _REQUIRED if column.is_required else _OPTIONAL
-        field = described.field.add(name=column.name, number=column.number, type=column.type, label=label)
+        # Its name in JSON would else be that of its neighbour, where one is order_id and the other orderId.
+        field = described.field.add(
+            name=column.name, json_name=column.name, number=column.number, type=column.type, label=label
+        )
         if column.type == _MESSAGE:
             nested = f"{name}_{column.number}"
             described.nested_type.add().CopyFrom(_describe(descriptor_pb2, nested, column.columns))
@@ -259,7 +264,7 @@ def _integer(value: Any) -> int:
         return value
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError
-    return int(value)
+    return int(_without_underscores(value) if isinstance(value, str) else value)
 
 
 def _float(value: Any) -> float:
@@ -267,14 +272,22 @@ def _float(value: Any) -> float:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
-    return float(value)
+    return float(_without_underscores(value) if isinstance(value, str) else value)
+
+
+def _without_underscores(text: str) -> str:
+    """Python reads digits in groups, which BigQuery does not."""
+    if "_" in text:
+        raise ValueError
+    return text
 
 
 def _decimal(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
-    number = Decimal(str(value))
-    if not number.is_finite():
+    number = Decimal(_without_underscores(value) if isinstance(value, str) else str(value))
+    # No column holds more digits, and one text of a few would else become one of millions.
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise ValueError
     return f"{number:f}"
 
@@ -296,14 +309,21 @@ def _timestamp(value: Any) -> int:
     if isinstance(value, int | float):
         moment = _EPOCH + timedelta(microseconds=round(Decimal(str(value)) * 1_000_000))
     else:
-        moment = datetime.fromisoformat(_text(value).removesuffix(" UTC"))
+        moment = datetime.fromisoformat(_dated(value).removesuffix(" UTC"))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def _date(value: Any) -> int:
     """Days since 1970."""
-    return (date.fromisoformat(_text(value)) - _EPOCH.date()).days
+    return (date.fromisoformat(_dated(value)) - _EPOCH.date()).days
+
+
+def _dated(value: Any) -> str:
+    """A text that begins as 2026-01-31 does. Python reads weeks and digits alone too: milliseconds as a day of the year 1712."""
+    if not _BEGINS_WITH_A_DATE(_text(value)):
+        raise ValueError
+    return str(value)
 
 
 _TYPES: dict[str, tuple[int, Callable[[Any], Any]]] = {

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["copy_row", "encode_row", "exact"]
+__all__ = ["copy_row", "encode_row", "exact", "json_text"]
 
 _EXACT_IN_A_DOUBLE = 2**53
+# BigQuery's RECORDs are nested fifteen deep at most. What is deeper could end a request of its neighbours too.
+_MOST_DEPTH = 100
 # A number that a double may not hold has sixteen digits.
 _DIGITS_AS_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 _FOUR_DIGITS, _SIXTEEN_DIGITS = b"0" * 4, b"0" * 16
@@ -33,7 +35,9 @@ def encode_row(row: Any) -> bytes:
             text = _encode(row)
             # One that is not of a None may be what has become of NaN.
             nulls = text.count(b"null")
-            if not nulls or (nulls == 1 and None in row.values()) or nulls == list(row.values()).count(None):
+            is_sound = not nulls or (nulls == 1 and None in row.values()) or nulls == list(row.values()).count(None)
+            # One with so few brackets is nested no deeper.
+            if is_sound and text.count(b"{") + text.count(b"[") <= _MOST_DEPTH:
                 return text
         return _encode(_sendable(_plain(row)))
     except RecursionError:
@@ -61,6 +65,15 @@ def copy_row(row: Any) -> dict[str, Any]:
         raise ValueError("the row is nested too deeply") from None
 
 
+def json_text(value: Any) -> str:
+    """JSON as the text that a JSON column takes. ValueError for NaN and Infinity, and for nesting without end."""
+    try:
+        _sendable(value)
+    except RecursionError:
+        raise ValueError("the row is nested too deeply") from None
+    return _encode(value).decode()
+
+
 def _plain(row: Any, keeping: tuple[type, ...] = ()) -> dict[str, Any]:
     given = dict(row) if isinstance(row, Mapping) else row
     plain = msgspec.to_builtins(given, str_keys=True, builtin_types=keeping)
@@ -69,12 +82,14 @@ def _plain(row: Any, keeping: tuple[type, ...] = ()) -> dict[str, Any]:
     return plain
 
 
-def _sendable(value: Any) -> Any:
-    """The value with integers beyond 53 bits as text. ValueError for NaN and Infinity."""
+def _sendable(value: Any, room: int = _MOST_DEPTH) -> Any:
+    """The value with integers beyond 53 bits as text. ValueError for NaN and Infinity; RecursionError where it is too deep."""
+    if room < 0:
+        raise RecursionError
     if isinstance(value, dict):
-        return {key: _sendable(item) for key, item in value.items()}
+        return {key: _sendable(item, room - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_sendable(item) for item in value]
+        return [_sendable(item, room - 1) for item in value]
     if isinstance(value, int) and abs(value) > _EXACT_IN_A_DOUBLE:
         return str(value)
     if isinstance(value, float) and value - value != 0:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError
+from .bigquery_rows import json_text
 
 __all__ = ["RECORDS", "Field", "Misfit", "RowRules", "parse_schema"]
 
@@ -138,7 +139,7 @@ class _Rule:
 
     def _one(self, value: Any, where: str) -> Any:
         if self._is_json and isinstance(value, dict | list | tuple):
-            return msgspec.json.encode(value).decode()
+            return json_text(value)
         if self._fields and isinstance(value, dict):
             return self._fields.apply(value, f"{where}.")
         return value

@@ -147,10 +147,10 @@ class WriteStreams:
             if answer is None:
                 raise Refused(f"BigQuery closed the connection without an answer for {_table_of(stream)}", 14)
             told = types.AppendRowsResponse.pb(answer)
-            if told.error.code == _OK or (offset is not None and _is_there(told.error)):
-                return bool(told.updated_schema.fields)
             if told.row_errors:
                 raise RowsRefused({error.index: _telling(error.message) for error in told.row_errors})
+            if told.error.code == _OK or (offset is not None and _is_there(told.error)):
+                return bool(told.updated_schema.fields)
             raise _error_of(told.error, stream)
 
     def finalize(self, stream: str, *, timeout: float) -> int:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import msgspec
 
 from ..errors import ConfigurationError, Reject, SinkError
-from .base import Refusal, Sink, Write
+from .base import NotAsked, Refusal, Sink, Write
 from .cloudsearch_document import document_id, field_name, fields_of
 from .cloudsearch_domain import SHORTEST, BatchRefused, Endpoint, Passing
 from .cloudsearch_fields import DomainFields
@@ -217,7 +217,7 @@ class CloudSearchSink(Sink):
                 problem = self._problem(write, deadline)
                 if problem is None:
                     return [write]
-                refusals.append(Refusal(write, SinkError(problem), "invalid"))
+                refusals.append(Refusal(write, NotAsked(problem), "invalid"))
             return []
 
         # An id is in one batch at a time, and on to its next write only after an answer: its order is kept.

@@ -60,7 +60,11 @@ class BatchRefused(SinkError):
     def of(self, operation: bytes) -> SinkError:
         """Why the one document of a batch was refused: of the service's message only the fields that it names."""
         message = self.message.partition("(near operation")[0]
-        fields = msgspec.json.decode(operation).get("fields", {})
+        try:
+            fields = msgspec.json.decode(operation).get("fields", {})
+        except (ValueError, RecursionError):
+            # What can't be read back, as 1E+400, may be the reason itself.
+            fields = {}
         named = [name for name in fields if re.search(rf"['\"]{name}['\"]", message)]
         named = named or [name for name in fields if re.search(rf"\b{name}\b", message)]
         if not named:

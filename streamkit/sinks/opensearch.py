@@ -221,7 +221,7 @@ class OpenSearchSink(Sink):
 
     def _send(self, asking: Asking, writes: list[Write], deadline: float, is_first: bool) -> dict[int, Trouble]:
         """Send a request until each of its writes is taken or refused for good, or there is no time: the others, by ``id``."""
-        if not is_first and time.monotonic() >= deadline:
+        if not is_first and time.monotonic() >= deadline - _SHORTEST:
             return dict.fromkeys(map(id, writes), _no_time())
         left = list(writes)
         troubles: dict[int, Trouble] = {}
@@ -235,7 +235,7 @@ class OpenSearchSink(Sink):
             left = [write for write in left if id(write) in found and found[id(write)].passes]
             return not left
 
-        repeat_until(deadline, send_the_rest)
+        repeat_until(deadline - _SHORTEST, send_the_rest)
         return troubles
 
     def _bulk(self, asking: Asking, writes: list[Write], deadline: float) -> dict[int, Trouble]:
@@ -257,7 +257,7 @@ class OpenSearchSink(Sink):
         half = len(writes) // 2
         found: dict[int, Trouble] = {}
         for part in (writes[:half], writes[half:]):
-            is_late = time.monotonic() >= deadline
+            is_late = time.monotonic() >= deadline - _SHORTEST
             found |= dict.fromkeys(map(id, part), _no_time()) if is_late else self._bulk(asking, part, deadline)
         return found
 
@@ -277,7 +277,7 @@ class OpenSearchSink(Sink):
                 last[0] = None if 200 <= answer.status < 300 else of_request(answer.status, answer.content)
             return last[0] is None or not last[0].passes
 
-        repeat_until(deadline, put)
+        repeat_until(deadline - _SHORTEST, put)
         if last[0] is None:
             self._template_is_put = True
             return None
@@ -431,7 +431,8 @@ def _encoded(fields: Mapping[str, Any]) -> bytes:
     if b"null" in encoded:
         for path in _not_finite(fields):
             raise Reject(f"the field {path!r} is not a finite number")
-    return encoded
+    # A line ends an action of the request. Only what was given as JSON already can have one, and there it is a space.
+    return encoded.replace(b"\n", b" ") if b"\n" in encoded else encoded
 
 
 def _not_finite(value: Any, path: str = "") -> Iterator[str]:

@@ -129,7 +129,8 @@ def of_request(status: int, content: Any) -> Trouble:
         return Trouble(
             SinkError(f"nothing there takes bulk requests ({said}): is the endpoint OpenSearch's?"), "unavailable"
         )
-    if status == 400 and not reason.startswith(_ILLEGAL_SET_UP):
+    # Without an error of OpenSearch's it is of something in front of it, and no document is at fault.
+    if status == 400 and kind != _UNKNOWN and not reason.startswith(_ILLEGAL_SET_UP):
         return Trouble(SinkError(f"OpenSearch did not understand the request ({said})"), "failed")
     return Trouble(SinkError(f"OpenSearch did not take the request ({said}): how is it set up?"), "unavailable")
 
@@ -179,7 +180,11 @@ def _over(reason: str, operation: Operation) -> str:
     """`` over its field 'n', of the type long``; empty where the reason names none of the document's fields."""
     if operation.is_removal:
         return ""
-    names = set(_names(msgspec.json.decode(operation.lines.split(b"\n")[1])))
+    try:
+        names = set(_names(msgspec.json.decode(operation.lines.split(b"\n")[1])))
+    except (ValueError, RecursionError):
+        # What can't be read back, as 1E+400, may be the reason itself.
+        return ""
     parsed = _FIELD_OF_TYPE.search(reason)
     if parsed and parsed[1] in names:
         return f" over its field {parsed[1]!r}, which the index has as the type {parsed[2]}"

@@ -79,7 +79,7 @@ class Http:
                 url,
                 body=body,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=min(timeout, _CONNECT), read=timeout),
+                timeout=urllib3.Timeout(total=timeout, connect=min(timeout, _CONNECT), read=timeout),
                 retries=False,
                 redirect=False,
             )
@@ -101,7 +101,13 @@ class Http:
         headers = {"Content-Type": kind}
         if self._given is not None:
             if self._header is None:
-                self._header = self._given() if callable(self._given) else self._given
+                header = self._given() if callable(self._given) else self._given
+                if not re.fullmatch(r"[\x20-\x7e]+", header):
+                    # http.client would say so too, and quote it.
+                    raise ConfigurationError(
+                        "OpenSearchSink(authorization) has a line break, or another sign that no header can have"
+                    )
+                self._header = header
             headers["Authorization"] = self._header
         if self._service is None:
             return headers

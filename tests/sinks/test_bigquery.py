@@ -481,6 +481,16 @@ def test_a_request_that_is_too_large_is_halved_down_to_the_row_that_is(script: S
     assert script.ids() == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3]]
 
 
+def test_past_the_deadline_a_request_is_not_halved_any_more(script: Script, scripted: BigQuerySink) -> None:
+    script.answers += [error(413, "uploadTooLarge")] * 3
+
+    writes = rows(scripted, 4)
+    refusals = scripted.write(writes, deadline=soon(-1))
+
+    assert {kind for _, kind in kinds(refusals, writes)} == {"unavailable"}
+    assert script.ids() == [[0, 1, 2, 3]]
+
+
 def test_rows_are_packed_by_bytes_and_none_is_split(script: Script, scripted: BigQuerySink) -> None:
     text = "ü" * 1_500_000  # Two bytes each, in the request.
     writes = stamp(scripted.row({"id": n, "name": text}) for n in range(7))

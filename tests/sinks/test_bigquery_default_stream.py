@@ -631,6 +631,22 @@ def test_unknown_fields_are_left_out_where_they_are_to_be_ignored(client: Any, r
     assert found_in(client, table) == [{"id": 1, "name": "a"}]
 
 
+def test_a_column_that_is_new_is_found_within_a_minute_where_what_is_unknown_is_ignored(client: Any, real: Any) -> None:
+    table = new_table(client, SCHEMA)
+    sink = real(table, unknown="ignore")
+    assert sink.write(rows(sink, {"id": 1, "colour": "red"}), deadline=soon()) == []
+    widened = client.get_table(table)
+    widened.schema = [*widened.schema, bigquery.SchemaField("colour", "STRING")]
+    client.update_table(widened, ["schema"])
+
+    # As if the minute were over.
+    sink._default_stream.read_again_at = time.monotonic()
+    assert sink.write(rows(sink, {"id": 2, "colour": "blue"}), deadline=soon()) == []
+
+    assert {row["id"]: row["colour"] for row in found_in(client, table)} == {1: None, 2: "blue"}
+    assert sink._default_stream.read_again_at > time.monotonic() + 30
+
+
 def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, real: Any) -> None:
     table = new_table(client, SCHEMA)
     sink = real(table, unknown="add")

@@ -212,3 +212,32 @@ def test_rows_are_read_by_a_format_of_their_own_columns_as_by_the_whole() -> Non
 def test_a_row_that_no_request_can_hold_does_not_fit() -> None:
     with pytest.raises(ValueError, match="BigQuery takes 10,000,000 in a request"):
         RowFormat([SchemaField("id", "STRING")]).encode({"id": "x" * 9_000_000})
+
+
+@pytest.mark.parametrize("text", ["1e999999999999999999", "1e200000000", "-1e-200000000"])
+def test_a_few_characters_do_not_become_millions_of_digits(text: str) -> None:
+    form = RowFormat([SchemaField("n", "NUMERIC")])
+
+    with pytest.raises(ValueError, match="n: a decimal number is what it takes"):
+        form.encode({"n": text})
+    assert message_of(form, {"n": "0e5"}).n == "0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *(("TIMESTAMP", "1712121512030"), ("TIMESTAMP", "2026-W05-1"), ("DATE", "2026-W05-1"), ("DATE", "20260131")),
+        *(("INTEGER", "1_000"), ("NUMERIC", "1_000"), ("FLOAT", "1_000.5")),
+    ],
+)
+def test_what_python_alone_reads_is_refused_and_not_taken_for_something_else(kind: str, text: str) -> None:
+    with pytest.raises(ValueError, match="is what it takes"):
+        RowFormat([SchemaField("v", kind)]).encode({"v": text})
+
+
+def test_columns_may_differ_in_an_underscore_alone() -> None:
+    form = RowFormat([SchemaField("order_id", "STRING"), SchemaField("orderId", "STRING")])
+
+    made = message_of(form, {"order_id": "a", "orderId": "b"})
+
+    assert (made.order_id, made.orderId) == ("a", "b")

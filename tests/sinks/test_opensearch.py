@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -1297,3 +1298,49 @@ def test_a_missing_library_is_named_with_the_extra_to_install(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"kinesis-streamkit\[opensearch\]"):
         write(sink, sink.document("a", {"n": 1}))
+
+
+def test_json_that_was_given_as_it_is_can_not_add_an_action(
+    sink: OpenSearchSink, proxy: AwsProxy, server: OpenSearch, index: str
+) -> None:
+    assert write(sink, sink.document("victim", {"n": 1})) == []
+    crafted = msgspec.Raw(b'{"x":1}}\n{"delete":{"_id":"victim"}}\n{"index":{"_id":"other"}}\n{"y":{}')
+
+    write(sink, sink.document("a", {"p": crafted}), within=2.0)
+
+    assert "victim" in documents(server, index)
+    assert proxy.requests[-1].body.count(b"\n") == 2
+
+
+def test_a_refusal_of_a_number_that_can_not_be_read_back_is_of_its_document_alone(
+    sink: OpenSearchSink, proxy: AwsProxy, server: OpenSearch, index: str
+) -> None:
+    proxy.script = [fail_items({"b": (400, "mapper_parsing_exception", "failed to parse field [n] of type [long]")})]
+    bad = sink.document("b", {"n": Decimal("1e400")})
+
+    refusals = write(sink, sink.document("a", {"n": 1}), bad)
+
+    assert [(refusal.write, refusal.kind) for refusal in refusals] == [(bad, "invalid")]
+    assert documents(server, index) == {"a": {"n": 1}}
+
+
+def test_what_something_in_front_of_it_does_not_understand_is_no_documents_fault(
+    sink: OpenSearchSink, proxy: AwsProxy
+) -> None:
+    proxy.always = answer(400, b"<html>The plain HTTP request was sent to HTTPS port</html>")
+
+    refusals = write(sink, *(sink.document(str(n), {"n": n}) for n in range(4)))
+
+    assert {refusal.kind for refusal in refusals} == {"unavailable"}
+    assert len(refusals) == 4
+    assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize("secret", ["ApiKey c2VjcmV0\n", "Basic \u00fc", ""])
+def test_an_authorization_that_no_header_can_have_is_told_without_it(proxy: AwsProxy, index: str, secret: str) -> None:
+    sink = OpenSearchSink(proxy.endpoint, index, authorization=secret)
+
+    with pytest.raises(ConfigurationError, match="has a line break, or another sign") as caught:
+        write(sink, sink.document("a", {"n": 1}))
+
+    assert not secret or secret.strip() not in str(caught.value)
