@@ -44,5 +44,6 @@ def test_processes_that_are_killed_leave_each_row_once(bigquery_server: BigQuery
     killed = kill(3, bigquery_server, moto_endpoint)
 
     assert killed.wrong == []
-    assert killed.rows > 20
+    # A slow machine gets less far before it is killed.
+    assert killed.rows > 10
     assert killed.left.total() == 3
