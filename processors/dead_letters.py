@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from streamkit.aws import make_client
 from streamkit.claims.s3 import S3Claims
 from streamkit.deadline import Deadline
 from streamkit.envelope import Envelope
@@ -126,12 +127,8 @@ class _Clients:
 
     def __call__(self, service: str, region: str) -> Any:
         if (service, region) not in self._made:
-            import boto3
-            from botocore.config import Config
-
             # Retried by the recovery, which knows how long.
-            config = Config(connect_timeout=3.0, read_timeout=10.0, retries={"total_max_attempts": 1})
-            self._made[service, region] = boto3.client(service, region_name=region or None, config=config)
+            self._made[service, region] = make_client(service, "DeadLetters", (3.0, 10.0), region=region)
         return self._made[service, region]
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from .errors import ConfigurationError
 
-__all__ = ["Clients", "code_of", "from_environment", "may_pass", "repeat_until", "whole_answers"]
+__all__ = ["Clients", "code_of", "from_environment", "make_client", "may_pass", "repeat_until", "whole_answers"]
 
 Client = TypeVar("Client")
 
@@ -44,13 +44,7 @@ class Clients:
         seconds = deadline - time.monotonic()
         timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
         if timeout not in self._made:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise ConfigurationError(f"{self._owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-            config = Config(connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1})
-            client = whole_answers(boto3.client(self._service, region_name=region, config=config))
+            client = make_client(self._service, self._owner, timeout, region=region)
             if self.prepare is not None:
                 self.prepare(client)
             self._made[timeout] = client
@@ -61,6 +55,35 @@ class Clients:
         made, self._made = self._made, {}
         for client in made.values():
             client.close()
+
+
+def make_client(
+    service: str,
+    owner: str,
+    timeout: float | tuple[float, float],
+    *,
+    tries: int = 1,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    session: Any = None,
+    **config: Any,
+) -> Any:
+    """A client of boto3's: all of streamkit's are made here.
+
+    ``timeout``: the seconds of one try, to connect and to read; or both apart. ``session``: who makes it, by default boto3's own,
+    which no two threads may use at once; ``True`` is a new one. ``config``: more of botocore's. ConfigurationError without boto3,
+    which says that ``owner`` needs it.
+    """
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise ConfigurationError(f"{owner} needs boto3: pip install 'kinesis-streamkit[aws]'") from error
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    retries = {"total_max_attempts": tries, "mode": "standard"}
+    settings = Config(connect_timeout=connect, read_timeout=read, retries=retries, **config)
+    maker = boto3.session.Session() if session is True else session or boto3
+    return whole_answers(maker.client(service, region_name=region or None, endpoint_url=endpoint_url, config=settings))
 
 
 def whole_answers(client: Client) -> Client:

@@ -126,6 +126,21 @@ def test_a_backend_imports_only_bases_its_own_package_records_errors_correlation
     assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws", "correlation"}
 
 
+def test_clients_of_aws_are_made_in_one_place_where_an_answer_that_broke_off_is_told() -> None:
+    places = [*MODULES.items(), *((path.stem, path) for path in (ROOT.parent / "processors").glob("*.py"))]
+    makers = {
+        module
+        for module, path in places
+        if "import boto3" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("client", "resource")
+    }
+
+    assert makers == {"aws"}
+
+
 def test_no_module_imports_itself_by_a_detour() -> None:
     graph = {module: own_imports_of(module) - {""} for module in MODULES if module}
 

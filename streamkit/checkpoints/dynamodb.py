@@ -11,7 +11,7 @@ import re
 import threading
 from typing import Any
 
-from ..aws import whole_answers
+from ..aws import make_client, whole_answers
 from ..errors import ConfigurationError
 from .base import CheckpointStore, Lease
 
@@ -202,19 +202,8 @@ class DynamoDbCheckpoints(CheckpointStore):
             return self._given_client
         with self._lock:
             if self._own_client is None:
-                try:
-                    import boto3
-                    from botocore.config import Config
-                except ImportError as error:
-                    raise ConfigurationError(
-                        "DynamoDbCheckpoints needs boto3: pip install 'kinesis-streamkit[aws]'"
-                    ) from error
-                config = Config(
-                    connect_timeout=_CONNECT_TIMEOUT,
-                    read_timeout=_READ_TIMEOUT,
-                    retries={"mode": "standard", "total_max_attempts": _TRIES},
-                )
-                self._own_client = whole_answers(boto3.client("dynamodb", config=config))
+                timeout = _CONNECT_TIMEOUT, _READ_TIMEOUT
+                self._own_client = make_client("dynamodb", "DynamoDbCheckpoints", timeout, tries=_TRIES)
             return self._own_client
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..aws import make_client
 from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 
@@ -55,7 +56,6 @@ def connected(
     """
     try:
         import boto3
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
     except ImportError:
         raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
@@ -64,17 +64,18 @@ def connected(
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
             if not session.region_name:
                 raise NoRegionError
-            config = Config(
-                connect_timeout=connect_timeout,
-                read_timeout=read_timeout,
-                retries={"mode": "standard", "total_max_attempts": tries},
+            client = make_client(
+                service,
+                "this command",
+                (connect_timeout, read_timeout),
+                tries=tries,
+                region=region,
+                endpoint_url=options.endpoint_url,
+                session=session,
                 # A run has a thread for each shard; connections are opened when they are needed.
                 max_pool_connections=_MOST_CONNECTIONS,
                 # A host name of somebody's own has no name for each bucket.
                 s3={"addressing_style": "path"} if options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else None,
-            )
-            client = session.client(
-                service, region_name=region or None, endpoint_url=options.endpoint_url, config=config
             )
         except ValueError as error:
             raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error

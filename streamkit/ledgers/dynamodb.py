@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..aws import from_environment, whole_answers
+from ..aws import from_environment, make_client, whole_answers
 from ..errors import ConfigurationError, StreamkitError
 from .base import Ledger, ParkedKey, Pending
 
@@ -249,17 +249,7 @@ class DynamoDbLedger(Ledger):
         seconds = deadline - time.monotonic()
         timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
         if (timeout, tries) not in self._clients:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise ConfigurationError("DynamoDbLedger needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-            config = Config(
-                connect_timeout=timeout,
-                read_timeout=timeout,
-                retries={"total_max_attempts": tries, "mode": "standard"},
-            )
-            self._clients[timeout, tries] = whole_answers(boto3.client("dynamodb", config=config))
+            self._clients[timeout, tries] = make_client("dynamodb", "DynamoDbLedger", timeout, tries=tries)
         return self._clients[timeout, tries]
 
 

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from ..aws import make_client, whole_answers
 from ..errors import ConfigurationError, QueueError
 
 __all__ = ["Destination", "destination"]
@@ -48,7 +49,7 @@ class Destination(ABC):
         self.arn = arn
         _, _, _, self._region, self._account, self._name = arn.split(":")
         self._endpoint_url = endpoint_url
-        self._client = client
+        self._client = whole_answers(client)
         self._is_ours = client is None
         self._mapping_id = mapping_id
         self._lock = threading.Lock()
@@ -116,23 +117,15 @@ class Destination(ABC):
             return self._client
 
     def _connect(self) -> Any:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise ConfigurationError(
-                f"the on-failure destination {self.arn} needs boto3: pip install 'kinesis-streamkit[aws]'"
-            ) from error
-        config = Config(
-            connect_timeout=_CONNECT_TIMEOUT,
-            read_timeout=_READ_TIMEOUT,
-            retries={"total_max_attempts": 1},
+        return make_client(
+            self._service,
+            f"the on-failure destination {self.arn}",
+            (_CONNECT_TIMEOUT, _READ_TIMEOUT),
+            region=self._region,
+            endpoint_url=self._endpoint_url,
+            session=True,
             # A host name of somebody's own has no name for each bucket.
             s3={"addressing_style": "path"} if self._endpoint_url else None,
-        )
-        # A session of its own: the default one makes no clients in two threads at once.
-        return boto3.Session().client(
-            self._service, region_name=self._region or None, endpoint_url=self._endpoint_url, config=config
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aws import from_environment, whole_answers
+from ..aws import from_environment, make_client, whole_answers
 from ..errors import ConfigurationError
 from .base import Found, MarkStore
 
@@ -160,15 +160,5 @@ class DynamoDbMarks(MarkStore):
         if self._given_client is not None:
             return self._given_client
         if self._own_client is None:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise ConfigurationError("DynamoDbMarks needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-            config = Config(
-                connect_timeout=_TIMEOUT,
-                read_timeout=_TIMEOUT,
-                retries={"total_max_attempts": _TRIES, "mode": "standard"},
-            )
-            self._own_client = whole_answers(boto3.client("dynamodb", config=config))
+            self._own_client = make_client("dynamodb", "DynamoDbMarks", _TIMEOUT, tries=_TRIES)
         return self._own_client

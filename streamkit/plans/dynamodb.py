@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import from_environment, whole_answers
+from ..aws import from_environment, make_client, whole_answers
 from ..errors import ConfigurationError
 from .base import Entry, PlanStore
 
@@ -137,17 +137,7 @@ class DynamoDbPlans(PlanStore):
         """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
         timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
         if timeout not in self._clients:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise ConfigurationError("DynamoDbPlans needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-            config = Config(
-                connect_timeout=timeout,
-                read_timeout=timeout,
-                retries={"total_max_attempts": tries, "mode": "standard"},
-            )
-            self._clients[timeout] = whole_answers(boto3.client("dynamodb", config=config))
+            self._clients[timeout] = make_client("dynamodb", "DynamoDbPlans", timeout, tries=tries)
         return self._clients[timeout]
 
 

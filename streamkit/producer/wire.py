@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pybase64
 
+from ..aws import make_client, whole_answers
 from ..errors import ConfigurationError
 from .outbox import Request
 from .shards import ShardMap
@@ -75,7 +76,7 @@ class Wire:
 
     def __init__(self, stream: str, client: Any, connections: int) -> None:
         self._stream = {"StreamARN" if stream.startswith("arn:") else "StreamName": stream}
-        self._client = client
+        self._client = whole_answers(client)
         self._is_given = client is not None
         self._connections = connections
         self._making = threading.Lock()
@@ -124,21 +125,15 @@ class Wire:
             self._client.close()
 
     def _make(self) -> Any:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise ConfigurationError("Producer needs boto3: pip install 'kinesis-streamkit[aws]'") from error
-        config = Config(
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"total_max_attempts": 1},
+        client = make_client(
+            "kinesis",
+            "Producer",
+            (_CONNECT_SECONDS, _READ_SECONDS),
+            session=True,
             parameter_validation=False,
             max_pool_connections=self._connections,
             tcp_keepalive=True,
         )
-        # A session of its own: boto3's own one is not made to be used by several threads at once.
-        client = boto3.session.Session().client("kinesis", config=config)
         client.meta.events.register("before-call.kinesis.PutRecords", self._put_body)
         return client
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import whole_answers
+from ..aws import make_client, whole_answers
 from ..errors import SinkError
 
 __all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "domain_of", "region_of"]
@@ -110,21 +110,19 @@ class Endpoint:
         timeout = 2.0 ** math.floor(math.log2(min(max(remaining, SHORTEST), _LONGEST)))
         if self._client is None or self._timeout != timeout:
             import boto3
-            from botocore.config import Config
 
             self.close()
             url = self._url()
             self._session = self._session or boto3.session.Session()
-            config = Config(
-                connect_timeout=timeout / 4,
-                read_timeout=timeout * 3 / 4,
-                retries={"total_max_attempts": 1},
+            self._client = make_client(
+                "cloudsearchdomain",
+                "CloudSearchSink",
+                (timeout / 4, timeout * 3 / 4),
+                region=region_of(url),
+                endpoint_url=url,
+                session=self._session,
                 max_pool_connections=1,
             )
-            made = self._session.client(
-                "cloudsearchdomain", endpoint_url=url, region_name=region_of(url), config=config
-            )
-            self._client = whole_answers(made)
             self._timeout = timeout
         return self._client
 
