@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -129,6 +129,22 @@ def _both(one: Field, other: Field) -> Field | None:
 
 def unified(fields: Sequence[Field], more: Iterable[Field]) -> list[Field]:
     """The fields of both, of which no table has any yet: INTEGER and FLOAT make a FLOAT. Of two that contradict, the first."""
+    return _merged(fields, more, lambda one, other: _both(one, other) or one)
+
+
+def widened(fields: Sequence[Field], more: Iterable[Field]) -> list[Field]:
+    """A table's ``fields``, as they are, with those of ``more`` that they lack at their end, and so within RECORDs."""
+    return _merged(fields, more, _widened)
+
+
+def _widened(one: Field, other: Field) -> Field:
+    if one["type"] in RECORDS and other["type"] in RECORDS:
+        return {**one, "fields": widened(one.get("fields") or (), other["fields"])}
+    return one
+
+
+def _merged(fields: Sequence[Field], more: Iterable[Field], both: Callable[[Field, Field], Field]) -> list[Field]:
+    """The ``fields``, and behind them those of ``more`` that they lack; ``both`` makes one of two with the same name."""
     merged = list(fields)
     places = {field["name"].lower(): n for n, field in enumerate(merged)}
     for field in more:
@@ -136,21 +152,7 @@ def unified(fields: Sequence[Field], more: Iterable[Field]) -> list[Field]:
         if place == len(merged):
             merged.append(field)
         else:
-            merged[place] = _both(merged[place], field) or merged[place]
-    return merged
-
-
-def widened(fields: Sequence[Field], more: Iterable[Field]) -> list[Field]:
-    """A table's ``fields``, as they are, with those of ``more`` that they lack at their end, and so within RECORDs."""
-    merged = list(fields)
-    places = {field["name"].lower(): n for n, field in enumerate(merged)}
-    for field in more:
-        place = places.setdefault(field["name"].lower(), len(merged))
-        if place == len(merged):
-            merged.append(field)
-        elif merged[place]["type"] in RECORDS and field["type"] in RECORDS:
-            within = widened(merged[place].get("fields") or (), field["fields"])
-            merged[place] = {**merged[place], "fields": within}
+            merged[place] = both(merged[place], field)
     return merged
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+
+from .proxy import Exchanged, Proxy, hold, pass_on
 
 __all__ = ["Act", "Call", "Ended", "GrpcProxy", "end_with", "hold", "lose_the_answer", "pass_on"]
 
@@ -24,19 +24,16 @@ class Ended(Exception):
         self.code, self.details, self.trailing = code, details, trailing
 
 
-class Call:
+class Call(Exchanged):
     """One call, and what became of it. ``messages`` are all of the caller's, as bytes."""
 
     def __init__(
         self, method: str, messages: list[bytes], metadata: Any, channel: Any, lifted: threading.Event
     ) -> None:
+        super().__init__(lifted)
         #: As ``AppendRows``.
         self.method = method.rpartition("/")[2]
         self.messages = messages
-        self.lifted = lifted
-        self.harmed = False
-        #: What the service has seen of it.
-        self.reached: list[bytes] = []
         self._path, self._metadata, self._channel = method, metadata, channel
 
     def forward(self) -> list[bytes]:
@@ -51,17 +48,6 @@ class Call:
         finally:
             self.reached += self.messages
         return answers
-
-
-def pass_on(call: Call) -> list[bytes]:
-    return call.forward()
-
-
-def hold(call: Call) -> list[bytes]:
-    """Keep it until the fault is over: it takes effect, and nobody waits for the answer any more."""
-    call.harmed = True
-    call.lifted.wait(60)
-    return call.forward()
 
 
 def lose_the_answer(call: Call) -> list[bytes]:
@@ -81,62 +67,21 @@ def end_with(code: Any) -> Act:
     return act
 
 
-class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types.
+class GrpcProxy(Proxy[Call], grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types.
     """In front of ``upstream``, a ``host:port``, on a port of its own that stays its own while nobody listens on it."""
 
     def __init__(self, upstream: str) -> None:
-        self.seen: list[Call] = []
-        #: What went wrong in here.
-        self.errors: list[BaseException] = []
-        self._act: Act = pass_on
-        self._lifted = threading.Event()
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._in_hand = 0
+        super().__init__()
         self._channel = grpc.insecure_channel(upstream)
-        self._place = socket.socket()
-        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._place.bind(("127.0.0.1", 0))
-        self.port: int = self._place.getsockname()[1]
         self._listen()
 
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    @contextlib.contextmanager
-    def failing(self, act: Act) -> Iterator[None]:
-        """Every call meets ``act``, until the context ends and what was held is done."""
-        self._lifted = threading.Event()
-        self._act = act
-        try:
-            yield
-        finally:
-            self._act = pass_on
-            self._lifted.set()
-            with self._idle:
-                assert self._idle.wait_for(lambda: self._in_hand == 0, 30), "a call was not done with"
-
-    @contextlib.contextmanager
-    def gone(self) -> Iterator[None]:
-        """Nobody listens."""
-        self._stop()
-        try:
-            yield
-        finally:
-            self._listen()
-
-    def refuses_connections(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
     def close(self) -> None:
-        self._stop()
+        super().close()
         self._channel.close()
-        self._place.close()
 
     def service(self, handler_call_details: Any) -> Any:
         """grpc's own hook: whose call it is."""
@@ -144,24 +89,17 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no ty
 
         def handle(messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
             metadata = [(key, value) for key, value in details.invocation_metadata if _is_the_callers(key)]
-            call = Call(details.method, list(messages), metadata, self._channel, self._lifted)
-            with self._lock:
-                act = self._act
-                self.seen.append(call)
-                self._in_hand += 1
+            call = Call(details.method, list(messages), metadata, self._channel, self.lifted)
             ended: Ended | None = None
             answers: list[bytes] = []
             try:
-                answers = act(call)
+                with self.in_hand(call) as act:
+                    answers = act(call)
             except Ended as error:
                 ended = error
             except Exception as error:
                 self.errors.append(error)
                 raise
-            finally:
-                with self._idle:
-                    self._in_hand -= 1
-                    self._idle.notify_all()
             if ended is not None:
                 context.set_trailing_metadata(tuple(ended.trailing))
                 context.abort(ended.code, ended.details)

@@ -8,11 +8,13 @@ import itertools
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.sinks import aws_proxy
+
+from .proxy import Exchanged, Proxy, hold, pass_on
 
 __all__ = ["Act", "Answer", "Cut", "HttpProxy", "Request", "cut", "hold", "lose_answers", "lose_the_answer", "pass_on"]
 
@@ -27,19 +29,14 @@ class Cut:
         self.answer = answer
 
 
-class Request(aws_proxy.Request):
+class Request(aws_proxy.Request, Exchanged):
     """One request, and what became of it."""
 
     def __init__(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, upstream: str, lifted: threading.Event
     ) -> None:
-        super().__init__(method, path, headers, body, upstream)
-        #: Set when the fault is over.
-        self.lifted = lifted
-        #: Whether the act did anything to it.
-        self.harmed = False
-        #: What the service has seen of it.
-        self.reached: list[bytes] = []
+        aws_proxy.Request.__init__(self, method, path, headers, body, upstream)
+        Exchanged.__init__(self, lifted)
         #: The status that was answered, None where there was no whole answer.
         self.status: int | None = None
 
@@ -47,17 +44,6 @@ class Request(aws_proxy.Request):
         answer = super().forward(body)
         self.reached.append(self.body if body is None else body)
         return answer
-
-
-def pass_on(request: Request) -> Answer:
-    return request.forward()
-
-
-def hold(request: Request) -> Answer:
-    """Keep it until the fault is over: it takes effect, and nobody waits for the answer any more."""
-    request.harmed = True
-    request.lifted.wait(60)
-    return request.forward()
 
 
 def lose_the_answer(request: Request) -> None:
@@ -78,64 +64,19 @@ def cut(request: Request) -> Cut:
     return Cut(request.forward())
 
 
-class HttpProxy:
+class HttpProxy(Proxy[Request]):
     """In front of ``upstream``, on a port of its own that stays its own while nobody listens on it."""
 
     def __init__(self, upstream: str) -> None:
         self._host = urlsplit(upstream).netloc
-        #: Every request, in the order of arrival.
-        self.seen: list[Request] = []
-        #: What went wrong in here, but for callers that have gone.
-        self.errors: list[BaseException] = []
-        self._act: Act = pass_on
-        self._lifted = threading.Event()
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._in_hand = 0
+        super().__init__()
         self._connections: set[socket.socket] = set()
-        # Bound and never listened on: a connection is refused when the server is away, and nobody else gets the port.
-        self._place = socket.socket()
-        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._place.bind(("127.0.0.1", 0))
-        self.port: int = self._place.getsockname()[1]
+        self._lock = threading.Lock()
         self._listen()
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @contextlib.contextmanager
-    def failing(self, act: Act) -> Iterator[None]:
-        """Every request meets ``act``, until the context ends and what was held is done."""
-        self._lifted = threading.Event()
-        self._act = act
-        try:
-            yield
-        finally:
-            self._act = pass_on
-            self._lifted.set()
-            with self._idle:
-                assert self._idle.wait_for(lambda: self._in_hand == 0, 30), "a request was not done with"
-
-    @contextlib.contextmanager
-    def gone(self) -> Iterator[None]:
-        """Nobody listens, and the connections that there are have ended."""
-        self._stop()
-        try:
-            yield
-        finally:
-            self._listen()
-
-    def refuses_connections(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self._stop()
-        self._place.close()
 
     def _listen(self) -> None:
         self._server = _Server(("127.0.0.1", self.port), self._handler(), self.errors)
@@ -176,17 +117,10 @@ class HttpProxy:
 
             def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                with proxy._lock:
-                    act, lifted = proxy._act, proxy._lifted
-                    request = Request(self.command, self.path, dict(self.headers.items()), body, proxy._host, lifted)
-                    proxy.seen.append(request)
-                    proxy._in_hand += 1
-                try:
+                headers = dict(self.headers.items())
+                request = Request(self.command, self.path, headers, body, proxy._host, proxy.lifted)
+                with proxy.in_hand(request) as act:
                     answer = act(request)
-                finally:
-                    with proxy._idle:
-                        proxy._in_hand -= 1
-                        proxy._idle.notify_all()
                 self._answer(request, answer)
 
             def _answer(self, request: Request, answer: Answer | Cut | None) -> None:
