@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 from urllib.request import urlopen
@@ -29,6 +27,7 @@ from streamkit.sinks.bigquery import BigQuerySink
 
 from .harness import Row, Side, check_equal, compare, print_rows, progress, take_turns
 from .orders import event_of, key_of, orders, payload_of
+from .serving import Prepared, serve
 
 __all__ = ["run"]
 
@@ -106,45 +105,22 @@ def _endpoint() -> Iterator[str]:
         process.stdout.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Prepared):
     """Takes every request as it comes; asked by GET, it tells a digest of what was in the last one."""
 
-    protocol_version = "HTTP/1.1"
-    # Else the body waits for the acknowledgement of the headers.
-    wbufsize = -1
     last = b"{}"
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802  # http.server calls it so.
         type(self).last = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(b'{"kind": "bigquery#tableDataInsertAllResponse"}')
+        self.answer(b'{"kind": "bigquery#tableDataInsertAllResponse"}')
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  # http.server calls it so.
         said = msgspec.json.decode(self.last)
-        self._answer(md5(msgspec.json.encode(said, order="deterministic")).hexdigest().encode())
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # The name is the base class's.
-        """Say nothing."""
-
-
-def _serve() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    print(server.server_port, flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
-    server.shutdown()
-    server.server_close()
+        self.answer(md5(msgspec.json.encode(said, order="deterministic")).hexdigest().encode())
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == [_SERVE]:
-        _serve()
+        serve(_Handler)
     else:
         print_rows(run(10))

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -26,6 +24,8 @@ import pybase64
 
 from streamkit.kpl import deaggregate
 from streamkit.producer.shards import hash_of
+
+from .serving import Prepared, serve
 
 __all__ = ["Taken", "endpoint", "payload_of", "taken"]
 
@@ -184,43 +184,25 @@ class _Stream:
         )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Else the body waits for the acknowledgement of the headers.
-    wbufsize = -1
+class _Handler(Prepared):
+    content = "application/x-amz-json-1.1"
     stream: _Stream
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802  # http.server calls it so.
         operation = self.headers["X-Amz-Target"].partition(".")[2]
         content = self.rfile.read(int(self.headers["Content-Length"]))
         if operation == "PutRecords":
-            self._answer(self.stream.put(content))
+            self.answer(self.stream.put(content))
         else:
-            self._answer(self.stream.answer(operation, msgspec.json.decode(content)))
+            self.answer(self.stream.answer(operation, msgspec.json.decode(content)))
 
-    def do_GET(self) -> None:
-        self._answer(msgspec.json.encode(self.stream.taken()))
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # The name is the base class's.
-        """Say nothing: there is one request for each ten thousand records."""
+    def do_GET(self) -> None:  # noqa: N802  # http.server calls it so.
+        self.answer(msgspec.json.encode(self.stream.taken()))
 
 
 def _serve(records: int, shards: int) -> None:
     _Handler.stream = _Stream(records, shards)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    print(server.server_port, flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
-    server.shutdown()
-    server.server_close()
+    serve(_Handler)
 
 
 if __name__ == "__main__":
