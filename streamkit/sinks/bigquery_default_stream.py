@@ -16,9 +16,11 @@ import msgspec
 
 from ..errors import SinkError
 from .base import Refusal, Write
+from .bigquery_columns import without_unknown
 from .bigquery_errors import NoTable, SendAgain
 from .bigquery_format import read_format
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_rows import encode_row
 from .bigquery_schema import Misfit
 from .bigquery_streams import (
     Refused,
@@ -219,8 +221,18 @@ class _Appending:
         at_fault = self._encode([rows[n] for n in places], self._format())
         places = [n for i, n in enumerate(places) if i not in at_fault]
         lacking = [rows[n].write.payload.row for n in places]
-        _, misfits = self._table.widen(lacking, deadline=self._deadline)
-        return self._encode(rows, self._format(anew=True)) | {places[n]: misfit for n, misfit in misfits.items()}
+        fields, misfits = self._table.widen(lacking, deadline=self._deadline)
+        for i, n in enumerate(places):
+            if i not in misfits:
+                # What is left out tells nothing, not even what column it would need. Of the rest all has to be known now.
+                telling = rows[n].write.payload
+                kept = without_unknown(telling.row, fields)
+                rows[n].write.payload = telling if kept == telling.row else type(telling)(encode_row(kept), kept)
+                rows[n].ignores_unknown = False
+        unfit = self._encode(rows, self._format(anew=True))
+        if any(isinstance(unfit.get(n), NoSuchColumn) for i, n in enumerate(places) if i not in misfits):
+            raise SendAgain(f"BigQuery does not show new columns of table {self._table.name} yet, for which rows wait")
+        return unfit | {places[i]: misfit for i, misfit in misfits.items()}
 
     def _renew(self, error: Refused) -> None:
         """Find another format for the rows after ``error``; raise where there is none, or where it is of something else."""

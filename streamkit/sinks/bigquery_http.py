@@ -6,6 +6,7 @@ more than it takes to encode five hundred rows and send them. Here the pool of c
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,9 @@ import msgspec
 from .bigquery_errors import SendAgain
 
 __all__ = ["Poster"]
+
+# Seconds that a request has at least, or an answer could never come.
+_LEAST_TIME = 0.5
 
 
 class Poster:
@@ -54,12 +58,15 @@ class Poster:
         """The answer; raises as the client does, and SendAgain for an answer that is no JSON."""
         if self._pool is None:
             return self._post_by_client(body, timeout)
+        until = time.monotonic() + timeout
         from requests import exceptions
         from urllib3 import exceptions as urllib3
 
         headers = {**self._headers, "X-Server-Timeout": f"{timeout:.3f}"}
         ask = partial(self._session._auth_request, timeout=timeout)
         self._session.credentials.before_request(ask, "POST", self._url, headers)
+        # New credentials may have taken a while.
+        timeout = max(until - time.monotonic(), _LEAST_TIME)
         try:
             response = self._pool.urlopen(
                 "POST",
@@ -83,7 +90,7 @@ class Poster:
             raise exceptions.ConnectionError(error) from error
         if response.status == 401:
             # The client knows when to ask for new credentials.
-            return self._post_by_client(body, timeout)
+            return self._post_by_client(body, max(until - time.monotonic(), _LEAST_TIME))
         if response.status != 200:
             from google.api_core.exceptions import from_http_response
 

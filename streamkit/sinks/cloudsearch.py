@@ -8,14 +8,13 @@ delivery. The function's role needs ``cloudsearch:document`` on the domain, ``cl
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
 
+from ..aws import from_environment
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import NotAsked, Refusal, Sink, Write
 from .cloudsearch_document import document_id, field_name, fields_of
@@ -23,6 +22,7 @@ from .cloudsearch_domain import SHORTEST, BatchRefused, Endpoint, Passing
 from .cloudsearch_fields import DomainFields
 from .cloudsearch_order import OneSecond, in_turn
 from .cloudsearch_versions import HeldVersions, queries, versions_shown
+from .endpoint import url_of
 from .pacing import Pace, RequestSize
 
 __all__ = ["CloudSearchSink"]
@@ -123,7 +123,7 @@ class CloudSearchSink(Sink):
         those of the class.
         """
         sink = cls("", **options)
-        sink._endpoint = lambda: sink._from_environment(name)
+        sink._endpoint = lambda: from_environment(name, sink._name, "the CloudSearch domain's document endpoint")
         return sink
 
     def document(
@@ -340,14 +340,8 @@ class CloudSearchSink(Sink):
             return shown
 
     def _url(self) -> str:
-        endpoint = self._endpoint()
-        url = endpoint if "://" in endpoint else f"https://{endpoint}"
-        if not re.fullmatch(r"https?://[^/\s?#@]+/?", url):
-            raise ConfigurationError(
-                f"{self._name} needs a CloudSearch domain's document endpoint, such as "
-                "https://doc-shop-abc123.us-east-1.cloudsearch.amazonaws.com, without a path"
-            )
-        return url
+        example = "https://doc-shop-abc123.us-east-1.cloudsearch.amazonaws.com"
+        return url_of(self._endpoint(), self._name, f"a CloudSearch domain's document endpoint, such as {example}")
 
     def _search_url(self, endpoint: str | None) -> str:
         if endpoint is not None:
@@ -356,14 +350,6 @@ class CloudSearchSink(Sink):
         if not host.startswith("doc-"):
             raise ConfigurationError(f"{self._name} needs search_endpoint= to ask for versions")
         return f"{scheme}://search-{host.removeprefix('doc-')}"
-
-    def _from_environment(self, name: str) -> str:
-        endpoint = os.environ.get(name)
-        if not endpoint:
-            raise ConfigurationError(
-                f"{self._name} needs the environment variable {name}: the CloudSearch domain's document endpoint"
-            )
-        return endpoint
 
     @property
     def _name(self) -> str:

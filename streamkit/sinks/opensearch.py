@@ -20,8 +20,10 @@ from ..aws import from_environment, repeat_until
 from ..errors import ConfigurationError, Reject, SinkError
 from .aws import Trouble
 from .base import Refusal, Sink, Write
+from .endpoint import url_of
 from .opensearch_answers import Operation, of_item, of_request
-from .opensearch_http import Answer, Asking, GivenClient, Http, NoAnswer
+from .opensearch_http import Answer, Asking, GivenClient, Http, NoAnswer, TimedOut
+from .pacing import RequestSize
 
 __all__ = ["OpenSearchSink"]
 
@@ -35,8 +37,12 @@ _INDEX = re.compile(r'[^A-Z\s\\/*?"<>|,#:_+-][^A-Z\s\\/*?"<>|,#:]*')
 # Seconds. What a request has at least, even past the deadline, or an answer could never come; and what it has at most.
 _SHORTEST = 1.0
 _LONGEST = 60.0
-# A request that was too large tells how much fits; less than this is no reason to send less.
+# A request that was too large tells how much fits; less than this is no reason to send less. What was too slow may be so by
+# its size, or for a while: then it is half as much, and by these steps more again.
 _FEWEST_BYTES = 100_000
+_STEP_BYTES = 500_000
+# A gateway's and the server's own "it took too long".
+_SLOW = (408, 504)
 # An item has its status in any case, so that each keeps its place; and why it failed.
 _ASKED = "items.*.status,items.*.error.type,items.*.error.reason"
 
@@ -99,6 +105,7 @@ class OpenSearchSink(Sink):
         self._client = client
         self._asking: Asking | None = None
         self._most_bytes = _REQUEST_BYTES
+        self._size = RequestSize(_REQUEST_BYTES, least=_FEWEST_BYTES, step=_STEP_BYTES)
 
     @classmethod
     def from_env(cls, name: str, index: str, **options: Any) -> Self:
@@ -211,11 +218,16 @@ class OpenSearchSink(Sink):
             self._asking.close()
             self._asking = None
 
+    @property
+    def _allowed(self) -> int:
+        """Bytes of a request of several writes: what fits, and what the service takes in time."""
+        return min(self._most_bytes, self._size.bytes)
+
     def _first_request(self, waiting: list[Write]) -> list[Write]:
         size = 0
         for n, write in enumerate(waiting[: self.request_writes]):
             size += write.size
-            if n and size > self._most_bytes:
+            if n and size > self._allowed:
                 return waiting[:n]
         return waiting[: self.request_writes]
 
@@ -241,19 +253,30 @@ class OpenSearchSink(Sink):
     def _bulk(self, asking: Asking, writes: list[Write], deadline: float) -> dict[int, Trouble]:
         """One request; in halves, where it is refused whole for what is in it. Troubles by ``id`` of the write."""
         body = b"".join(write.payload.lines for write in writes)
+        if len(writes) > 1 and len(body) > self._allowed:
+            # More was allowed when these were put together.
+            return self._in_halves(asking, writes, deadline)
         timeout = max(deadline - time.monotonic(), _SHORTEST)
         # Of the server's wait for a shard that is away: a little less, so that its answer comes before this end hangs up.
         query = {"filter_path": _ASKED, "timeout": f"{max(int(timeout * 900), 500)}ms"}
         answer = _asked(asking, "POST", f"/{self.index}/_bulk", query, body, timeout)
         if isinstance(answer, Trouble):
+            if isinstance(answer.error, TimedOut):
+                self._size.too_large(len(body))
             return dict.fromkeys(map(id, writes), answer)
+        if answer.status in _SLOW:
+            self._size.too_large(len(body))
         if 200 <= answer.status < 300:
+            self._size.went_well(len(body))
             return _of_items(answer.content, writes)
         trouble = of_request(answer.status, answer.content)
         if trouble.kind == "unavailable" or len(writes) == 1:
             return dict.fromkeys(map(id, writes), trouble)
         if answer.status == 413:
             self._most_bytes = min(self._most_bytes, max(len(body) // 2, _FEWEST_BYTES))
+        return self._in_halves(asking, writes, deadline)
+
+    def _in_halves(self, asking: Asking, writes: list[Write], deadline: float) -> dict[int, Trouble]:
         half = len(writes) // 2
         found: dict[int, Trouble] = {}
         for part in (writes[:half], writes[half:]):
@@ -316,14 +339,8 @@ class OpenSearchSink(Sink):
         return self._asking
 
     def _url(self) -> str:
-        endpoint = self._endpoint()
-        url = endpoint if "://" in endpoint else f"https://{endpoint}"
-        if not re.fullmatch(r"https?://[^/\s?#@]+/?", url):
-            raise ConfigurationError(
-                f"{self._name} needs OpenSearch's endpoint, such as https://search-shop-abc123.us-east-1.es.amazonaws.com, "
-                "without a path and without a password"
-            )
-        return url
+        wanted = "OpenSearch's endpoint, such as https://search-shop-abc123.us-east-1.es.amazonaws.com"
+        return url_of(self._endpoint(), self._name, wanted)
 
     @property
     def _name(self) -> str:

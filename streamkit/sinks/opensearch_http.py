@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import ConfigurationError, SinkError
 
-__all__ = ["Answer", "Asking", "GivenClient", "Http", "NoAnswer"]
+__all__ = ["Answer", "Asking", "GivenClient", "Http", "NoAnswer", "TimedOut"]
 
 # The hosts of Amazon's domains (es) and of OpenSearch Serverless's collections (aoss), China's among them; with the region.
 _AMAZON = re.compile(r"\.([a-z0-9-]+)\.(es|aoss)\.amazonaws\.com(?:\.cn)?$|\.(aos|aoss)\.([a-z0-9-]+)\.on\.aws$")
@@ -30,6 +30,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 class NoAnswer(SinkError):
     """The request may have arrived or not: the connection could not be made, was lost, or the time was up."""
+
+
+class TimedOut(NoAnswer):
+    """The time was up: of a smaller request there may be an answer in it."""
 
 
 class Asking(Protocol):
@@ -84,7 +88,8 @@ class Http:
                 redirect=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise NoAnswer(f"OpenSearch did not answer: {error}") from error
+            is_slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+            raise (TimedOut if is_slow else NoAnswer)(f"OpenSearch did not answer: {error}") from error
         if answer.status == 401:
             self._header = None  # It may have been changed; who is asked for it next time knows.
         try:
@@ -176,7 +181,7 @@ class GivenClient:
                 raise NoAnswer("OpenSearch's answer is no JSON") from None  # Its message is the answer.
             if status is None:
                 raise
-            raise NoAnswer(f"OpenSearch did not answer: {error}") from error
+            raise (TimedOut if status == "TIMEOUT" else NoAnswer)(f"OpenSearch did not answer: {error}") from error
         return Answer(200, content)
 
     def close(self) -> None:

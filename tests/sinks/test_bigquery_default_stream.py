@@ -24,6 +24,7 @@ from grpc import StatusCode
 from streamkit import Refusal, Write
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.bigquery import BigQuerySink, TableOptions
+from streamkit.sinks.bigquery_format import read_format
 from streamkit.sinks.bigquery_proto import RowFormat
 from streamkit.testing.contracts import stamp
 from tests.exactly_once.server import client_of, new_table, write_client_of
@@ -645,6 +646,26 @@ def test_a_column_that_is_new_is_found_within_a_minute_where_what_is_unknown_is_
 
     assert {row["id"]: row["colour"] for row in found_in(client, table)} == {1: None, 2: "blue"}
     assert sink._default_stream.read_again_at > time.monotonic() + 30
+
+
+def test_the_value_of_a_new_column_waits_where_the_schema_that_is_read_does_not_show_it_yet(
+    client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = new_table(client, SCHEMA)
+    sink = real(table, unknown="add")
+    assert sink.write(rows(sink, 1), deadline=soon()) == []
+    stream = sink._default_stream
+    stale, reads = (stream.name.removesuffix("/streams/_default"), stream.format), []
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        reads.append(arguments)
+        return stale if len(reads) <= 2 else read_format(*arguments, **options)
+
+    monkeypatch.setattr("streamkit.sinks.bigquery_default_stream.read_format", late)
+    assert sink.write(rows(sink, {"id": 2, "colour": "red"}), deadline=soon()) == []
+
+    assert len(reads) == 3
+    assert {row["id"]: row["colour"] for row in found_in(client, table)} == {1: None, 2: "red"}
 
 
 def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, real: Any) -> None:

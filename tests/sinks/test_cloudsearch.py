@@ -480,7 +480,7 @@ def test_a_missing_variable_is_named_with_who_wants_it(monkeypatch: pytest.Monke
     if value is not None:
         monkeypatch.setenv("SEARCH_ENDPOINT", value)
 
-    with pytest.raises(ConfigurationError, match=r"Airports\.search needs .* SEARCH_ENDPOINT"):
+    with pytest.raises(ConfigurationError, match=r"SEARCH_ENDPOINT.* Airports\.search needs .* document endpoint"):
         write(Airports.search, Airports.search.document("a", {"n": 1}))
 
 

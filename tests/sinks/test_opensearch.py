@@ -370,13 +370,48 @@ def test_a_request_that_is_too_large_is_sent_in_halves_and_later_ones_are_smalle
     proxy.always = at_most(300_000)
 
     assert write(sink, *(sink.document(n, {"name": "x" * 99_900}) for n in range(8))) == []
-    assert [len(ids) for ids in sent_ids(proxy)] == [8, 4, 2, 2, 4, 2, 2]
-    assert statuses(proxy) == [413, 413, 200, 200, 413, 200, 200]
+    assert [len(ids) for ids in sent_ids(proxy)] == [8, 4, 2, 2, 2, 2]
+    assert statuses(proxy) == [413, 413, 200, 200, 200, 200]
     del proxy.requests[:]
     assert write(sink, *(sink.document(n, {"name": "y" * 99_900}) for n in range(8))) == []
 
     assert [len(ids) for ids in sent_ids(proxy)] == [2, 2, 2, 2]
     assert {fields["name"][0] for fields in documents(server, index).values()} == {"y"}
+
+
+def test_requests_that_take_too_long_become_smaller_until_they_do_not_and_grow_again(
+    sink: OpenSearchSink, proxy: AwsProxy, server: OpenSearch, index: str
+) -> None:
+    def overloaded(request: Request) -> Answer:
+        return (504, {}, b"") if len(request.body) > 250_000 else request.forward()
+
+    def documents_of(name: str) -> list[Write]:
+        return [sink.document(n, {"name": name * 99_900}) for n in range(8)]
+
+    proxy.always = overloaded
+    assert write(sink, *documents_of("x")) == []
+    taken = [len(ids) for ids, status in zip(sent_ids(proxy), statuses(proxy), strict=True) if status == 200]
+    assert taken == [2, 2, 2, 2], "one that is allowed to be larger again fails, and is halved"
+    proxy.always = Request.forward
+    del proxy.requests[:]
+
+    assert write(sink, *documents_of("y")) == []
+    assert len(proxy.requests) < 4
+    assert {fields["name"][0] for fields in documents(server, index).values()} == {"y"}
+
+
+def test_a_request_that_is_not_answered_in_time_is_smaller_the_next_time(sink: OpenSearchSink, proxy: AwsProxy) -> None:
+    def slow(request: Request) -> Answer:
+        time.sleep(3)
+        return request.forward()
+
+    writes = [sink.document(n, {"name": "x" * 99_900}) for n in range(8)]
+    proxy.script = [slow]
+    assert {refusal.kind for refusal in write(sink, *writes, within=1.5)} == {"unavailable"}
+    del proxy.requests[:]
+
+    assert write(sink, *writes) == []
+    assert max(len(ids) for ids in sent_ids(proxy)) < 8
 
 
 def test_a_document_that_is_too_large_is_invalid_alone(
