@@ -32,7 +32,7 @@ from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 
-from streamkit.testing import kinesis_event
+from streamkit.testing import kinesis_event, s3_event
 
 from .local import FIELDS, make_table
 from .package import DIST, FUNCTIONS, package_all
@@ -143,6 +143,9 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
         queue = session.client("sqs", endpoint_url=moto.endpoint).create_queue(QueueName="q")["QueueUrl"]
         kinesis = session.client("kinesis", endpoint_url=moto.endpoint)
         kinesis.create_stream(StreamName="beating", ShardCount=1)
+        s3 = session.client("s3", endpoint_url=moto.endpoint)
+        s3.create_bucket(Bucket="uploads")
+        s3.put_object(Bucket="uploads", Key="lines", Body=b'{"iata": "DEN"}\n' * 10)
         session.client("dynamodb", endpoint_url=moto.endpoint).create_table(
             TableName="plans",
             BillingMode="PAY_PER_REQUEST",
@@ -161,6 +164,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "opensearch": aws | {"SEARCH_ENDPOINT": index.endpoint, "SEARCH_INDEX": "flights"},
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
+            "objects": aws | {"STREAM": "beating", "LINE_KEY": "iata"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
         }
         yield functions, kinesis
@@ -226,10 +230,11 @@ def main() -> int:
             batches = {
                 "dead-letters": [document(kinesis), document(kinesis)],
                 "heartbeat": [],  # A ping is its whole work.
+                "objects": [json.dumps(s3_event(["lines"], bucket="uploads")).encode()] * 2,
             }.get(name, [batch(name, 1), batch(name, 2)])
             events = [_PING, *batches]
             with_it = measure(code, function.handler, variables[name], events)
-            third = document(kinesis) if name == "dead-letters" else batch(name, 3)
+            third = batches[-1] if name in ("dead-letters", "objects") else batch(name, 3)
             used = imported(code, function.handler, variables[name], third if batches else _PING)
             taken[name] = {library: with_import(code, library, variables[name]) for library in used}
             without: list[float] = []

@@ -42,12 +42,13 @@ class ObjectsProcessor(EventProcessor):
 
     name = "objects"
     ordering = "none"
-    stream = KinesisSink.from_env("STREAM")
 
     def __init__(self) -> None:
         super().__init__()
         self.key_path = os.environ.get("LINE_KEY")
         self.objects = Objects(most_bytes=_most_bytes())
+        self.stream = KinesisSink.from_env("STREAM")
+        self.stream.owner = f"{type(self).__name__}.stream"
 
     def key(self, line: bytes, place: str, number: int) -> str:
         """The partition key of a line, the ``number``th of the object at ``place``. Raise ``Reject`` for one that has none."""
