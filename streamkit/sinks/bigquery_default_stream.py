@@ -20,6 +20,7 @@ from .bigquery_columns import without_unknown
 from .bigquery_errors import NoTable, SendAgain
 from .bigquery_format import read_format
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_retries import ask
 from .bigquery_rows import encode_row
 from .bigquery_schema import Misfit
 from .bigquery_streams import (
@@ -27,7 +28,6 @@ from .bigquery_streams import (
     RequestTooLarge,
     RowsRefused,
     WriteStreams,
-    ask,
     default_stream,
     full_requests,
     lacks_columns,
