@@ -284,7 +284,7 @@ class _Appending:
     def _place_of_more(self, rows: Sequence[_Row]) -> int:
         """The middle one of the places at which rows have columns that none before them has, nor any that BigQuery took.
 
-        It does not say which column it lacks, so that is looked for by halves. 0 where all are in the first row.
+        Which column it lacks it says in words at best, so that is looked for by halves. 0 where all are in the first row.
         """
         known, places = set(self._taken), []
         for n, row in enumerate(rows):

@@ -474,6 +474,20 @@ class TestAChangedSchema:
         looked = [request for n, request in enumerate(sent(api)) if request not in sent(api)[:n]]
         assert len(looked) <= 2 * 4 + 2, "the whole of it once and by halves, not row by row"
 
+    def test_of_which_bigquery_does_not_say_what_it_lacks_is_not_looked_for_among_columns_that_it_took(
+        self, api: WriteApi, table: Table, sink: BigQuerySink
+    ) -> None:
+        table.schema += [*(field(f"c{n}", "STRING") for n in range(6)), field("colour", "STRING")]
+        api.unknown_columns.add("colour")
+        writes = rows(sink, *({"id": n, f"c{n % 6}": "x"} for n in range(60)), {"id": 60, "colour": "red"})
+
+        refusals = sink.write(writes, deadline=soon(1))
+
+        assert ids(api) == list(range(60))
+        assert kinds(refusals, writes) == [(60, "unavailable")]
+        looked = [request for n, request in enumerate(sent(api)) if request not in sent(api)[:n]]
+        assert len(looked) <= 6
+
     def test_of_which_bigquery_knows_nothing_for_several_deliveries_has_no_row_in_twice(
         self, api: WriteApi, table: Table, sink: BigQuerySink
     ) -> None:
