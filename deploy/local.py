@@ -83,7 +83,7 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
         )
         settings = _settings(session, search.endpoint, f"{switch}/flights?{{shard}}")
         if only:
-            settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.heartbeat)
+            settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.beside)
         aws = AWS(session, _for_localstack, architecture, poll=0.5)
         Deployer(aws, "local", packages or DIST).deploy(settings)
         yield LocalStage(session, settings, bigquery, search, pings)
@@ -121,7 +121,7 @@ def _settings(session: Any, search: str, switch: str) -> Settings:
                 "Routes": json.dumps([{"name": "orders", "to": target}]),
             },
         },
-        {},
+        {"heartbeat": {}},
     )
 
 
