@@ -1,4 +1,5 @@
-"""python -m deploy.cold_starts: from the start of a process to its first answer, for each package, in AWS's own runtime client.
+"""python -m deploy.cold_starts [FUNCTION...]: from the start of a process to its first answer, for each package or for those
+that are named, in AWS's own runtime client.
 
 Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a
 warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server here and takes
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ _LIBRARIES = (
     "google.cloud.bigquery_storage_v1",
     "grpc",
     "cryptography",
+    "urllib3",
     "tenacity",
 )
-_RUNTIMES = ("boto3", "botocore")
+_RUNTIMES = ("boto3", "botocore", "urllib3")
 
 
 class Start:
@@ -206,10 +208,13 @@ def document(kinesis: Any) -> bytes:
     return json.dumps({"Records": [message]}).encode()
 
 
-def main() -> int:
+def main(names: Sequence[str]) -> int:
+    if unknown := set(names) - FUNCTIONS.keys():
+        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(FUNCTIONS)}", file=sys.stderr)
+        return 2
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    package_all(architectures=[architecture])
+    package_all(names, architectures=[architecture])
     with tempfile.TemporaryDirectory() as folder, services() as (variables, kinesis):
         nothing = _stub(Path(folder) / "nothing", _NOTHING)
         floor = measure(nothing, "stub.handler", variables["fanout"], [_PING])[0]
@@ -219,8 +224,8 @@ def main() -> int:
         )
         print("|---|---|---|---|---|---|---|")
         taken: dict[str, dict[str, float]] = {}
-        for name, function in FUNCTIONS.items():
-            code = Path(folder) / name
+        for name in names or FUNCTIONS:
+            function, code = FUNCTIONS[name], Path(folder) / name
             with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
                 archive.extractall(code)
             batches = {
@@ -265,4 +270,4 @@ def _cells(times: list[float], count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
