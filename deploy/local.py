@@ -91,7 +91,7 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
         )
         settings = _settings(session, search.endpoint, index.endpoint, f"{switch}/flights?{{shard}}")
         if only:
-            settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.heartbeat)
+            settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.beside)
         aws = AWS(session, _for_localstack, architecture, poll=0.5)
         Deployer(aws, "local", packages or DIST).deploy(settings)
         yield LocalStage(session, settings, bigquery, search, index, pings)
@@ -141,7 +141,7 @@ def _settings(session: Any, search: str, index: str, switch: str) -> Settings:
                 "Routes": json.dumps([{"name": "orders", "to": target}]),
             },
         },
-        {},
+        {"heartbeat": {}},
     )
 
 

@@ -69,12 +69,15 @@ class StreamRecord(Record):
 
     @property
     def event_id(self) -> str:
+        # Asked for with every write, so it goes by the shortest way.
         raw, user = self._raw, self._user
+        try:
+            event_id = raw["eventID"]
+        except KeyError:
+            raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's") from None
         arn = raw.get("eventSourceARN")
         stream = _stream_name(arn) if type(arn) is str else ""
-        if "eventID" not in raw:
-            raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's")
-        return f"{stream}/{raw['eventID']}:{0 if user is None else user.sub_sequence_number}"
+        return f"{stream}/{event_id}:{user.sub_sequence_number if user else 0}"
 
     @property
     def source(self) -> Source:
