@@ -380,7 +380,7 @@ class TestAnotherEvent:
             decode({"Records": [{"eventSource": "aws:dynamodb"}]})
 
     def test_one_of_any_length_makes_no_long_message(self) -> None:
-        with pytest.raises(StreamkitError, match="aws:x+'") as caught:
+        with pytest.raises(StreamkitError, match=r"aws:x+'") as caught:
             decode({"Records": [{"eventSource": "aws:" + "x" * 10_000}]})
         assert len(str(caught.value)) < 300
 
