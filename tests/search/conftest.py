@@ -53,7 +53,7 @@ def opensearch() -> Iterator[str]:
         yield server.endpoint
 
 
-@pytest.fixture(params=["cloudsearch", "opensearch"])
+@pytest.fixture(scope="package", params=["cloudsearch", "opensearch"])
 def index(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One index and then the other: what holds of one holds of both."""
     made: CloudSearchIndex | OpenSearchIndex
