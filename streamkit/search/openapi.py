@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from .cursor import INITIAL
 from .fields import Field, Fields
 from .query import DEEPEST, RELEVANCE, Limits
+from .values import MOST_DOUBLE
 
 __all__ = ["described"]
 
-_MOST = sys.float_info.max
 _TYPES: dict[str, dict[str, Any]] = {
     "text": {"type": "string"},
     "literal": {"type": "string"},
     "int": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
-    "double": {"type": "number", "format": "double", "minimum": -_MOST, "maximum": _MOST},
+    "double": {"type": "number", "format": "double", "minimum": -MOST_DOUBLE, "maximum": MOST_DOUBLE},
     "date": {"type": "string", "format": "date-time"},
     "latlon": {
         "type": "object",
@@ -101,7 +100,7 @@ def _search_parameters(fields: Fields, limits: Limits) -> list[dict[str, Any]]:
     for name, field in fields.items():
         value = _value(field, limits)
         if field.has_value:
-            several = {"type": "array", "items": value, "minItems": 1, "maxItems": 50}
+            several = {"type": "array", "items": value, "maxItems": 50}
             made.append(_parameter(f"filter.{name}", several, f"{name} is one of these", explode=True))
         if field.has_range:
             made.append(_parameter(f"min.{name}", value, f"{name} is this or more"))

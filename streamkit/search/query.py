@@ -230,7 +230,7 @@ def _filters(given: _Given, fields: Fields, limits: Limits) -> tuple[tuple[Filte
             filters.append(Range(name, low, high))
         if (text := given.one(f"box.{name}")) is not None:
             north, west, south, east = _read(f"box.{name}", text, box_of)
-            can_match &= north >= south
+            can_match &= north > south and west != east
             filters.append(Box(name, north, west, south, east))
     return tuple(filters), can_match
 
@@ -282,15 +282,16 @@ def _sort(given: _Given, fields: Fields) -> tuple[tuple[str, bool], ...]:
         return ((RELEVANCE, True),)
     known = fields.of("sort")
     sort: dict[str, bool] = {}
-    for one in text.split(","):
+    names = text.split(",")
+    if len(names) > _MOST_SORTS:
+        raise Refused(400, f"sort takes {_MOST_SORTS} fields at most", "sort")
+    for one in names:
         name = one.removeprefix("-")
         if one != RELEVANCE and name not in known:
             raise Refused(
                 400, f"sort takes {RELEVANCE}, and fields with a - before what descends: {', '.join(known)}", "sort"
             )
         sort.setdefault(name, one == RELEVANCE or one.startswith("-"))
-    if len(sort) > _MOST_SORTS:
-        raise Refused(400, f"sort takes {_MOST_SORTS} fields at most", "sort")
     return tuple(sort.items())
 
 

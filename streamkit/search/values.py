@@ -7,9 +7,12 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Place", "box_of", "is_sendable", "shown", "value_of"]
+__all__ = ["MOST_DOUBLE", "Place", "box_of", "is_sendable", "shown", "value_of"]
 
 Place = dict[str, float]
+
+#: Numbers up to this, and not the last before infinity: an index that goes from a bound to the next number would leave them.
+MOST_DOUBLE = 1e308
 
 _INT = re.compile(r"-?[0-9]{1,19}")
 _DOUBLE = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,5})?")
@@ -33,8 +36,8 @@ def value_of(kind: str, text: str) -> str | int | float:
             raise ValueError("takes a whole number of 64 bits")
         return number
     if kind == "double":
-        if not _DOUBLE.fullmatch(text) or not math.isfinite(double := float(text)):
-            raise ValueError("takes a number, such as -12.5")
+        if not _DOUBLE.fullmatch(text) or abs(double := float(text)) > MOST_DOUBLE:
+            raise ValueError("takes a number from -1e308 to 1e308, such as -12.5")
         return double
     if kind == "date":
         return _date(text)

@@ -114,6 +114,8 @@ def test_a_literal_with_signs_of_the_syntax_is_found_by_itself(api: SearchApi) -
         ({"box__place": "41,-106,39,-104"}, {"DEN", "APA"}),
         ({"box__place": "0,170,-20,-170"}, {"NAN", "APW"}),
         ({"box__place": "39,-106,41,-104"}, set()),
+        ({"box__place": "90,180,90,180"}, set()),
+        ({"box__place": "90,-180,-90,180"}, {"DEN", "APA", "ORD", "JFK", "NAN", "APW"}),
         ({"filter__state": "CO", "filter__tags": "hub", "q": "denver"}, {"DEN"}),
     ],
 )
