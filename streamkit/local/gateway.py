@@ -158,12 +158,12 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
         timeout = 60
 
         def _answer(self) -> None:
-            length = self.headers.get("Content-Length") or "0"
-            if not length.isdecimal() or int(length) > _MOST_BODY:
+            try:
+                body = self._body()
+            except ValueError:
                 self.close_connection = True
                 self.send_error(413)
                 return
-            body = self.rfile.read(int(length))
             status, headers, content = gateway.answer(self.command, self.path, list(self.headers.items()), body)
             self.send_response(status)
             for name, value in headers.items():
@@ -175,10 +175,28 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             if has_body:
                 self.wfile.write(content)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = _answer  # noqa: N815
+        def _body(self) -> bytes:
+            """All of it; ValueError where it is too long, or can't be read."""
+            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                return self._read(int(self.headers.get("Content-Length") or 0))
+            body = b""
+            while length := int(self.rfile.readline(20).partition(b";")[0], 16):
+                body += self._read(length, len(body))
+                self.rfile.readline(2)
+            while self.rfile.readline(1000).strip():
+                pass  # Headers that come after the body.
+            return body
 
-        def do_QUERY(self) -> None:
-            self._answer()
+        def _read(self, length: int, before: int = 0) -> bytes:
+            if not 0 <= length <= _MOST_BODY - before:
+                raise ValueError(length)
+            return self.rfile.read(length)
+
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            # Every method there is, and those that there are not: what is taken is for the function to say.
+            if name.startswith("do_"):
+                return self._answer
+            raise AttributeError(name)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # Its base names it.
             """Nothing: what is asked may be nobody's business."""
