@@ -289,7 +289,6 @@ class _Structured:
             return {"match": {field: {"query": value, "operator": "and"}}}
         return {"term": {field: value}}
 
-
     @staticmethod
     def _within(field: str, value: str) -> dict[str, Any]:
         """A place in a box: ``['north,west','south,east']``."""

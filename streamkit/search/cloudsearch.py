@@ -63,7 +63,7 @@ class CloudSearchIndex:
             if query.position is not None:
                 raise bad_cursor() from None
             raise
-        hits = answer["hits"]
+        hits = _part(answer, "hits", "found")
         found = [
             Hit(
                 hit["id"],
@@ -84,10 +84,20 @@ class CloudSearchIndex:
         assert self._suggester is not None
         parameters = {"query": prefix.text, "suggester": self._suggester, "size": prefix.size}
         answer = _asked(lambda: self._endpoint.suggest(deadline, **parameters))
-        return [Suggested(one["suggestion"], one["id"]) for one in answer["suggest"].get("suggestions", ())]
+        return [
+            Suggested(one["suggestion"], one["id"]) for one in _part(answer, "suggest", "found").get("suggestions", ())
+        ]
 
     def close(self) -> None:
         self._endpoint.close()
+
+
+def _part(answer: dict[str, Any], name: str, needed: str) -> dict[str, Any]:
+    """A part of an answer. IndexBusy where it is not there: boto3 takes JSON that broke off for an empty answer."""
+    part = answer.get(name)
+    if not isinstance(part, dict) or needed not in part:
+        raise IndexBusy(f"CloudSearch's answer has no {name}", is_silent=False)
+    return part
 
 
 class _NotTaken(IndexBroken):

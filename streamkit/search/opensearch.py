@@ -124,6 +124,8 @@ class OpenSearchIndex:
             if content.get("timed_out") or content.get("_shards", {}).get("failed"):
                 raise IndexBusy("OpenSearch answered with a part of the hits", is_silent=False)
             return content
+        if status == 200:
+            raise IndexBusy("OpenSearch's answer broke off, or is another server's", is_silent=False)
         if status in (408, 429) or status >= 500:
             raise IndexBusy(
                 f"OpenSearch has too much to do, or is out of order (HTTP {status})", is_silent=status >= 502

@@ -103,7 +103,9 @@ class Endpoint:
 
     def search(self, deadline: float, **parameters: Any) -> dict[str, Any]:
         """Search once: the service's answer, SearchRefused, Passing, or SinkError where something else is in the way."""
-        return _answered(lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search", self._owner)
+        return _answered(
+            lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search", self._owner
+        )
 
     def suggest(self, deadline: float, **parameters: Any) -> dict[str, Any]:
         """Ask a suggester once, as ``search``."""
@@ -156,7 +158,9 @@ def _answered(call: Callable[[], Any], action: str = "document", owner: str = "C
         raise _meaning(error, action) from None
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         of_size = isinstance(error, exceptions.ReadTimeoutError)
-        raise Passing(f"CloudSearch can't be asked: {error}", of_size=of_size, is_silent=True) from error
+        # Of a question the URL is a part, and the message quotes the URL.
+        said = error if action == "document" else type(error).__name__
+        raise Passing(f"CloudSearch can't be asked: {said}", of_size=of_size, is_silent=True) from error
     except exceptions.BotoCoreError as error:
         raise SinkError(f"CloudSearch can't be asked: {error}") from error
 

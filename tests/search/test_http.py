@@ -94,7 +94,12 @@ def test_a_form_comes_as_text_or_in_base64(kind: str) -> None:
     [
         {"httpMethod": "GET", "path": "/search"},
         {"httpMethod": "GET", "path": "/search", "headers": None, "queryStringParameters": None, "body": None},
-        {"httpMethod": "get", "path": "/search", "multiValueQueryStringParameters": {"q": ["a"]}, "requestContext": None},
+        {
+            "httpMethod": "get",
+            "path": "/search",
+            "multiValueQueryStringParameters": {"q": ["a"]},
+            "requestContext": None,
+        },
         {"httpMethod": "GET", "path": "/search", "queryStringParameters": {"q": "a"}},
         {"version": "2.0", "rawPath": "/search", "requestContext": {"http": {"method": "GET"}}},
     ],
@@ -298,7 +303,8 @@ def test_a_preflight_is_answered_with_what_may_be_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "origins", [["example.com"], ["https://example.com/"], ["https://Example.com"], ["*", PAGE], ["https://*.example.com"]]
+    "origins",
+    [["example.com"], ["https://example.com/"], ["https://Example.com"], ["*", PAGE], ["https://*.example.com"]],
 )
 def test_an_origin_that_no_browser_sends_is_an_error(origins: list[str]) -> None:
     with pytest.raises(ConfigurationError, match="origin"):

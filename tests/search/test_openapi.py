@@ -101,10 +101,13 @@ def test_a_fuzzer_finds_a_fault_that_is_planted(
 def test_over_http_headers_and_statuses_are_those_of_the_function(opensearch: str, payload: Any) -> None:
     index = OpenSearchIndex(opensearch, "airports", FIELDS)
     with Gateway(SearchApi(FIELDS, index), payload=payload) as gateway:
-        with urllib.request.urlopen(f"{gateway.endpoint}/search?q=denver&filter.state=CO&filter.state=NY&sort=iata") as answer:
+        with urllib.request.urlopen(
+            f"{gateway.endpoint}/search?q=denver&filter.state=CO&filter.state=NY&sort=iata"
+        ) as answer:
             tag, hits = answer.headers["ETag"], json.load(answer)["hits"]
         again = urllib.request.Request(
-            f"{gateway.endpoint}/search?q=denver&filter.state=CO&filter.state=NY&sort=iata", headers={"If-None-Match": tag}
+            f"{gateway.endpoint}/search?q=denver&filter.state=CO&filter.state=NY&sort=iata",
+            headers={"If-None-Match": tag},
         )
         with pytest.raises(urllib.error.HTTPError, match="304"):
             urllib.request.urlopen(again)
