@@ -297,7 +297,7 @@ class _Structured:
         if corners is None:
             raise Refused(f"{field!r} is a place, which is searched by ['north,west','south,east']")
         north, west, south, east = map(float, corners.groups())
-        if north < south or west > east or not (-90 <= south and north <= 90 and -180 <= west and east <= 180):
+        if north < south or west > east or not (south >= -90 and north <= 90 and west >= -180 and east <= 180):
             raise Refused("the upper left corner of a box is not its upper left one")
         return {"geo_bounding_box": {field: {"top": north, "left": west, "bottom": south, "right": east}}}
 

@@ -171,7 +171,9 @@ def test_a_cursor_goes_through_all_that_is_found(client: Any) -> None:
     upload(client, *AIRPORTS)
     cursor, pages = "initial", []
     for _ in range(4):
-        hits = search(client, "matchall", queryParser="structured", sort="elevation desc", size=1, cursor=cursor)["hits"]
+        hits = search(client, "matchall", queryParser="structured", sort="elevation desc", size=1, cursor=cursor)[
+            "hits"
+        ]
         cursor = hits["cursor"]
         pages.append([hit["id"] for hit in hits["hit"]])
     assert pages == [["APA"], ["DEN"], ["JFK"], []]

@@ -42,15 +42,24 @@ def _airport(iata: str, name: str, city: str, state: str, elevation: int, **more
 AIRPORTS = [
     _airport(
         *("DEN", "Denver Intl", "Denver", "CO", 5431),
-        **{"tags": ["hub", "west"], "score_of_five": 4.5, "opened": "1995-02-28T12:00:00Z", "place": "39.86,-104.67"},
+        tags=["hub", "west"],
+        score_of_five=4.5,
+        opened="1995-02-28T12:00:00Z",
+        place="39.86,-104.67",
     ),
     _airport(
         *("APA", "Centennial, near Denver", "Englewood", "CO", 5885),
-        **{"tags": ["west"], "score_of_five": 3.25, "opened": "1968-05-12T00:00:00.250Z", "place": "39.57,-104.85"},
+        tags=["west"],
+        score_of_five=3.25,
+        opened="1968-05-12T00:00:00.250Z",
+        place="39.57,-104.85",
     ),
     _airport(
         *("ORD", "Chicago O'Hare Intl", "Chicago", "IL", 668),
-        **{"tags": ["hub"], "score_of_five": 3.0, "opened": "1944-02-01T00:00:00Z", "place": "41.98,-87.9"},
+        tags=["hub"],
+        score_of_five=3.0,
+        opened="1944-02-01T00:00:00Z",
+        place="41.98,-87.9",
     ),
     _airport("JFK", "John F Kennedy <Intl> & co", "New York", "NY", 13, tags=["hub", "east"], place="40.64,-73.78"),
     _airport("NAN", "Nadi Intl", "Nadi", "FJ", 59, place="-17.75,177.44"),

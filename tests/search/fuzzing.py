@@ -1,4 +1,4 @@
-"""Schemathesis, which makes requests of an API's OpenAPI description, right ones and wrong ones, and holds the answers against it.
+"""Schemathesis: it makes requests of an API's OpenAPI description, right ones and wrong ones, and holds the answers against it.
 
 It is a program in an environment of its own, ``.local/schemathesis``: its plug-in for pytest would be in every run.
 """
@@ -26,8 +26,8 @@ SCHEMATHESIS = Environment(
     takes="a few seconds",
 )
 
-# A request can be wrong by its length, too: 413 and 414 are what HTTP has for it. In a form a value and a list of it alone are the
-# same text, so of forms it can't be said which are wrong.
+# A request can be wrong by its length, too: 413 and 414 are what HTTP has for it. In a form a value and a list of it alone are
+# the same text, so of forms it can't be said which are wrong.
 _CONFIG = """
 [checks]
 negative_data_rejection.expected-statuses = [400, 404, 405, 413, 414, 415]

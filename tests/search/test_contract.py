@@ -159,7 +159,7 @@ def test_the_best_come_first(api: SearchApi) -> None:
 def test_pages_by_start_and_size(api: SearchApi) -> None:
     pages = [ask(api, sort="iata", start=start, size=3) for start in (0, 3, 6, 9)]
 
-    assert [id for page in pages for id in page.ids] == EVERY
+    assert [one for page in pages for one in page.ids] == EVERY
     assert {page.json["found"] for page in pages} == {len(EVERY)}
 
 
