@@ -40,7 +40,7 @@ LAYERS = [
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "objects", "producer", "local", "recovery", "testing"],
+    ["fanout", "forward", "gunzip", "objects", "logs", "producer", "local", "recovery", "testing"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]

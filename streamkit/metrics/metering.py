@@ -300,7 +300,11 @@ def _otlp_target() -> OtlpTarget | None:
 
 def _raws(event: Any) -> list[Any]:
     # An event of Lambda's is a dict; to ask whether something is a Mapping takes longer.
-    raws = event.get("Records") if type(event) is dict or isinstance(event, Mapping) else None
+    if type(event) is not dict and not isinstance(event, Mapping):
+        return []
+    raws = event.get("Records")
+    if raws is None and "awslogs" in event:
+        return [event]
     return raws if isinstance(raws, list) else []
 
 

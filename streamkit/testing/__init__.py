@@ -4,7 +4,7 @@
 """
 
 from .claims import MemoryClaims
-from .events import kinesis_event, s3_event, sns_event, window_event
+from .events import kinesis_event, logs_data, logs_event, s3_event, sns_event, window_event
 from .mapping import Crash, EventSourceMapping
 from .queue import MemoryQueue
 from .sink import MemorySink
@@ -16,6 +16,8 @@ __all__ = [
     "MemoryQueue",
     "MemorySink",
     "kinesis_event",
+    "logs_data",
+    "logs_event",
     "s3_event",
     "sns_event",
     "window_event",
