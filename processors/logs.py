@@ -11,6 +11,7 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
     METRICS                  "off" for documents only; default "on"
     METRICS_NAMESPACE        of what Lambda reports of invocations; default "streamkit/logs"
     CUSTOM_NAMESPACE         of MONITORING lines; default "streamkit/custom"
+    REPORT_METRICS           which of Lambda's are put, with commas between: "BilledDuration,ColdStarts". Default all
     METRIC_TAGS              tags of MONITORING lines that become dimensions, with commas between; default all, 30 at most
     MOST_BYTES               the most that a delivery may have unpacked; default 67108864
     PROCESSOR_NAME           default "logs"; persistent
@@ -31,7 +32,7 @@ from streamkit import Record, Reject, Write, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
 from streamkit.logs.delivery import MOST_BYTES, Delivery, deliveries_of
 from streamkit.logs.document import document_of, index_of, template_of
-from streamkit.logs.measures import Measure, measures_in
+from streamkit.logs.measures import REPORTED, Measure, measures_in
 from streamkit.logs.reading import Logged, logged_in
 from streamkit.logs.sink import LogSink
 from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
@@ -59,6 +60,7 @@ class LogsProcessor(EventProcessor):
         self.prefix = os.environ.get("INDEX_PREFIX") or "logs"
         self.left_out = frozenset(_chosen("LEAVE_OUT", _KINDS))
         self.most_bytes = _most_bytes()
+        self.measures = frozenset(_chosen("REPORT_METRICS", REPORTED) or REPORTED)
         tags = os.environ.get("METRIC_TAGS")
         self.tags = None if not tags else frozenset(_listed(tags))
         self.custom_namespace = os.environ.get("CUSTOM_NAMESPACE") or "streamkit/custom"
@@ -84,9 +86,10 @@ class LogsProcessor(EventProcessor):
                 yield self.logs.document(logged.event.id, fields, index=index)
         if self.logs.metrics is not None:
             for measure in measures_in(logged):
-                write = self._value(self.logs.metrics, measure)
-                if write is not None:
-                    yield write
+                if measure.is_custom or measure.name in self.measures:
+                    write = self._value(self.logs.metrics, measure)
+                    if write is not None:
+                        yield write
 
     def _value(self, sink: CloudWatchMetricsSink, measure: Measure) -> Write | None:
         """The write of a measure; None where CloudWatch could never take it: its line is a document all the same."""
@@ -120,8 +123,8 @@ class LogsProcessor(EventProcessor):
             self._has_told_of_loop = True
             name = delivery.subscription_filters[0] if delivery.subscription_filters else "NAME"
             log.error(
-                "%s: the function's own log group %s is subscribed to the function, which is a loop; its lines are dropped. Remove "
-                "it: aws logs delete-subscription-filter --log-group-name %s --filter-name %s",
+                "%s: the function's own log group %s is subscribed to the function, which is a loop; its lines are dropped. "
+                "Remove it: aws logs delete-subscription-filter --log-group-name %s --filter-name %s",
                 self.name,
                 own,
                 own,

@@ -71,6 +71,7 @@ _python = re.compile(rf"\[([A-Z]{{1,20}})\]\t{_TIME}\t({_REQUEST})?\t").match
 _node = re.compile(rf"{_TIME}\t({_REQUEST})\t([A-Z]{{1,20}})\t").match
 # A level that stands in front of a plain line, and nothing else that only looks like one.
 _leading = re.compile(r"\[?(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)\]?(?=[:\s])").match
+_is_followed = re.compile(rf"{PREFIX}[a-z0-9-]{{1,64}}").fullmatch
 _correlated = re.compile(r"(x-correlation-[a-z0-9-]{1,64})[\"']?[=:] ?[\"']?([A-Za-z0-9_.:/@+-]{1,256})")
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL", "EXCEPTION": "ERROR", "INFORMATION": "INFO", "ERR": "ERROR"}
@@ -233,11 +234,11 @@ def _correlation_of(rest: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in _texts(rest):
         wire = ID if name in _CORRELATION_ID else name.lower()
-        if not wire.startswith(PREFIX) and wire not in _WITHOUT_PREFIX:
+        if not _is_followed(wire) and wire not in _WITHOUT_PREFIX:
             continue
         if text and wire not in found and len(found) < _MOST_IDS:
-            found[wire[:_LONGEST_TEXT]] = text[:_LONGEST_TEXT]
-        del rest[name]
+            found[wire] = text[:_LONGEST_TEXT]
+            del rest[name]
     return found
 
 

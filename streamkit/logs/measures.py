@@ -6,7 +6,13 @@ import msgspec
 
 from .reading import Logged
 
-__all__ = ["Measure", "measures_in"]
+__all__ = ["REPORTED", "Measure", "measures_in"]
+
+#: The names of what Lambda reports.
+REPORTED = (
+    *("Duration", "BilledDuration", "MemorySize", "MaxMemoryUsed", "MemoryUse", "InitDuration", "RestoreDuration"),
+    *("ColdStarts", "Failures", "TimeOuts"),
+)
 
 # Seconds by which a metric's own time may differ from when it was logged, before that counts in its place.
 _FAR = 86_400.0
