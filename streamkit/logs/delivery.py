@@ -24,12 +24,12 @@ MOST_BYTES = 64 * 1024 * 1024
 # The last millisecond of the year 9999, which is the last that a date can be of.
 _LAST = 253_402_300_799_999
 # 128 characters are at most 512 bytes in UTF-8, which is the longest id of a document.
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=_LAST)]
 
 
 class LogEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """One line that was logged. ``id`` is CloudWatch's own, the same at every delivery. ``timestamp`` is in milliseconds since
+    """One line that was logged. ``id`` is CloudWatch's own (stand-ins have numbers), the same at every delivery. ``timestamp`` is in milliseconds since
     the epoch.
     """
 

@@ -274,11 +274,9 @@ class TestBadDays:
         self, world: World, function: Handler
     ) -> None:
         world.search.always = drop
-        context = Context(3.0)
         for _ in range(2):
             with pytest.raises(BatchFailed):
                 function(event("hi", REPORT), Context(3.0))
-        assert context
         assert world.metric("TimeOuts") == (0, 0)
 
         world.search.always = Request.forward
@@ -360,7 +358,8 @@ class TestBadDays:
 
         bomb = gzip.compress(b" " * 1_000_000)
         assert lambda_handler(Bounded)(kinesis_event([bomb, logs_data(["a"], start=NOW)])) == {"batchItemFailures": []}
-        assert "more than 1,000 bytes" in letters[0].failures[-1].message
+        (letter,) = letters
+        assert "more than 1,000 bytes" in letter.failures[-1].message
         assert [document["message"] for document in world.documents()] == ["a"]
 
     def test_metrics_that_are_too_old_are_left_out_and_their_lines_are_documents(
