@@ -35,7 +35,7 @@ class LogSink(Sink):
         self.documents = documents
         self.metrics = metrics
 
-    def document(self, id: str, fields: Mapping[str, Any], *, index: str) -> Write:  # noqa: A002  # The service's word.
+    def document(self, id: str | int, fields: Mapping[str, Any], *, index: str) -> Write:  # noqa: A002  # The service's word.
         """A document, as ``OpenSearchSink`` has it. ConfigurationError where there are no documents."""
         if self.documents is None:
             raise ConfigurationError("LogSink(documents) is None: it takes no document")

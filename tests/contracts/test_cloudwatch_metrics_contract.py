@@ -39,7 +39,7 @@ class TestCloudWatchMetricsSink(SinkContract):
         # moto runs in this process, and gives no values back one by one by its API.
         from moto.cloudwatch.models import cloudwatch_backends
 
-        held = cloudwatch_backends["123456789012"]["us-east-1"].metric_data
+        held: list[Any] = cloudwatch_backends["123456789012"]["us-east-1"].metric_data
         return [int(one.value) for one in held if one.namespace == self.namespace]
 
     def invalid_write(self, sink: Any) -> Write:

@@ -397,7 +397,7 @@ def test_from_a_log_group_through_its_subscription_and_a_stream(
     world: World, function: Handler, moto_endpoint: str
 ) -> None:
     logs, kinesis = client_of(moto_endpoint, "logs"), client_of(moto_endpoint, "kinesis")
-    group, stream = f"/aws/lambda/{world.name}", "2026/11/30/[3]0a1b"
+    group, stream = f"/aws/lambda/{world.name}", "2026/11/30/[12]0a1b"
     kinesis.create_stream(StreamName=world.name, ShardCount=1)
     arn = kinesis.describe_stream_summary(StreamName=world.name)["StreamDescriptionSummary"]["StreamARN"]
     logs.create_log_group(logGroupName=group)
@@ -422,5 +422,5 @@ def test_from_a_log_group_through_its_subscription_and_a_stream(
     assert function(kinesis_event(records)) == {"batchItemFailures": []}
 
     documents = world.documents()
-    assert [(document["function"], document["version"]) for document in documents] == [(world.name, "3")] * 3
+    assert [(document["function"], document["version"]) for document in documents] == [(world.name, "12")] * 3
     assert world.metric("TimeOuts") == (1.0, 1.0)
