@@ -1,0 +1,378 @@
+"""Parameters of several sources behind one face, cached, and followed while the program runs.
+
+    .value ── fresh: two comparisons
+       │
+       ├── due: a thread asks the sources; this call and later ones get the value that there is ─┐
+       ├── older than its life: waits for that thread, ``wait`` seconds at most                  ├─ the next call takes
+       └── none yet: waits, ``patience`` seconds at most, and never beyond the invocation's end ─┘  the answers over
+
+All that is decided from the clock is in ``freshness``; all that is done to values happens on the threads that read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from ..deadline import ruling
+from ..errors import ConfigurationError
+from ..reason import reason
+from . import parsing
+from .freshness import Freshness
+from .secret import Secret
+from .setting import NO_DEFAULT, Change, Setting
+from .source import Found, Source, check_name, is_hierarchy
+
+__all__ = ["ATTEMPT_TIME", "Config"]
+
+log = logging.getLogger("streamkit")
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+#: Seconds in which a source has to answer. By the wall clock twice as many go by only where the container was frozen meanwhile,
+#: or something hangs: what comes after that is thrown away.
+ATTEMPT_TIME = 5.0
+_LOST_AFTER = 2 * ATTEMPT_TIME
+
+
+class Config:
+    """``Config(Environment("ORDERS_"), SsmParameters("/shop/orders"), life=60)``: the first source that has a parameter wins.
+
+    ``life``: seconds after which a change in a source has reached a program that reads its values; it is asked at random in the
+    second half of them. ``patience``: seconds that the first value may take, of which nothing is taken that the invocation needs
+    to answer in. ``wait``: seconds that a value older than its life waits for a new one, once for each time that the sources are
+    asked; 0 never waits. What a source had stays while it gives no answer, however long.
+
+    Nothing is asked before a value is. Share one between processors; threads may. ``clock`` is the wall clock, or a test's own;
+    ``chance`` gives a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *sources: Source,
+        life: float = 60.0,
+        patience: float = 2.0,
+        wait: float = 0.5,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] | None = None,
+    ) -> None:
+        for source in sources:
+            if not isinstance(source, Source):
+                raise ConfigurationError(
+                    f"Config takes sources, as SsmParameters('/shop/orders'); got {type(source).__name__}"
+                )
+        if not sources:
+            raise ConfigurationError("Config needs a source, as SsmParameters('/shop/orders')")
+        for option, seconds, least in (("life", life, 1.0), ("patience", patience, 0.0), ("wait", wait, 0.0)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds < float("inf"):
+                raise ConfigurationError(f"{option} is a number of seconds, {least:g} or more; got {seconds!r}")
+        self._layers = [_Layer(source, Freshness(float(life))) for source in sources]
+        self._patience = patience
+        self._wait = wait
+        self._now = clock
+        self._chance = chance or _chance
+        self._settings: list[Setting[Any]] = []
+        # Of everything but the first two, which are read as they are: between them nothing is to be done.
+        self._lock = threading.Lock()
+        self._since = float("inf")
+        self._until = float("-inf")
+        self._attempt: _Attempt | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(layer.source for layer in self._layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parameters that are declared; that of a hierarchy ends with a slash."""
+        return tuple(dict.fromkeys(setting.name for setting in self._settings))
+
+    @property
+    def label(self) -> str:
+        return " and ".join(layer.source.label for layer in self._layers)
+
+    def text(self, name: str, *, default: str = NO_DEFAULT) -> Setting[str]:
+        return self._declare(name, parsing.text, default)
+
+    def texts(self, name: str, *, default: tuple[str, ...] = NO_DEFAULT) -> Setting[tuple[str, ...]]:
+        """An SSM StringList, or texts with commas between them, or a JSON array of texts."""
+        return self._declare(name, parsing.texts, default)
+
+    def integer(
+        self, name: str, *, default: int = NO_DEFAULT, at_least: int | None = None, at_most: int | None = None
+    ) -> Setting[int]:
+        return self._declare(name, parsing.integer(at_least, at_most), default)
+
+    def number(
+        self, name: str, *, default: float = NO_DEFAULT, at_least: float | None = None, at_most: float | None = None
+    ) -> Setting[float]:
+        """A finite one."""
+        return self._declare(name, parsing.number(at_least, at_most), default)
+
+    def boolean(self, name: str, *, default: bool = NO_DEFAULT) -> Setting[bool]:
+        """``true``, ``yes``, ``on``, ``1``, or ``false``, ``no``, ``off``, ``0``, in either case."""
+        return self._declare(name, parsing.boolean, default)
+
+    @overload
+    def value(self, name: str, *, type: type[T], default: T = ...) -> Setting[T]: ...  # noqa: A002
+
+    @overload
+    def value(
+        self,
+        name: str,
+        *,
+        type: type[T],
+        then: Callable[[T], M],
+        default: M = ...,  # noqa: A002
+    ) -> Setting[M]: ...
+
+    def value(
+        self,
+        name: str,
+        *,
+        type: Any,
+        then: Callable[[Any], Any] | None = None,
+        default: Any = NO_DEFAULT,  # noqa: A002
+    ) -> Setting[Any]:
+        """JSON of any type that msgspec decodes, as a ``Struct`` or a dataclass; or the text itself where the type is one of texts.
+
+        ``then`` makes the value of what was decoded, once for each change; what it raises is a fault of the value.
+        """
+        parse = parsing.of_type(type)
+        return self._declare(name, parsing.then(parse, then) if then is not None else parse, default)
+
+    @overload
+    def secret(self, name: str, *, default: str | Secret[str] = ...) -> Setting[Secret[str]]: ...
+
+    @overload
+    def secret(self, name: str, *, type: type[T], default: T | Secret[T] = ...) -> Setting[Secret[T]]: ...  # noqa: A002
+
+    def secret(self, name: str, *, type: Any = str, default: Any = NO_DEFAULT) -> Setting[Any]:  # noqa: A002
+        """A ``Secret``; and the only way to read a SecureString. ``type``: of JSON, as for ``value``; by default it is a text."""
+        parse = parsing.text if type is str else parsing.of_type(type)
+        if default is not NO_DEFAULT and not isinstance(default, Secret):
+            default = Secret(default)
+        return self._declare(name, parsing.hidden(parse), default, is_secret=True)
+
+    def hierarchy(
+        self,
+        name: str,
+        *,
+        type: Any = str,
+        secrets: bool = False,
+        default: Mapping[str, Any] = NO_DEFAULT,  # noqa: A002
+    ) -> Setting[Mapping[str, Any]]:
+        """All that lies under ``name``, by what follows it in each name; of several sources' parameters those of all of them.
+
+        Empty where nothing is there, unless a default is declared. ``secrets``: each is a ``Secret``.
+        """
+        parse = parsing.text if type is str else parsing.of_type(type)
+        return self._declare(
+            f"{name.removesuffix('/')}/", parsing.hidden(parse) if secrets else parse, default, is_secret=secrets
+        )
+
+    def load(self) -> None:
+        """Ask for all that is declared so far, if that is due: to find out early, as in a processor's ``__init__``.
+
+        ConfigurationMissing for the first that has no value.
+        """
+        for setting in self._settings:
+            _ = setting.value
+
+    def close(self) -> None:
+        """Release the sources' connections. What is read later makes new ones."""
+        for layer in self._layers:
+            layer.source.close()
+
+    def _declare(self, name: str, parse: parsing.Parse, default: Any, *, is_secret: bool = False) -> Setting[Any]:
+        check_name(name)
+        setting: Setting[Any] = Setting(self, name, parse, default, is_secret=is_secret)
+        with self._lock:
+            self._settings.append(setting)
+            self._until = float("-inf")
+        return setting
+
+    def _look(self, setting: Setting[Any]) -> None:
+        """Take over what has come, and ask for what is due. Listeners are called last, when nothing is locked."""
+        attempt, seconds, changes = self._decide(setting)
+        if attempt is not None and seconds > 0:
+            attempt.wait(seconds)
+            changes += self._decide(setting)[2]
+        if not setting._has_value():
+            setting._fall_back()
+        for change in changes:
+            change.tell()
+
+    def _decide(self, setting: Setting[Any]) -> tuple[_Attempt | None, float, list[Change]]:
+        """The attempt to wait for, how many seconds, and what has changed."""
+        with self._lock:
+            changes = self._take_over()
+            now = self._now()
+            if self._attempt is None:
+                self._begin(now)
+            attempt = self._attempt
+            if attempt is None:
+                self._since = max((layer.freshness.asked_at for layer in self._layers), default=now)
+                self._until = min(layer.freshness.due_at for layer in self._layers)
+                return None, 0.0, changes
+            self._since, self._until = attempt.began_at, attempt.began_at + _LOST_AFTER
+            if attempt.is_over:
+                self._until = float("-inf")
+            seconds = 0.0
+            if not setting._has_value():
+                # Every record of a batch comes here: only the first ones wait.
+                seconds = 0.0 if attempt.was_waited_for else self._patience
+                setting._fault = f"no answer from {attempt.label} within {self._patience:g} s"
+                self._until = float("-inf")
+            elif attempt.is_of_expired and not attempt.was_waited_for:
+                seconds = self._wait
+            return attempt, seconds, changes
+
+    def _take_over(self) -> list[Change]:
+        """What the attempt has found, where it has ended."""
+        attempt = self._attempt
+        if attempt is None:
+            return []
+        now = attempt.ended_at if attempt.is_over else self._now()
+        if not 0 <= now - attempt.began_at < _LOST_AFTER:
+            # Even if it has ended: what it found is as old as its first answer.
+            self._attempt = None
+            for layer in attempt.layers:
+                layer.freshness.lost(now, self._chance())
+            log.warning(
+                "%s: the answer took too long, or the container was frozen meanwhile: asked again", attempt.label
+            )
+            return []
+        if not attempt.is_over:
+            return []
+        self._attempt = None
+        for layer, result in attempt.results:
+            layer.take(result, attempt.names, now, self._chance())
+        return [change for one in self._settings if (change := self._resolved(one)) is not None]
+
+    def _begin(self, now: float) -> None:
+        """Ask the sources that are due, and those that were never asked for a name that is declared."""
+        names = self.names
+        asked = [layer for layer in self._layers if layer.freshness.is_due(now) or layer.lacks(names)]
+        if not asked:
+            return
+        is_of_expired = any(layer.freshness.is_expired(now) for layer in asked)
+        attempt = _Attempt(asked, names, now, is_of_expired)
+        try:
+            attempt.start(self._has_ended)
+        except RuntimeError as error:  # There is no thread to be had.
+            for layer in asked:
+                layer.take(error, names, now, self._chance())
+            return
+        self._attempt = attempt
+
+    def _has_ended(self, attempt: _Attempt) -> None:
+        """The next that reads a value is to take the answers over."""
+        with self._lock:
+            attempt.ended_at = self._now()
+            attempt.is_over = True
+            if self._attempt is attempt:
+                self._until = float("-inf")
+
+    def _resolved(self, setting: Setting[Any]) -> Change | None:
+        found: dict[str, Found] = {}
+        unanswered = []
+        for layer in self._layers:
+            if setting.name not in layer.asked:
+                unanswered.append(f"{layer.source.label} could not be asked: {layer.fault}")
+                continue
+            found = layer.found(setting.name) | found
+            if found and not is_hierarchy(setting.name):
+                break
+        return setting._take(found, "; ".join(unanswered))
+
+
+class _Layer:
+    """A source, and what it had when it last answered."""
+
+    def __init__(self, source: Source, freshness: Freshness) -> None:
+        self.source = source
+        self.freshness = freshness
+        self.fault = ""
+        self.asked: frozenset[str] = frozenset()
+        self._answer: Mapping[str, Found] = {}
+        # Names that it was asked for in vain: they alone do not make it due.
+        self._tried: frozenset[str] = frozenset()
+
+    def lacks(self, names: Sequence[str]) -> bool:
+        """Whether it was not asked for one of them yet."""
+        return not (self.asked | self._tried).issuperset(names)
+
+    def take(self, result: Mapping[str, Found] | Exception, names: Sequence[str], now: float, chance: float) -> None:
+        if isinstance(result, Exception):
+            self.fault = reason(result)
+            self._tried = frozenset(names)
+            age = self.freshness.answered_at
+            self.freshness.failed(now, chance)
+            kept = "it has never answered" if age is None else f"what it had {now - age:.0f} s ago stays"
+            log.error("%s can't be asked for parameters, and %s: %s", self.source.label, kept, self.fault)
+            return
+        if self.freshness.failures:
+            log.warning("%s answers again", self.source.label)
+        self._answer = result
+        self.asked = frozenset(names)
+        self.freshness.answered(now, chance)
+
+    def found(self, name: str) -> dict[str, Found]:
+        if is_hierarchy(name):
+            return {one: found for one, found in self._answer.items() if one.startswith(name)}
+        return {name: self._answer[name]} if name in self._answer else {}
+
+
+class _Attempt:
+    """Sources are asked, one after another, on a thread of its own: no time-out of a socket bounds the whole of it."""
+
+    def __init__(self, layers: list[_Layer], names: Sequence[str], began_at: float, is_of_expired: bool) -> None:
+        self.layers = layers
+        self.names = names
+        self.began_at = began_at
+        self.is_of_expired = is_of_expired
+        self.results: list[tuple[_Layer, Mapping[str, Found] | Exception]] = []
+        self.is_over = False
+        self.ended_at = began_at
+        self.was_waited_for = False
+        self._ended = threading.Event()
+
+    @property
+    def label(self) -> str:
+        return " and ".join(layer.source.label for layer in self.layers)
+
+    def start(self, then: Callable[[_Attempt], object]) -> None:
+        threading.Thread(target=self._run, args=(then,), name="streamkit-config", daemon=True).start()
+
+    def _run(self, then: Callable[[_Attempt], object]) -> None:
+        try:
+            for layer in self.layers:
+                self.results.append((layer, self._asked(layer.source)))
+        finally:
+            then(self)
+            self._ended.set()
+
+    def _asked(self, source: Source) -> Mapping[str, Found] | Exception:
+        try:
+            return dict(source.fetch(self.names, deadline=time.monotonic() + ATTEMPT_TIME))
+        except Exception as error:  # noqa: BLE001  # Whatever went wrong is this source's answer; the others are asked all the same.
+            return error
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, but no longer than that, nor than the invocation has to spare."""
+        deadline = ruling.get()
+        if deadline is not None:
+            seconds = min(seconds, deadline.of_request() - time.monotonic())
+        self._ended.wait(max(seconds, 0.0))
+        self.was_waited_for = True
+
+
+def _chance() -> float:
+    """From 0 to 1. The module ``random`` is not worth its import for this."""
+    return int.from_bytes(os.urandom(2), "big") / 65536
