@@ -143,7 +143,7 @@ class Unavailable(StreamkitError):
 
 
 class ConfigurationMissing(Unavailable, ConfigurationError):
-    """A parameter has no value that can be used, and no default: it is not there, its source gives no answer, or it can't be parsed.
+    """A parameter has no value that can be used, and no default: it is not there, can't be parsed, or its source is away.
 
     In ``process`` it is ``Unavailable``: the records wait in the stream until somebody mends it, and none is lost for it. The
     message names the parameter and what is wrong, and holds nothing of its value.

@@ -91,17 +91,24 @@ class AppConfig(Source):
         return found
 
     def _polled(self, session: _Session, now: float, deadline: float) -> _Session:
-        token = session.token
-        for _ in range(2):
-            is_new = not token
-            try:
-                answer, content = self._latest(token or self._begun(deadline), deadline)
-                break
-            except Exception as error:
-                # Its token is used up or over a day old: of a session that has just begun it would be another fault.
-                if is_new or not _is_of_token(error):
-                    raise
-                token = ""
+        # A token is sent once: it is not known whether a request without an answer has used it up.
+        tokens = iter([session.token] if session.token else [])
+        is_new = False
+
+        def ask() -> tuple[Mapping[str, Any], bytes]:
+            nonlocal is_new
+            token = next(tokens, "")
+            if token:
+                try:
+                    return self._latest(token, deadline)
+                except Exception as error:
+                    # It is used up or over a day old.
+                    if not _is_of_token(error):
+                        raise
+            is_new = True
+            return self._latest(self._begun(deadline), deadline)
+
+        answer, content = retried(deadline, ask)
         document, version = session.document, session.version
         # Empty is "as before"; but of a session that has just begun there is no before.
         if content:
@@ -112,20 +119,16 @@ class AppConfig(Source):
         return _Session(answer["NextPollConfigurationToken"], now + seconds, now, document, version)
 
     def _begun(self, deadline: float) -> str:
-        answer = retried(
-            deadline,
-            lambda: self._client(deadline).start_configuration_session(
-                ApplicationIdentifier=self.application,
-                EnvironmentIdentifier=self.environment,
-                ConfigurationProfileIdentifier=self.profile,
-                RequiredMinimumPollIntervalInSeconds=self._poll,
-            ),
+        answer = self._client(deadline).start_configuration_session(
+            ApplicationIdentifier=self.application,
+            EnvironmentIdentifier=self.environment,
+            ConfigurationProfileIdentifier=self.profile,
+            RequiredMinimumPollIntervalInSeconds=self._poll,
         )
         token: str = answer["InitialConfigurationToken"]
         return token
 
     def _latest(self, token: str, deadline: float) -> tuple[Mapping[str, Any], bytes]:
-        # Not tried again with a token that may be used up: the next time a session is begun.
         answer = self._client(deadline).get_latest_configuration(ConfigurationToken=token)
         with answer["Configuration"] as body:
             return answer, body.read()

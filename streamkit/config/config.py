@@ -39,6 +39,9 @@ M = TypeVar("M")
 ATTEMPT_TIME = 5.0
 _LOST_AFTER = 2 * ATTEMPT_TIME
 
+#: What a source had, or why it is not known.
+Answer = Mapping[str, Found] | Exception
+
 
 class Config:
     """``Config(Environment("ORDERS_"), SsmParameters("/shop/orders"), life=60)``: the first source that has a parameter wins.
@@ -78,7 +81,7 @@ class Config:
         self._chance = chance or _chance
         self._settings: list[Setting[Any]] = []
         # Of everything but the first two, which are read as they are: between them nothing is to be done.
-        self._lock = threading.Lock()
+        self._news = threading.Condition(threading.RLock())
         self._since = float("inf")
         self._until = float("-inf")
         self._attempt: _Attempt | None = None
@@ -119,7 +122,7 @@ class Config:
         return self._declare(name, parsing.boolean, default)
 
     @overload
-    def value(self, name: str, *, type: type[T], default: T = ...) -> Setting[T]: ...  # noqa: A002
+    def value(self, name: str, *, type: type[T], default: T = ...) -> Setting[T]: ...
 
     @overload
     def value(
@@ -128,18 +131,18 @@ class Config:
         *,
         type: type[T],
         then: Callable[[T], M],
-        default: M = ...,  # noqa: A002
+        default: M = ...,
     ) -> Setting[M]: ...
 
     def value(
         self,
         name: str,
         *,
-        type: Any,
+        type: Any,  # noqa: A002
         then: Callable[[Any], Any] | None = None,
-        default: Any = NO_DEFAULT,  # noqa: A002
+        default: Any = NO_DEFAULT,
     ) -> Setting[Any]:
-        """JSON of any type that msgspec decodes, as a ``Struct`` or a dataclass; or the text itself where the type is one of texts.
+        """JSON of any type that msgspec decodes, as a ``Struct`` or a dataclass; or the text itself, of a type of texts.
 
         ``then`` makes the value of what was decoded, once for each change; what it raises is a fault of the value.
         """
@@ -150,7 +153,7 @@ class Config:
     def secret(self, name: str, *, default: str | Secret[str] = ...) -> Setting[Secret[str]]: ...
 
     @overload
-    def secret(self, name: str, *, type: type[T], default: T | Secret[T] = ...) -> Setting[Secret[T]]: ...  # noqa: A002
+    def secret(self, name: str, *, type: type[T], default: T | Secret[T] = ...) -> Setting[Secret[T]]: ...
 
     def secret(self, name: str, *, type: Any = str, default: Any = NO_DEFAULT) -> Setting[Any]:  # noqa: A002
         """A ``Secret``; and the only way to read a SecureString. ``type``: of JSON, as for ``value``; by default it is a text."""
@@ -163,18 +166,17 @@ class Config:
         self,
         name: str,
         *,
-        type: Any = str,
+        type: Any = str,  # noqa: A002
         secrets: bool = False,
-        default: Mapping[str, Any] = NO_DEFAULT,  # noqa: A002
+        default: Mapping[str, Any] = NO_DEFAULT,
     ) -> Setting[Mapping[str, Any]]:
         """All that lies under ``name``, by what follows it in each name; of several sources' parameters those of all of them.
 
         Empty where nothing is there, unless a default is declared. ``secrets``: each is a ``Secret``.
         """
         parse = parsing.text if type is str else parsing.of_type(type)
-        return self._declare(
-            f"{name.removesuffix('/')}/", parsing.hidden(parse) if secrets else parse, default, is_secret=secrets
-        )
+        parse = parsing.hidden(parse) if secrets else parse
+        return self._declare(name.removesuffix("/"), parse, default, is_secret=secrets, is_of_many=True)
 
     def load(self) -> None:
         """Ask for all that is declared so far, if that is due: to find out early, as in a processor's ``__init__``.
@@ -189,101 +191,131 @@ class Config:
         for layer in self._layers:
             layer.source.close()
 
-    def _declare(self, name: str, parse: parsing.Parse, default: Any, *, is_secret: bool = False) -> Setting[Any]:
+    def _declare(
+        self, name: str, parse: parsing.Parse, default: Any, *, is_secret: bool = False, is_of_many: bool = False
+    ) -> Setting[Any]:
         check_name(name)
-        setting: Setting[Any] = Setting(self, name, parse, default, is_secret=is_secret)
-        with self._lock:
+        setting: Setting[Any] = Setting(self, f"{name}/" if is_of_many else name, parse, default, is_secret=is_secret)
+        with self._news:
             self._settings.append(setting)
             self._until = float("-inf")
         return setting
 
     def _look(self, setting: Setting[Any]) -> None:
-        """Take over what has come, and ask for what is due. Listeners are called last, when nothing is locked."""
-        attempt, seconds, changes = self._decide(setting)
-        if attempt is not None and seconds > 0:
-            attempt.wait(seconds)
-            changes += self._decide(setting)[2]
-        if not setting._has_value():
-            setting._fall_back()
+        """Take over what has come, ask for what is due, wait where that is to be. Listeners are called when nothing is locked."""
+        with self._news:
+            changes = self._take_over()
+            if self._attempt is None:
+                self._begin()
+            changes += self._wait_for(setting)
+            if not setting._has_value():
+                setting._fall_back()
+            self._plan()
         for change in changes:
             change.tell()
 
-    def _decide(self, setting: Setting[Any]) -> tuple[_Attempt | None, float, list[Change]]:
-        """The attempt to wait for, how many seconds, and what has changed."""
-        with self._lock:
-            changes = self._take_over()
-            now = self._now()
-            if self._attempt is None:
-                self._begin(now)
-            attempt = self._attempt
-            if attempt is None:
-                self._since = max((layer.freshness.asked_at for layer in self._layers), default=now)
-                self._until = min(layer.freshness.due_at for layer in self._layers)
-                return None, 0.0, changes
-            self._since, self._until = attempt.began_at, attempt.began_at + _LOST_AFTER
-            if attempt.is_over:
-                self._until = float("-inf")
-            seconds = 0.0
-            if not setting._has_value():
-                # Every record of a batch comes here: only the first ones wait.
-                seconds = 0.0 if attempt.was_waited_for else self._patience
-                setting._fault = f"no answer from {attempt.label} within {self._patience:g} s"
-                self._until = float("-inf")
-            elif attempt.is_of_expired and not attempt.was_waited_for:
-                seconds = self._wait
-            return attempt, seconds, changes
-
     def _take_over(self) -> list[Change]:
-        """What the attempt has found, where it has ended."""
+        """What the attempt has found so far, for all settings."""
         attempt = self._attempt
         if attempt is None:
             return []
-        now = attempt.ended_at if attempt.is_over else self._now()
-        if not 0 <= now - attempt.began_at < _LOST_AFTER:
-            # Even if it has ended: what it found is as old as its first answer.
-            self._attempt = None
+        if not attempt.answers and not attempt.is_over and not attempt.is_lost_at(self._now()):
+            return []
+        answers, attempt.answers = attempt.answers, []
+        for layer, answer, at in answers:
+            attempt.layers.remove(layer)
+            if attempt.is_lost_at(at):
+                # What it has is as old as the first of its answers may be.
+                self._lose(layer, at)
+            else:
+                layer.take(answer, attempt.names, at, self._chance())
+        if attempt.is_over or attempt.is_lost_at(self._now()):
             for layer in attempt.layers:
-                layer.freshness.lost(now, self._chance())
-            log.warning(
-                "%s: the answer took too long, or the container was frozen meanwhile: asked again", attempt.label
-            )
-            return []
-        if not attempt.is_over:
-            return []
-        self._attempt = None
-        for layer, result in attempt.results:
-            layer.take(result, attempt.names, now, self._chance())
+                self._lose(layer, self._now())
+            attempt.layers = []
+            self._attempt = None
         return [change for one in self._settings if (change := self._resolved(one)) is not None]
 
-    def _begin(self, now: float) -> None:
+    def _lose(self, layer: _Layer, now: float) -> None:
+        log.warning(
+            "%s took too long to answer, or the container was frozen meanwhile: it is asked again", layer.source.label
+        )
+        layer.fault = "its answer took too long"
+        layer.freshness.lost(now, self._chance())
+
+    def _begin(self) -> None:
         """Ask the sources that are due, and those that were never asked for a name that is declared."""
-        names = self.names
+        now, names = self._now(), self.names
         asked = [layer for layer in self._layers if layer.freshness.is_due(now) or layer.lacks(names)]
         if not asked:
             return
-        is_of_expired = any(layer.freshness.is_expired(now) for layer in asked)
-        attempt = _Attempt(asked, names, now, is_of_expired)
+        attempt = _Attempt(asked, names, now, any(layer.freshness.is_expired(now) for layer in asked))
         try:
-            attempt.start(self._has_ended)
+            attempt.start(self._answered, self._ended)
         except RuntimeError as error:  # There is no thread to be had.
             for layer in asked:
                 layer.take(error, names, now, self._chance())
             return
         self._attempt = attempt
 
-    def _has_ended(self, attempt: _Attempt) -> None:
-        """The next that reads a value is to take the answers over."""
-        with self._lock:
-            attempt.ended_at = self._now()
+    def _wait_for(self, setting: Setting[Any]) -> list[Change]:
+        """For a value where there is none, and for the end of the attempt where there is one that is too old."""
+        attempt, changes = self._attempt, list[Change]()
+        if attempt is None:
+            return changes
+        is_missing = not setting._has_value()
+        if not is_missing and not attempt.is_of_expired:
+            return changes
+        seconds = self._patience if is_missing else self._wait
+        deadline = ruling.get()
+        if deadline is not None:
+            seconds = min(seconds, deadline.of_request() - time.monotonic())
+        # Every record of a batch comes here: only the first of them waits.
+        began = time.monotonic()
+        end = began + seconds - attempt.waited
+        while self._attempt is attempt and not (is_missing and setting._has_value()):
+            left = end - time.monotonic()
+            if left <= 0:
+                if is_missing and not attempt.waited:
+                    setting._fault = f"no answer from {attempt.label} within {max(seconds, 0.0):.1f} s"
+                break
+            self._news.wait(left)
+            changes += self._take_over()
+        attempt.waited = max(attempt.waited, time.monotonic() - began)
+        return changes
+
+    def _plan(self) -> None:
+        """Between which times there is nothing to look for."""
+        attempt = self._attempt
+        if attempt is None:
+            self._since = max(layer.freshness.asked_at for layer in self._layers)
+            self._until = min(layer.freshness.due_at for layer in self._layers)
+        else:
+            self._since, self._until = attempt.began_at, attempt.began_at + attempt.lost_after
+
+    def _answered(self, attempt: _Attempt, layer: _Layer, answer: Answer) -> None:
+        """On the attempt's thread. The next that reads a value takes it over."""
+        with self._news:
+            attempt.answers.append((layer, answer, self._now()))
+            self._tell(attempt)
+
+    def _ended(self, attempt: _Attempt) -> None:
+        with self._news:
             attempt.is_over = True
-            if self._attempt is attempt:
-                self._until = float("-inf")
+            self._tell(attempt)
+
+    def _tell(self, attempt: _Attempt) -> None:
+        if self._attempt is attempt:
+            self._until = float("-inf")
+            self._news.notify_all()
 
     def _resolved(self, setting: Setting[Any]) -> Change | None:
         found: dict[str, Found] = {}
         unanswered = []
         for layer in self._layers:
             if setting.name not in layer.asked:
+                if self._attempt is not None and layer in self._attempt.layers:
+                    return None
                 unanswered.append(f"{layer.source.label} could not be asked: {layer.fault}")
                 continue
             found = layer.found(setting.name) | found
@@ -308,9 +340,9 @@ class _Layer:
         """Whether it was not asked for one of them yet."""
         return not (self.asked | self._tried).issuperset(names)
 
-    def take(self, result: Mapping[str, Found] | Exception, names: Sequence[str], now: float, chance: float) -> None:
-        if isinstance(result, Exception):
-            self.fault = reason(result)
+    def take(self, answer: Answer, names: Sequence[str], now: float, chance: float) -> None:
+        if isinstance(answer, Exception):
+            self.fault = reason(answer)
             self._tried = frozenset(names)
             age = self.freshness.answered_at
             self.freshness.failed(now, chance)
@@ -319,7 +351,7 @@ class _Layer:
             return
         if self.freshness.failures:
             log.warning("%s answers again", self.source.label)
-        self._answer = result
+        self._answer = answer
         self.asked = frozenset(names)
         self.freshness.answered(now, chance)
 
@@ -333,44 +365,42 @@ class _Attempt:
     """Sources are asked, one after another, on a thread of its own: no time-out of a socket bounds the whole of it."""
 
     def __init__(self, layers: list[_Layer], names: Sequence[str], began_at: float, is_of_expired: bool) -> None:
-        self.layers = layers
+        #: Those whose answer was not taken over yet.
+        self.layers = list(layers)
         self.names = names
         self.began_at = began_at
+        self.lost_after = _LOST_AFTER * len(layers)
         self.is_of_expired = is_of_expired
-        self.results: list[tuple[_Layer, Mapping[str, Found] | Exception]] = []
+        self.label = " and ".join(layer.source.label for layer in layers)
+        #: With the time of each.
+        self.answers: list[tuple[_Layer, Answer, float]] = []
         self.is_over = False
-        self.ended_at = began_at
-        self.was_waited_for = False
-        self._ended = threading.Event()
+        #: Seconds that somebody has waited for it.
+        self.waited = 0.0
 
-    @property
-    def label(self) -> str:
-        return " and ".join(layer.source.label for layer in self.layers)
+    def is_lost_at(self, now: float) -> bool:
+        return not 0 <= now - self.began_at < self.lost_after
 
-    def start(self, then: Callable[[_Attempt], object]) -> None:
-        threading.Thread(target=self._run, args=(then,), name="streamkit-config", daemon=True).start()
+    def start(
+        self, answered: Callable[[_Attempt, _Layer, Answer], object], ended: Callable[[_Attempt], object]
+    ) -> None:
+        layers = list(self.layers)
 
-    def _run(self, then: Callable[[_Attempt], object]) -> None:
-        try:
-            for layer in self.layers:
-                self.results.append((layer, self._asked(layer.source)))
-        finally:
-            then(self)
-            self._ended.set()
+        def run() -> None:
+            try:
+                for layer in layers:
+                    answered(self, layer, _asked(layer.source, self.names))
+            finally:
+                ended(self)
 
-    def _asked(self, source: Source) -> Mapping[str, Found] | Exception:
-        try:
-            return dict(source.fetch(self.names, deadline=time.monotonic() + ATTEMPT_TIME))
-        except Exception as error:  # noqa: BLE001  # Whatever went wrong is this source's answer; the others are asked all the same.
-            return error
+        threading.Thread(target=run, name="streamkit-config", daemon=True).start()
 
-    def wait(self, seconds: float) -> None:
-        """Until it has ended, but no longer than that, nor than the invocation has to spare."""
-        deadline = ruling.get()
-        if deadline is not None:
-            seconds = min(seconds, deadline.of_request() - time.monotonic())
-        self._ended.wait(max(seconds, 0.0))
-        self.was_waited_for = True
+
+def _asked(source: Source, names: Sequence[str]) -> Answer:
+    try:
+        return dict(source.fetch(names, deadline=time.monotonic() + ATTEMPT_TIME))
+    except Exception as error:  # noqa: BLE001  # Whatever went wrong is this source's answer; the others are asked all the same.
+        return error
 
 
 def _chance() -> float:

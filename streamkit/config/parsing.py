@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from .secret import Secret
 __all__ = ["Parse", "Unparsed", "boolean", "hidden", "integer", "number", "of_type", "text", "texts", "then"]
 
 Parse = Callable[[str], Any]
+N = TypeVar("N", int, float)
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -63,7 +64,7 @@ def number(at_least: float | None, at_most: float | None) -> Parse:
     return parse
 
 
-def _within(value: Any, at_least: float | None, at_most: float | None) -> Any:
+def _within(value: N, at_least: float | None, at_most: float | None) -> N:
     if at_least is not None and value < at_least:
         raise Unparsed(f"it is less than {at_least}")
     if at_most is not None and value > at_most:
@@ -79,7 +80,7 @@ def boolean(value: str) -> bool:
 
 
 def of_type(type_: Any) -> Parse:
-    """JSON of a type that msgspec knows; or the text itself, for a type of texts. ConfigurationError for a type that it does not."""
+    """JSON of a type that msgspec knows, ConfigurationError for another; or the text itself, of a type of texts."""
     try:
         decode = msgspec.json.Decoder(type_).decode
     except TypeError as error:

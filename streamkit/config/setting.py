@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..errors import ConfigurationMissing
 from ..reason import reason
 from .parsing import Parse, Unparsed
-from .secret import Secret
 from .source import Found, is_hierarchy
 
 if TYPE_CHECKING:
@@ -63,12 +62,11 @@ class Setting(Generic[T]):
         its life.
         """
         config = self._config
-        if not config._since <= config._now() < config._until:
+        if self._value is _NONE or not config._since <= config._now() < config._until:
             config._look(self)
-        value = self._value
-        if value is _NONE:
-            raise ConfigurationMissing(self._without_value())
-        return value  # type: ignore[no-any-return]  # It is what _parse made, or the default.
+            if self._value is _NONE:
+                raise ConfigurationMissing(self._without_value())
+        return self._value  # type: ignore[no-any-return]  # It is what _parse made, or the default.
 
     def on_change(self, listener: Callable[[T, T], object]) -> Callable[[T, T], object]:
         """Call ``listener(new, old)`` when the value has become another; not for the first value. A decorator, too.

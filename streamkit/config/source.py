@@ -54,8 +54,8 @@ def is_hierarchy(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """ConfigurationError where it is no name of a parameter: ``limit``, ``db/password``; a hierarchy's ends with a slash."""
-    parts = name.removesuffix("/").split("/")
+    """ConfigurationError where it is no name of a parameter, as ``limit`` or ``db/password``."""
+    parts = name.split("/")
     if not all(_PARTS.issuperset(part) and part.strip(".") for part in parts):
         raise ConfigurationError(
             f"a parameter is named by letters, digits, '_', '.' and '-', with '/' between its parts, as db/password; got {name!r}"

@@ -109,8 +109,9 @@ def _found(parameter: Mapping[str, Any]) -> Found:
 
 
 def _checked(path: str) -> str:
-    if path != "/":
-        if not path.startswith("/"):
-            raise ConfigurationError(f"a path of SSM begins with a slash, as /shop/orders; got {path!r}")
-        check_name(path.removeprefix("/"))
-    return path.removesuffix("/")
+    if not path.startswith("/"):
+        raise ConfigurationError(f"a path of SSM begins with a slash, as /shop/orders; got {path!r}")
+    path = path.removesuffix("/")
+    if path:
+        check_name(path[1:])
+    return path
