@@ -87,20 +87,18 @@ def of_type(type_: Any) -> Parse:
         raise ConfigurationError(f"type={type_!r} is none that msgspec can decode: {error}") from None
 
     def parse(value: str) -> Any:
-        fault = ""
         try:
             return decode(value)
         except msgspec.ValidationError as error:
-            fault = _without_quotes(error)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            fault = ""
-        if fault:
-            # Raised out here, so that the error which may quote it is not this one's context.
-            raise Unparsed(f"it is no {_named(type_)}: {fault}")
-        try:
-            return msgspec.convert(value, type_, strict=False)
+            fault = f"it is no {_named(type_)}: {_without_quotes(error)}"
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             fault = f"it is no JSON, and no {_named(type_)} either"
+        try:
+            # As slow, or 2026-11-30, which no JSON is.
+            return msgspec.convert(value, type_, strict=False)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            pass
+        # Raised out here, so that an error which may quote it is not this one's context.
         raise Unparsed(fault)
 
     return parse

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationMissing
 from ..reason import reason
 from .parsing import Parse, Unparsed
 from .source import Found, is_hierarchy
-
-if TYPE_CHECKING:
-    from .config import Config
 
 __all__ = ["NO_DEFAULT", "Change", "Setting"]
 
@@ -25,8 +22,24 @@ NO_DEFAULT: Any = object()
 _NONE: Any = object()
 
 
+class Owner(Protocol):
+    """What a setting knows of the ``Config`` that made it."""
+
+    #: Between these times of the clock there is nothing to look for.
+    _since: float
+    _until: float
+    _now: Callable[[], float]
+
+    @property
+    def label(self) -> str:
+        """What the sources are called."""
+
+    def _look(self, setting: Setting[Any]) -> None:
+        """Give it the value that it is to have now."""
+
+
 class Setting(Generic[T]):
-    """Made by ``Config``'s methods. ``name`` is the parameter's, ``config`` what made it."""
+    """Made by ``Config``'s methods. ``name`` is the parameter's; that of a hierarchy ends with a slash."""
 
     __slots__ = (
         "_config",
@@ -41,7 +54,7 @@ class Setting(Generic[T]):
         "name",
     )
 
-    def __init__(self, config: Config, name: str, parse: Parse, default: Any, *, is_secret: bool) -> None:
+    def __init__(self, config: Owner, name: str, parse: Parse, default: Any, *, is_secret: bool) -> None:
         self.name = name
         self._config = config
         self._parse = parse
@@ -78,7 +91,8 @@ class Setting(Generic[T]):
         return listener
 
     @property
-    def config(self) -> Config:
+    def config(self) -> Owner:
+        """The ``Config`` that made it."""
         return self._config
 
     def __repr__(self) -> str:
