@@ -209,6 +209,8 @@ class Config:
                 self._begin()
             changes += self._wait_for(setting)
             if not setting._has_value():
+                # Declared after its name was asked for; or nothing is known yet, and there is no more time.
+                self._resolved(setting)
                 setting._fall_back()
             self._plan()
         for change in changes:
