@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationMissing
-from ..reason import reason
+from ..reason import place, reason
 from .parsing import Parse, Unparsed
 from .source import Found, is_hierarchy
 
@@ -200,16 +200,10 @@ class Change:
 
     def _reason(self, error: Exception) -> str:
         """Why, without the value: of a secret not even the message, which may quote it in part."""
-        told = reason(error)
         if self._setting._is_secret:
-            kind, _, rest = told.partition(":")
-            place = rest[rest.rfind(" (") :] if rest.endswith(")") else ""
-            return kind + place
-        for value in (self._new, self._old):
-            for shown in {repr(value), str(value)}:
-                if shown:
-                    told = told.replace(shown, "<value>")
-        return told
+            return type(error).__name__ + place(error)
+        shown = {show(value) for value in (self._new, self._old) for show in (repr, str)} - {""}
+        return reason(error, without=sorted(shown, key=len, reverse=True))
 
 
 def _texts(found: Mapping[str, Found]) -> dict[str, tuple[str, bool]]:
