@@ -205,8 +205,7 @@ class Config:
         """Take over what has come, ask for what is due, wait where that is to be. Listeners are called when nothing is locked."""
         with self._news:
             changes = self._take_over()
-            if self._attempt is None:
-                self._begin()
+            self._begin()
             changes += self._wait_for(setting)
             if not setting._has_value():
                 # Declared after its name was asked for; or nothing is known yet, and there is no more time.
@@ -246,7 +245,9 @@ class Config:
         layer.freshness.lost(now, self._chance())
 
     def _begin(self) -> None:
-        """Ask the sources that are due, and those that were never asked for a name that is declared."""
+        """Ask the sources that are due, and those that were never asked for a name that is declared; unless some are asked."""
+        if self._attempt is not None:
+            return
         now, names = self._now(), self.names
         asked = [layer for layer in self._layers if layer.freshness.is_due(now) or layer.lacks(names)]
         if not asked:
@@ -262,29 +263,32 @@ class Config:
 
     def _wait_for(self, setting: Setting[Any]) -> list[Change]:
         """For a value where there is none, and for the end of the attempt where there is one that is too old."""
-        attempt, changes = self._attempt, list[Change]()
-        if attempt is None:
-            return changes
-        is_missing = not setting._has_value()
-        if not is_missing and not attempt.is_of_expired:
-            return changes
-        seconds = self._patience if is_missing else self._wait
-        deadline = ruling.get()
-        if deadline is not None:
-            seconds = min(seconds, deadline.of_request() - time.monotonic())
-        # Every record of a batch comes here: only the first of them waits.
+        changes: list[Change] = []
         began = time.monotonic()
-        end = began + seconds - attempt.waited
-        while self._attempt is attempt and not (is_missing and setting._has_value()):
-            left = end - time.monotonic()
-            if left <= 0:
+        attempt, end = None, began
+        while self._attempt is not None:
+            is_missing = not setting._has_value()
+            if not is_missing and not self._attempt.is_of_expired:
+                break
+            if attempt is not self._attempt:
+                # Every record of a batch comes here: for each attempt only the first of them waits.
+                attempt = self._attempt
+                end = began + self._seconds(self._patience if is_missing else self._wait) - attempt.waited
                 if is_missing and not attempt.waited:
-                    setting._fault = f"no answer from {attempt.label} within {max(seconds, 0.0):.1f} s"
+                    setting._fault = f"no answer from {attempt.label} within {max(end - began, 0.0):.1f} s"
+            if (left := end - time.monotonic()) <= 0:
                 break
             self._news.wait(left)
+            attempt.waited = max(attempt.waited, time.monotonic() - began)
             changes += self._take_over()
-        attempt.waited = max(attempt.waited, time.monotonic() - began)
+            # It may have begun before this name was declared.
+            self._begin()
         return changes
+
+    def _seconds(self, most: float) -> float:
+        """How long may be waited: the invocation needs the rest to answer."""
+        deadline = ruling.get()
+        return most if deadline is None else min(most, deadline.of_request() - time.monotonic())
 
     def _plan(self) -> None:
         """Between which times there is nothing to look for."""

@@ -202,7 +202,10 @@ class Change:
         """Why, without the value: of a secret not even the message, which may quote it in part."""
         if self._setting._is_secret:
             return type(error).__name__ + place(error)
-        shown = {show(value) for value in (self._new, self._old) for show in (repr, str)} - {""}
+        try:
+            shown = {show(value) for value in (self._new, self._old) for show in (repr, str)} - {""}
+        except Exception:  # noqa: BLE001  # A value that can't print itself can't be cut out of the message.
+            return type(error).__name__ + place(error)
         return reason(error, without=sorted(shown, key=len, reverse=True))
 
 

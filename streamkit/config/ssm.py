@@ -7,6 +7,7 @@ on the key of SecureStrings, where that is not AWS's own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,6 +99,8 @@ class SsmParameters(Source):
             if not answer.get("NextToken"):
                 return found
             more = {"NextToken": answer["NextToken"]}
+            if time.monotonic() >= deadline:
+                raise StreamkitError(f"the time was up before all pages of {place} were read")
         raise StreamkitError(f"there are over {_MOST_PAGES * _MOST:,} parameters under {place}: name a longer path")
 
     def _client(self, deadline: float) -> Any:

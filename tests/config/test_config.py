@@ -109,6 +109,17 @@ class TestWhileTheSourcesAnswer:
         assert config.text("other").value == "x"
         assert source.asked == [("limit",), ("limit", "other")]
 
+    def test_what_is_declared_while_sources_are_asked_is_asked_for_next(self, clock: Clock) -> None:
+        first, second = MemoryParameters({"limit": "10"}), HeldParameters({"other": "x"})
+        config = config_of(first, second, clock=clock, patience=30)
+        second.let_go.clear()
+        assert config.integer("limit").value == 10
+        other = config.text("other")
+        threading.Timer(0.1, second.let_go.set).start()
+
+        assert other.value == "x"
+        assert second.asked == [("limit",), ("limit", "other")]
+
     def test_many_threads_that_begin_together_ask_once(self, clock: Clock) -> None:
         source = HeldParameters({"limit": "10"})
         limit = config_of(source, clock=clock, patience=30).integer("limit")
