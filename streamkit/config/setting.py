@@ -127,7 +127,7 @@ class Setting(Generic[T]):
 
     def _parsed(self, found: Mapping[str, Found]) -> Any:
         if not self._is_secret and any(one.is_secret for one in found.values()):
-            raise Unparsed("it is a SecureString: read it with config.secret, or a hierarchy of them with secrets=True")
+            raise Unparsed("it is a secret: read it with config.secret, or a hierarchy of them with secrets=True")
         if not is_hierarchy(self.name):
             return self._parse(next(iter(found.values())).text)
         made = {}

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 __all__ = ["unlogged"]
 
-#: What writes bodies of answers; and the URLs of requests, in which AppConfig has its tokens.
-_LOGGERS = ("botocore.parsers", "botocore.endpoint", "urllib3.connectionpool")
+#: What writes bodies of answers; and, of requests, the URLs, in which AppConfig has its tokens.
+_LOGGERS = ("botocore.parsers", "botocore.endpoint", "botocore.auth", "urllib3.connectionpool")
 
 
 class _Filter(logging.Filter):

@@ -489,7 +489,8 @@ def test_each_parameter_and_each_hierarchy_needs_its_own_permission(check: Check
     config = Config(Environment(), SsmParameters("/shop/orders"))
     limit, _ = config.integer("limit"), config.hierarchy("routes")
 
-    for attributes in ({"config": config}, {"limit": limit}, {"limit": limit, "config": config}):
+    held: list[dict[str, object]] = [{"config": config}, {"limit": limit}, {"limit": limit, "config": config}]
+    for attributes in held:
 
         def reading(attributes: dict[str, object] = attributes) -> RecordProcessor:
             return orders(**attributes)
@@ -498,7 +499,8 @@ def test_each_parameter_and_each_hierarchy_needs_its_own_permission(check: Check
         assert [(finding.severity, finding.message.partition(", and")[0]) for finding in found] == [
             (
                 "error",
-                f"nothing in the role allows {action} for orders's parameters of SSM /shop/orders: it has no value but its default",
+                f"nothing in the role allows {action} for orders's parameters of SSM /shop/orders: it has no value but "
+                "its default",
             )
             for action in ("ssm:GetParameters", "ssm:GetParametersByPath")
         ]

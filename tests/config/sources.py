@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import boto3
+
+from streamkit.aws import make_client
 from streamkit.config import Found
 from streamkit.testing import MemoryParameters
 
-__all__ = ["Clock", "HeldParameters", "settle"]
+__all__ = ["Clock", "HeldParameters", "client_for", "settle", "ssm_client"]
 
 
 class Clock:
@@ -46,3 +51,18 @@ def settle() -> None:
         if thread.name == "streamkit-config":
             thread.join(30)
             assert not thread.is_alive()
+
+
+def client_for(service: str, endpoint: str, timeout: float) -> Any:
+    """boto3's, as streamkit makes it, for a server of this machine."""
+    session = boto3.session.Session(aws_access_key_id="any", aws_secret_access_key="any")
+    return make_client(service, "a test", timeout, region="us-east-1", endpoint_url=endpoint, session=session)
+
+
+@contextmanager
+def ssm_client(endpoint: str) -> Iterator[Any]:
+    """A client of moto's SSM, whose first request has loaded it: on a busy machine that takes seconds."""
+    client = client_for("ssm", endpoint, 60.0)
+    client.describe_parameters()
+    yield client
+    client.close()

@@ -7,17 +7,15 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
-from streamkit.aws import make_client
 from streamkit.config import Config
 from streamkit.config.appconfig import AppConfig
 from streamkit.errors import ConfigurationError, ConfigurationMissing
 
 from ..faults.http_proxy import HttpProxy, Request, cut, hold, lose_the_answer
 from .app_config_server import AppConfigServer
-from .sources import Clock, settle
+from .sources import Clock, client_for, settle
 
 HIDDEN = "hunter2-and-more"
 
@@ -44,8 +42,7 @@ def proxy(server: AppConfigServer) -> Iterator[HttpProxy]:
 
 @pytest.fixture
 def client(proxy: HttpProxy) -> Iterator[Any]:
-    session = boto3.session.Session(aws_access_key_id="any", aws_secret_access_key="any")
-    made = make_client("appconfigdata", "a test", 2.0, region="us-east-1", endpoint_url=proxy.endpoint, session=session)
+    made = client_for("appconfigdata", proxy.endpoint, 2.0)
     yield made
     made.close()
 
@@ -199,7 +196,7 @@ def test_its_secrets_are_read_as_such_and_never_logged(
     config = Config(AppConfig("a", "e", "p", secrets=True, client=client, clock=clock), patience=30)
 
     assert config.secret("password").value.reveal() == HIDDEN
-    with pytest.raises(ConfigurationMissing, match="it is a SecureString"):
+    with pytest.raises(ConfigurationMissing, match="it is a secret"):
         _ = config.text("password").value
     assert HIDDEN not in caplog.text
     assert "configuration_token" not in caplog.text, "a token lets others read it"

@@ -531,9 +531,7 @@ class TestSecrets:
         config = config_of(source, clock=clock)
 
         for setting in (config.text("password"), config.value("password", type=str), config.hierarchy("keys")):
-            with pytest.raises(
-                ConfigurationMissing, match=r"it is a SecureString: read it with config\.secret"
-            ) as raised:
+            with pytest.raises(ConfigurationMissing, match=r"it is a secret: read it with config\.secret") as raised:
                 _ = setting.value
             assert HIDDEN not in str(raised.value)
         assert config.hierarchy("keys", secrets=True).value["a"].reveal() == HIDDEN

@@ -104,7 +104,7 @@ class TestFolder:
         assert config.secret("db/password").value.reveal() == "hunter2"
         both = {name: one.reveal() for name, one in config.hierarchy("db", secrets=True).value.items()}
         assert both == {"password": "hunter2", "user": "me"}
-        with pytest.raises(ConfigurationMissing, match="it is a SecureString"):
+        with pytest.raises(ConfigurationMissing, match="it is a secret"):
             _ = config.text("db/password").value
 
     def test_one_that_is_no_text_is_told_without_it(self, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from streamkit import Divert, Record, RecordProcessor, lambda_handler
-from streamkit.aws import make_client
 from streamkit.config import Config, Environment
 from streamkit.config.ssm import SsmParameters
 from streamkit.errors import ConfigurationError, ConfigurationMissing
@@ -21,7 +20,7 @@ from streamkit.testing import MemoryQueue, kinesis_event
 
 from ..faults.http_proxy import HttpProxy, Request, cut, hold, lose_the_answer
 from ..sinks.aws_proxy import client_of
-from .sources import Clock, settle
+from .sources import Clock, client_for, settle, ssm_client
 
 HIDDEN = "hunter2-and-more"
 JSON = {"Content-Type": "application/x-amz-json-1.1"}
@@ -33,11 +32,8 @@ def refused(status: int, code: str, message: str = "no") -> Callable[[Request], 
 
 @pytest.fixture
 def ssm(moto_endpoint: str) -> Iterator[Any]:
-    # The first request of all loads moto's SSM, which takes seconds on a busy machine.
-    client = make_client("ssm", "a test", 60.0, region="us-east-1", endpoint_url=moto_endpoint, session=_session())
-    client.describe_parameters()
-    yield client
-    client.close()
+    with ssm_client(moto_endpoint) as client:
+        yield client
 
 
 @pytest.fixture
@@ -61,23 +57,10 @@ def clock() -> Clock:
 @pytest.fixture
 def source(ssm: Any, proxy: HttpProxy, path: str) -> Iterator[SsmParameters]:
     """Through the proxy, and with the time-outs that its own clients have."""
-    client = make_client(
-        "ssm",
-        "a test",
-        2.0,
-        region="us-east-1",
-        endpoint_url=proxy.endpoint,
-        session=_session(),
-    )
+    client = client_for("ssm", proxy.endpoint, 2.0)
     made = SsmParameters(path, client=client)
     yield made
     client.close()
-
-
-def _session() -> Any:
-    import boto3
-
-    return boto3.session.Session(aws_access_key_id="any", aws_secret_access_key="any")
 
 
 def put(ssm: Any, name: str, value: str, kind: str = "String", **more: Any) -> None:
@@ -114,7 +97,7 @@ class TestOnGoodDays:
         password, text = config.secret("db/password"), config.text("db/password")
 
         assert password.value.reveal() == HIDDEN
-        with pytest.raises(ConfigurationMissing, match="it is a SecureString"):
+        with pytest.raises(ConfigurationMissing, match="it is a secret"):
             _ = text.value
         assert HIDDEN not in caplog.text
 

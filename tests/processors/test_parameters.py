@@ -18,17 +18,15 @@ from streamkit.errors import ConfigurationMissing
 from streamkit.event import decode
 from streamkit.testing import kinesis_event
 
-from ..config.sources import Clock
-from ..sinks.aws_proxy import client_of
+from ..config.sources import Clock, ssm_client
 
 EVENT = {"id": "7", "name": "Denver", "state": "CO"}
 
 
 @pytest.fixture
 def ssm(moto_endpoint: str) -> Iterator[Any]:
-    client = client_of(moto_endpoint, "ssm")
-    yield client
-    client.close()
+    with ssm_client(moto_endpoint) as client:
+        yield client
 
 
 @pytest.fixture
