@@ -59,7 +59,7 @@ class Config:
         self,
         *sources: Source,
         life: float = 60.0,
-        patience: float = 2.0,
+        patience: float = 5.0,
         wait: float = 0.5,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] | None = None,
