@@ -43,7 +43,7 @@ LAYERS = [
         *("config.ssm", "config.appconfig"),
     ],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "producer", "local", "recovery", "testing"],
+    ["fanout", "forward", "objects", "producer", "local", "recovery", "testing"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]
