@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +163,27 @@ class TestOnGoodDays:
 
         config.close()
         assert config.label == f"SSM {path}"
+
+    def test_the_program_that_its_page_shows_runs(
+        self, moto_endpoint: str, ssm: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page = (Path(__file__).resolve().parents[2] / "docs" / "config.md").read_text()
+        (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        for name, value in {"ENDPOINT_URL": moto_endpoint, "DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(f"AWS_{name}", "any")
+        monkeypatch.setenv("ORDERS_LEAST", "1")
+        put(ssm, "/shop/orders/limits", '{"most": 1000}')
+        put(ssm, "/shop/orders/db/password", HIDDEN, "SecureString")
+        names: dict[str, Any] = {"__name__": "orders"}
+        exec(program, names)
+
+        event = kinesis_event([{"total": 1}, {"total": 1000}, {"total": 1001}])
+        third = event["Records"][2]["kinesis"]["sequenceNumber"]
+        assert names["handler"](event) == {"batchItemFailures": [{"itemIdentifier": third}]}
+        assert names["Orders"].password.value.reveal() == HIDDEN
+        names["config"].close()
 
     def test_a_path_that_the_environment_does_not_name_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PARAMETERS", raising=False)
