@@ -75,6 +75,19 @@ class TestFile:
         clock.advance(60)
         assert limit.value == 20
 
+    def test_a_member_that_is_broken_again_after_it_was_mended_is_told_again(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        file, clock = tmp_path / "defaults.json", Clock()
+        file.write_text('{"limit": 10}')
+        limit = Config(File(file), clock=clock, wait=30).integer("limit")
+        for content in ('{"limit": 10}', '{"limit": "x"}', '{"limit": "x"}', '{"limit": 10}', '{"limit": "x"}'):
+            file.write_text(content)
+            clock.advance(60)
+            assert limit.value == 10
+
+        assert caplog.text.count("the parameter limit can't be used, so its last good value stays") == 2
+
     def test_one_that_is_not_there_has_nothing_unless_it_is_required(self, tmp_path: Path) -> None:
         assert Config(File(tmp_path / "none.json")).integer("limit", default=3).value == 3
         with pytest.raises(ConfigurationMissing, match=r"the file none\.json could not be asked: FileNotFoundError"):
