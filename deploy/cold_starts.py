@@ -33,7 +33,7 @@ from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 
-from streamkit.testing import kinesis_event, s3_event
+from streamkit.testing import kinesis_event, logs_event, s3_event
 
 from .local import FIELDS, make_table
 from .package import DIST, FUNCTIONS, package_all
@@ -43,7 +43,7 @@ __all__: list[str] = []
 
 _ROUNDS = 9
 # Functions whose whole work a ping is.
-_PINGED = ("heartbeat",)
+_PINGED = ("heartbeat", "log-subscriber")
 _PING = b'{"source": "serverless-plugin-warmup"}'
 _NOTHING = "def handler(event, context):\n    return {}\n"
 #: What is asked about by name: the heaviest of each function.
@@ -181,6 +181,8 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
             "objects": aws | {"STREAM": "beating", "LINE_KEY": "iata"},
+            "logs": aws | {"SEARCH_ENDPOINT": index.endpoint},
+            "log-subscriber": aws | {"DESTINATION_ARN": "arn:aws:lambda:us-east-1:123456789012:function:logs"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
         }
         yield functions, kinesis
@@ -286,6 +288,8 @@ def _event(name: str, n: int, kinesis: Any) -> bytes:
         return document(kinesis)
     if name == "objects":
         return json.dumps(s3_event(["lines"], bucket="uploads")).encode()
+    if name == "logs":
+        return json.dumps(logs_event([f"line {i}" for i in range(10)], start=1_767_225_600_000 + 1000 * n)).encode()
     return batch(name, n)
 
 

@@ -29,8 +29,8 @@ _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=_LAST)]
 
 
 class LogEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """One line that was logged. ``id`` is CloudWatch's own, the same at every delivery; stand-ins have numbers. ``timestamp`` is in
-    milliseconds since the epoch.
+    """One line that was logged. ``id`` is CloudWatch's own, the same at every delivery; stand-ins have numbers. ``timestamp`` is
+    in milliseconds since the epoch.
     """
 
     id: _Id

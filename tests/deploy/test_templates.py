@@ -22,8 +22,8 @@ from streamkit.new.project import Project
 Template = dict[str, Any]
 NEW = "streamkit new"
 TEMPLATES = (*sorted(path.name for path in HERE.glob("*.yaml")), NEW)
-#: What a list of alarms needs: AWS asks whether it may be made of all of the region.
-LISTED = {"cloudwatch:DescribeAlarms"}
+#: What a list of alarms or of log groups needs: AWS asks whether it may be made of all of the region.
+LISTED = {"cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,11 @@ def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], nam
             assert "*" not in json.dumps(statement["Principal"]), place
         if place.startswith("Key.KeyPolicy"):
             assert statement["Condition"], f"{place}: a service may use the key for this account alone"
+        elif actions == ["cloudwatch:PutMetricData"]:
+            # It names no resources, and is restricted by namespaces that are named.
+            (named,) = statement["Condition"]["StringEquals"].values()
+            assert statement["Condition"]["StringEquals"].keys() == {"cloudwatch:namespace"}, place
+            assert not [one for one in listed(named) if one != {"Ref": one.get("Ref")}], place
         elif [resource for resource in resources if is_wide(resource)]:
             assert set(actions) <= LISTED or all(action.startswith("xray:") for action in actions), place
 
@@ -465,3 +470,31 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
         *("RetriesWaitingAlarm", "OldestParkedAlarm"),
     }
     assert parked.isdisjoint({"Plans", "Progress"})
+
+
+def test_whoever_subscribes_log_groups_may_subscribe_no_reader_whatever_the_stage(plain: dict[str, Template]) -> None:
+    subscriber = plain["log-subscriber.yaml"]
+    (denied,) = [one for _, one in statements(subscriber) if one["Effect"] == "Deny"]
+    (reader,) = of_type(plain["logs.yaml"], "AWS::Logs::LogGroup").values()
+    name = reader["LogGroupName"]["Fn::Sub"].replace("${Stage}", "*")
+    variables = of_type(subscriber, "AWS::Lambda::Function")["Subscriber"]["Environment"]["Variables"]
+
+    assert denied["Action"] == "logs:PutSubscriptionFilter"
+    assert [one["Fn::Sub"].partition(":log-group:")[2] for one in denied["Resource"]] == [name, f"{name}:*"]
+    assert variables["EXCLUDE"]["Fn::Sub"].startswith(f"{name},")
+    assert reader["LogGroupName"]["Fn::Sub"] in variables["OWN_GROUPS"]["Fn::Sub"].split(",")
+
+
+def test_what_log_lines_lambda_gives_up_comes_back_to_the_same_function(plain: dict[str, Template]) -> None:
+    resources = plain["logs.yaml"]["Resources"]
+    queue = {"Fn::GetAtt": ["Retries", "Arn"]}
+    assert resources["Tries"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"] == queue
+    mapping = resources["FromRetries"]["Properties"]
+    assert (mapping["EventSourceArn"], mapping["FunctionName"]) == (queue, {"Ref": "Logs"})
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    retries = resources["Retries"]["Properties"]
+    assert retries["VisibilityTimeout"] == 6 * resources["Logs"]["Properties"]["Timeout"]
+    assert retries["VisibilityTimeout"] * retries["RedrivePolicy"]["maxReceiveCount"] >= 2 * 86_400
+    permission = resources["FromLogs"]["Properties"]
+    assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
+    assert permission["SourceArn"]["Fn::Sub"].endswith("${AWS::AccountId}:log-group:*:*")

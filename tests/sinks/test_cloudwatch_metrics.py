@@ -83,15 +83,8 @@ class TestAggregation:
 
         from streamkit.sinks.cloudwatch_metrics import _entry
 
-        values = [
-            value(
-                n / 7 + 1e-9,
-                name="t",
-                d=f"{n % 60}",
-                **{f"dimension{k}": "v" * 200 for k in range(5)},
-            )
-            for n in range(9000)
-        ]
+        wide = tuple((f"dimension{k}", "v" * 200) for k in range(5))
+        values = [Value("shop", "t", n / 7 + 1e-9, "Count", (("d", f"{n % 60}"), *wide), 0.0) for n in range(9000)]
         model = botocore.session.get_session().get_service_model("cloudwatch").operation_model("PutMetricData")
         requests = in_requests(aggregated(values))
         assert len(requests) > 1
