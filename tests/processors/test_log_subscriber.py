@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,6 +120,25 @@ def on(operation: str, bad: Any, times: int = 1_000_000) -> Any:
     return act
 
 
+def made_function(moto: str, name: str) -> str:
+    """Its ARN. It is never run."""
+    iam, functions = client_of(moto, "iam"), client_of(moto, "lambda")
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("reader.py", "handler = None")
+    answer = functions.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Role="arn:aws:iam::123456789012:role/reader",
+        Handler="reader.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    arn: str = answer["FunctionArn"]
+    return arn
+
+
 class TestSchedule:
     def test_all_groups_are_subscribed_but_its_own_and_retention_is_set_where_nobody_has(self, world: World) -> None:
         world.group("orders")
@@ -197,6 +219,35 @@ class TestSchedule:
             world.subscriber(SCHEDULE)
 
         assert f"delete-subscription-filter --log-group-name {own} --filter-name oops" in caplog.text
+
+    def test_a_function_as_destination_takes_no_role_and_its_own_group_is_left_out(
+        self, world: World, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"{world.prefix.rpartition('/')[2]}-logs"
+        arn = made_function(moto_endpoint, name)
+        monkeypatch.setenv("DESTINATION_ARN", arn)
+        monkeypatch.delenv("ROLE_ARN")
+        monkeypatch.delenv("OWN_GROUPS")
+        world.group("orders")
+        world.group("logs")
+
+        counts = world.subscriber(SCHEDULE)
+
+        assert (counts["subscribed"], counts["own"]) == (1, 1)
+        assert world.filters("orders") == [("streamkit-logs", arn)]
+        assert world.filters("logs") == []
+
+    def test_one_that_is_not_there_is_told_for_each_group(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("DESTINATION_ARN", "arn:aws:lambda:us-east-1:123456789012:function:nobody")
+        monkeypatch.delenv("ROLE_ARN")
+        world.group("orders")
+
+        with pytest.raises(StreamkitError, match="1 log groups could not be dealt with"):
+            world.subscriber(SCHEDULE)
+
+        assert "Make sure you have given CloudWatch Logs permission" in caplog.text
 
 
 class TestNewGroups:
