@@ -55,6 +55,7 @@ class Line(msgspec.Struct, kw_only=True):
 # Of a long line only so much is looked at, by whatever looks for something in it.
 _LOOKED_AT = 4096
 _LONGEST_TEXT = 256
+_LONGEST_LEVEL = 20
 _MOST_IDS = 12
 
 _REQUEST = r"[A-Za-z0-9_-]{1,100}"
@@ -84,7 +85,7 @@ _REQUEST_ID = (
     *("requestId", "request_id", "AWSRequestId", "awsRequestId", "aws_request_id", "function_request_id"),
     *("lambda_request_id", "faas.invocation_id"),
 )
-_LOGGER = ("logger", "logger_name", "name", "service")
+_LOGGER = ("logger", "logger_name")
 _TRACE = ("xray_trace_id", "traceId", "trace_id", "xRayTraceId")
 _FUNCTION = ("function_name", "functionName", "functionname")
 _VERSION = ("function_version", "functionVersion")
@@ -92,7 +93,7 @@ _ERROR_TYPE = ("errorType", "error_type", "exception_name")
 _CORRELATION_ID = ("correlation_id", "correlationId", "correlation-id")
 _WITHOUT_PREFIX = (CHAIN, "traceparent", "x-amzn-trace-id")
 # What CloudWatch has beside the line.
-_SAID_ELSEWHERE = ("timestamp", "time", "@timestamp", "ts")
+_SAID_ELSEWHERE = ("timestamp", "@timestamp")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -162,7 +163,7 @@ def _of_json(line: dict[str, Any], text: str) -> Line:
     made = Line(
         kind="message" if sample is None else "metric",
         message=message,
-        level=_level(next((rest.pop(name) for name in _LEVEL if name in rest), "")),
+        level=_level_of(rest),
         request_id=_taken(rest, _REQUEST_ID),
         function=_taken(rest, _FUNCTION),
         version=_taken(rest, _VERSION),
@@ -173,7 +174,8 @@ def _of_json(line: dict[str, Any], text: str) -> Line:
         sample=sample,
     )
     for name in _SAID_ELSEWHERE:
-        rest.pop(name, None)
+        if isinstance(rest.get(name), str | int | float):
+            del rest[name]
     made.fields = rest
     return made
 
@@ -208,13 +210,21 @@ def _reported(text: str, report: Report) -> Line:
 
 
 def _taken(rest: dict[str, Any], names: tuple[str, ...], default: str = "") -> str:
-    """The first of these that is a text that is not empty, which is taken out of ``rest``. One of another type stays there."""
+    """The first of these that is a text, neither empty nor too long, which is taken out of ``rest``. What is not stays there."""
     for name in names:
         value = rest.get(name)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and (names is _MESSAGE or len(value) <= _LONGEST_TEXT):
             del rest[name]
-            return value if names is _MESSAGE else value[:_LONGEST_TEXT]
+            return value
     return default
+
+
+def _level_of(rest: dict[str, Any]) -> str:
+    for name in _LEVEL:
+        if level := _level(rest.get(name)):
+            del rest[name]
+            return level
+    return ""
 
 
 def _short(value: Any) -> str:
@@ -225,7 +235,7 @@ def _level(value: Any) -> str:
     """In upper case, and by one name where there are several; empty where it is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _NUMBERED.get(value, "")
-    text = value[:20].strip().upper() if isinstance(value, str) else ""
+    text = value.strip().upper() if isinstance(value, str) and len(value) <= _LONGEST_LEVEL else ""
     return _LEVELS.get(text, text)
 
 
@@ -236,8 +246,8 @@ def _correlation_of(rest: dict[str, Any]) -> dict[str, str]:
         wire = ID if name in _CORRELATION_ID else name.lower()
         if not _is_followed(wire) and wire not in _WITHOUT_PREFIX:
             continue
-        if text and wire not in found and len(found) < _MOST_IDS:
-            found[wire] = text[:_LONGEST_TEXT]
+        if text and len(text) <= _LONGEST_TEXT and wire not in found and len(found) < _MOST_IDS:
+            found[wire] = text
             del rest[name]
     return found
 

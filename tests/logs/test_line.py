@@ -167,10 +167,10 @@ class TestOfPrograms:
             "exception_name": "ValueError",
         }
         line = parse(json.dumps(said))
-        assert (line.function, line.request_id, line.trace_id, line.logger) == ("orders", ID, "1-5bef", "payment")
+        assert (line.function, line.request_id, line.trace_id) == ("orders", ID, "1-5bef")
         assert line.error_type == "ValueError"
         assert line.correlation == {"x-correlation-id": "abc"}
-        assert line.fields == {}
+        assert line.fields == {"service": "payment"}
 
     def test_json_of_streamkits_own_log_fields(self) -> None:
         said = {"correlation_id": "abc", "x-correlation-user-id": "u", "call-chain-length": "2", "traceparent": "00-1"}
@@ -186,7 +186,19 @@ class TestOfPrograms:
         line = parse('{"message": {"a": 1}, "requestId": 7, "level": ["x"], "correlation_id": {"b": 2}, "name": null}')
         assert line.kind == "message"
         assert (line.request_id, line.level, line.correlation) == ("", "", {})
-        assert line.fields == {"message": {"a": 1}, "requestId": 7, "correlation_id": {"b": 2}, "name": None}
+        assert line.fields == {
+            "message": {"a": 1},
+            "requestId": 7,
+            "level": ["x"],
+            "correlation_id": {"b": 2},
+            "name": None,
+        }
+
+    def test_what_is_longer_than_its_name_has_room_for_stays_a_field(self) -> None:
+        said = {"requestId": "r" * 300, "level": "l" * 30, "x-correlation-id": "c" * 300, "timestamp": {"a": 1}}
+        line = parse(json.dumps(said))
+        assert (line.request_id, line.level, line.correlation) == ("", "", {})
+        assert line.fields == said
 
     @pytest.mark.parametrize("text", ["ERROR: no", "[ERROR] no", "ERROR no"])
     def test_a_level_in_front_of_a_plain_line(self, text: str) -> None:

@@ -161,6 +161,15 @@ class TestLines:
         assert [document["message"] for document in world.documents()] == ["a", "b", REPORT]
         assert world.metric("ColdStarts") == (1.0, 1.0)
 
+    def test_out_of_the_queue_of_what_lambda_has_given_up(self, world: World, function: Handler) -> None:
+        given_up = {"version": "1.0", "requestContext": {}, "requestPayload": event("hi", REPORT)}
+        message = {"messageId": "m", "eventSource": "aws:sqs", "body": json.dumps(given_up)}
+
+        assert function({"Records": [message]}) == {"batchItemFailures": []}
+
+        assert [document["message"] for document in world.documents()] == ["hi", REPORT]
+        assert world.metric("TimeOuts") == (1.0, 1.0)
+
     def test_a_batch_of_many_reports_is_one_request_of_metrics(self, world: World, function: Handler) -> None:
         records = [logs_data([REPORT], start=NOW + n * 10) for n in range(100)]
 
@@ -182,6 +191,13 @@ class TestLines:
         for _ in range(3):
             function(event(START, "hi"))
         assert [document["message"] for document in world.documents()] == [START, "hi"]
+
+    def test_metrics_of_a_delivery_that_was_done_and_comes_again_count_twice_as_documented(
+        self, world: World, function: Handler
+    ) -> None:
+        for _ in range(2):
+            function(event(REPORT))
+        assert world.metric("TimeOuts") == (2.0, 2.0)
 
     def test_lines_around_midnight_are_in_the_indexes_of_both_days(self, world: World, function: Handler) -> None:
         midnight = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -361,6 +377,13 @@ class TestBadDays:
         (letter,) = letters
         assert "more than 1,000 bytes" in letter.failures[-1].message
         assert [document["message"] for document in world.documents()] == ["a"]
+
+    def test_a_custom_metric_that_no_name_can_be_made_of_harms_nothing(self, world: World, function: Handler) -> None:
+        lines = ["MONITORING|0|nan|count|a", "MONITORING|0|1|count|\u2028", "MONITORING|0|1|count|ok|#\x00:\x00,a b:c"]
+        assert function(event(*lines)) == {"batchItemFailures": []}
+        assert len(world.documents()) == 3
+        assert world.metrics("custom").keys() <= {"ok", "_"}
+        assert world.metrics("custom")["ok"] == {"_": "_", "a b": "c"}
 
     def test_metrics_that_are_too_old_are_left_out_and_their_lines_are_documents(
         self, world: World, function: Handler
