@@ -5,6 +5,8 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
 ``document``. Set up by
 
     SEARCH_ENDPOINT          the endpoint of the domain or the server; without it there are metrics only
+    SEARCH_AUTHORIZATION     the path of a SecureString in SSM, as /shop/search/authorization, that holds the header of that name
+                             ("ApiKey …"); by default requests are signed for Amazon's domains with the role's credentials
     INDEX_PREFIX             default "logs": a line of 30 November 2026 is in the index logs-2026.11.30
     FLAT_TYPE                the type of fields of any name: "flat_object" by default; "flattened" for Elasticsearch
     LEAVE_OUT                kinds of lines of which no document is made, with commas between: "start,end,extension". Default none
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamkit import Record, Reject, Write, lambda_handler, metrics
@@ -138,7 +140,12 @@ class LogsProcessor(EventProcessor):
         flat = os.environ.get("FLAT_TYPE") or _FLAT_TYPES[0]
         if flat not in _FLAT_TYPES:
             raise ConfigurationError(f"FLAT_TYPE is one of {', '.join(_FLAT_TYPES)}; got {flat!r}")
-        sink = OpenSearchSink.from_env("SEARCH_ENDPOINT", self.prefix, template=template_of(self.prefix, flat=flat))
+        sink = OpenSearchSink.from_env(
+            "SEARCH_ENDPOINT",
+            self.prefix,
+            template=template_of(self.prefix, flat=flat),
+            authorization=_authorization(),
+        )
         sink.owner = f"{type(self).__name__}.logs.documents"
         return sink
 
@@ -149,6 +156,24 @@ class LogsProcessor(EventProcessor):
         if setting == "off":
             return None
         return CloudWatchMetricsSink(os.environ.get("METRICS_NAMESPACE") or "streamkit/logs")
+
+
+def _authorization() -> Callable[[], str] | None:
+    """What gives the header's value; None where requests are signed."""
+    path = os.environ.get("SEARCH_AUTHORIZATION")
+    if not path:
+        return None
+    folder, _, name = path.rpartition("/")
+    if not folder or not name:
+        raise ConfigurationError(
+            f"SEARCH_AUTHORIZATION is the path of a parameter of SSM's, as /shop/search/authorization; got {len(path)} "
+            "characters that are none"
+        )
+    from streamkit.config import Config
+    from streamkit.config.ssm import SsmParameters
+
+    setting = Config(SsmParameters(folder)).secret(name)
+    return lambda: setting.value.reveal()
 
 
 def _listed(text: str) -> list[str]:

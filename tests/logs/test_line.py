@@ -444,6 +444,11 @@ class TestDocuments:
         named = {name for one in logged(full, followed, reported) for name in document_of(one)}
         assert named == known.keys()
 
+    def test_fields_of_any_name_are_of_the_type_that_the_server_has_for_them(self) -> None:
+        for flat in ("flat_object", "flattened"):
+            known = template_of("logs", flat=flat)["template"]["mappings"]["properties"]
+            assert known["fields"] == known["correlation"] == {"type": flat}
+
 
 LOGGED_TEXT = st.one_of(
     st.text(max_size=300),

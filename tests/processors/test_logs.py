@@ -25,7 +25,7 @@ from tests.sinks.aws_proxy import AwsProxy, Request, client_of, drop
 NAMES = (
     *("SEARCH_ENDPOINT", "INDEX_PREFIX", "FLAT_TYPE", "LEAVE_OUT", "METRICS", "METRICS_NAMESPACE", "CUSTOM_NAMESPACE"),
     *("REPORT_METRICS", "METRIC_TAGS", "MOST_BYTES", "PROCESSOR_NAME", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
-    "AWS_LAMBDA_LOG_GROUP_NAME",
+    *("AWS_LAMBDA_LOG_GROUP_NAME", "SEARCH_AUTHORIZATION"),
 )
 ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 START = f"START RequestId: {ID} Version: 12\n"
@@ -232,9 +232,26 @@ class TestSettings:
         assert world.metric("TimeOuts") == (1.0, 1.0)
         assert world.search.requests == []
 
+    def test_a_server_of_ones_own_is_asked_with_what_a_secure_parameter_holds(
+        self, world: World, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        client_of(moto_endpoint, "ssm").put_parameter(
+            Name=f"/{world.name}/search/authorization", Value="ApiKey c2VjcmV0", Type="SecureString"
+        )
+        monkeypatch.setenv("SEARCH_AUTHORIZATION", f"/{world.name}/search/authorization")
+        monkeypatch.setenv("METRICS", "off")
+
+        lambda_handler(LogsProcessor)(event("hi"))
+
+        assert {request.headers["Authorization"] for request in world.search.requests} == {"ApiKey c2VjcmV0"}
+        assert [document["message"] for document in world.documents()] == ["hi"]
+        assert "c2VjcmV0" not in caplog.text
+
     @pytest.mark.parametrize(
         ("name", "value", "why"),
         [
+            ("SEARCH_AUTHORIZATION", "ApiKey c2VjcmV0", "SEARCH_AUTHORIZATION is the path of a parameter"),
             ("LEAVE_OUT", "start,boring", "LEAVE_OUT has 'boring': there are start, end"),
             ("REPORT_METRICS", "Costs", "REPORT_METRICS has 'Costs': there are Duration"),
             ("FLAT_TYPE", "object", "FLAT_TYPE is one of flat_object, flattened"),
