@@ -20,6 +20,7 @@ from streamkit.errors import BatchFailed, ConfigurationError
 from streamkit.handler import Handler
 from streamkit.logs.reading import Logged
 from streamkit.testing import MemoryQueue, kinesis_event, logs_data, logs_event
+from tests.config.sources import ssm_client
 from tests.sinks.aws_proxy import AwsProxy, Request, client_of, drop
 
 NAMES = (
@@ -235,10 +236,13 @@ class TestSettings:
     def test_a_server_of_ones_own_is_asked_with_what_a_secure_parameter_holds(
         self, world: World, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
+        # moto takes longer than most for the first, which loads all parameters that AWS itself has.
+        with ssm_client(moto_endpoint) as client:
+            client.put_parameter(
+                Name=f"/{world.name}/search/authorization", Value="ApiKey c2VjcmV0", Type="SecureString"
+            )
+        caplog.clear()
         caplog.set_level("DEBUG")
-        client_of(moto_endpoint, "ssm").put_parameter(
-            Name=f"/{world.name}/search/authorization", Value="ApiKey c2VjcmV0", Type="SecureString"
-        )
         monkeypatch.setenv("SEARCH_AUTHORIZATION", f"/{world.name}/search/authorization")
         monkeypatch.setenv("METRICS", "off")
 
