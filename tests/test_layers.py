@@ -40,7 +40,7 @@ LAYERS = [
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "producer", "local", "recovery", "testing"],
+    ["fanout", "forward", "janitor", "producer", "local", "recovery", "testing"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]

@@ -19,7 +19,7 @@ _NOT_FOUND = "ResourceNotFoundException"
 
 
 class Account:
-    """Everything raises what the calls raise, and StreamkitError for an answer that can't be understood: then nothing is known."""
+    """Everything raises what the calls raise; and StreamkitError for an answer that is not understood: then nothing is known."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

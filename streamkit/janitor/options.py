@@ -69,7 +69,8 @@ def options_of(event: Any) -> Options:
     allowed = _yes("JANITOR_DELETE", default=False)
     if not asked.dry_run and not allowed:
         raise ConfigurationError(
-            'the event has "dry_run": false, and this deployment deletes nothing: set the environment variable JANITOR_DELETE to yes'
+            'the event has "dry_run": false, and this deployment deletes nothing: '
+            "set the environment variable JANITOR_DELETE to yes"
         )
     return Options(
         dry_run=asked.dry_run,
@@ -111,7 +112,9 @@ def _number(variable: str) -> int:
     try:
         return msgspec.convert(int(text), _Keep)
     except ValueError:
-        raise ConfigurationError(f"the environment variable {variable} is a whole number, 1 or more; got {text[:80]!r}") from None
+        raise ConfigurationError(
+            f"the environment variable {variable} is a whole number, 1 or more; got {text[:80]!r}"
+        ) from None
 
 
 def _rate() -> float:
@@ -122,7 +125,7 @@ def _rate() -> float:
         rate = 0.0
     if not 0 < rate <= _MOST_RATE:
         raise ConfigurationError(
-            f"the environment variable CALLS_PER_SECOND is a number, more than 0 and {_MOST_RATE:g} at most; got {(text or '')[:80]!r}"
+            f"the environment variable CALLS_PER_SECOND is a number above 0, {_MOST_RATE:g} at most; got {str(text)[:80]!r}"
         )
     return rate
 

@@ -75,7 +75,7 @@ def judge(versions: Sequence[Version], uses: Uses, keep: int) -> list[Verdict]:
 
 
 def judge_layer(versions: Sequence[LayerVersion], used: Set[str], keep: int) -> Mapping[LayerVersion, Reason | None]:
-    """What becomes of a layer's versions, oldest first; None is to be deleted. ``used``: ARNs that any function's version names."""
+    """What becomes of a layer's versions, oldest first; None is to be deleted. ``used``: ARNs that functions' versions name."""
     ordered = sorted(versions, key=lambda one: one.number)
     newest = ordered[-keep:] if keep > 0 else []
     verdicts: dict[LayerVersion, Reason | None] = {}

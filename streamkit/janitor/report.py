@@ -1,4 +1,4 @@
-"""What a run of the janitor came to: the value that the function returns, and one line of JSON that CloudWatch takes metrics of."""
+"""What a run of the janitor came to: what the function returns, and one line of JSON that CloudWatch takes metrics of."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class Part:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            **{name: getattr(self, name) for name in ("seen", "excluded", "done", "left", "versions", "due", "deleted")},
+            **{
+                name: getattr(self, name) for name in ("seen", "excluded", "done", "left", "versions", "due", "deleted")
+            },
             "kept": dict(self.kept),
             "kept_at_last": self.named,
             "first_due": self.names,
@@ -105,7 +107,7 @@ class Report:
         }
 
     def line(self, function: str, time: float, *, metrics: bool = True) -> str:
-        """One line in CloudWatch's embedded metric format, with the whole report beside it; ``time`` is of the epoch, in seconds."""
+        """One line in CloudWatch's embedded metric format, the whole report beside the metrics; ``time``: seconds since the epoch."""
         parts = (self.functions, self.layers)
         values = {
             "FunctionsSeen": self.functions.seen,
@@ -123,4 +125,7 @@ class Report:
             "Metrics": [{"Name": name, "Unit": unit} for name, unit in _METRICS.items()],
         }
         head = {"_aws": {"Timestamp": int(time * 1000), "CloudWatchMetrics": [described]}} if metrics else {}
-        return msgspec.json.encode({**head, "FunctionName": plain(function), **values, "Janitor": self.as_dict()}).decode() + "\n"
+        return (
+            msgspec.json.encode({**head, "FunctionName": plain(function), **values, "Janitor": self.as_dict()}).decode()
+            + "\n"
+        )

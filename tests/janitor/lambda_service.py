@@ -1,7 +1,7 @@
 """Lambda's control plane: moto, behind a proxy that adds what moto lacks and Lambda has.
 
-It pages lists, refuses to delete a version that an alias names, lists mappings by a version's ARN, knows provisioned concurrency,
-and never deletes a function whole. ``harm`` is asked before all that, and may answer in its place.
+It pages lists, refuses to delete a version that an alias names, lists mappings by a version's ARN, knows provisioned concurrency
+and each version's own policy, and never deletes a function whole. ``harm`` is asked before all that, and may answer in its place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ __all__ = ["ACCOUNT", "LambdaService", "answer_of", "error", "package"]
 
 ACCOUNT = "arn:aws:lambda:us-east-1:123456789012"
 _ROLE = "arn:aws:iam::123456789012:role/any"
-_LISTS = {"functions": "Functions", "versions": "Versions", "aliases": "Aliases", "layers": "Layers", "event-source-mappings": "EventSourceMappings"}  # fmt: skip
+_LISTS = {
+    "functions": "Functions",
+    "versions": "Versions",
+    "aliases": "Aliases",
+    "layers": "Layers",
+    "event-source-mappings": "EventSourceMappings",
+}
 
 Harm = Callable[[Request], Answer | None]
 
@@ -55,6 +61,8 @@ class LambdaService:
         self.harm: Harm = lambda request: None
         #: ARNs with a qualifier.
         self.provisioned: list[str] = []
+        #: ``name:version`` that somebody was permitted to call; moto has one policy for all versions.
+        self.permitted: set[str] = set()
         #: ``name:version`` that CloudFront has copies of.
         self.replicas: set[str] = set()
         self.page = 50
@@ -93,7 +101,9 @@ class LambdaService:
         """The paths of requests that have ``part`` in them."""
         return [one.path for one in self.proxy.seen if one.method == method and part in one.path]
 
-    def function(self, name: str, versions: int = 0, layers: list[str] | None = None, tags: dict[str, str] | None = None) -> None:
+    def function(
+        self, name: str, versions: int = 0, layers: list[str] | None = None, tags: dict[str, str] | None = None
+    ) -> None:
         self.direct.create_function(
             FunctionName=name,
             Runtime="python3.13",
@@ -122,7 +132,8 @@ class LambdaService:
 
     def sizes(self, name: str) -> dict[str, int]:
         return {
-            one["Version"]: one["CodeSize"] for one in self.direct.list_versions_by_function(FunctionName=name)["Versions"]
+            one["Version"]: one["CodeSize"]
+            for one in self.direct.list_versions_by_function(FunctionName=name)["Versions"]
         }
 
     def layer_versions(self, name: str) -> list[int]:
@@ -139,6 +150,10 @@ class LambdaService:
             return self._of_many(request, parts, query)
         if request.method == "DELETE" and parts[0] == "functions":
             return self._delete(request, parts[1], query.get("Qualifier"))
+        if parts[0] == "functions" and parts[-1] == "policy":
+            if f"{parts[1]}:{query['Qualifier']}" in self.permitted:
+                return answer_of({"Policy": json.dumps({"Version": "2012-10-17", "Statement": [{"Sid": "s3"}]})})
+            return error(404, "ResourceNotFoundException", "The resource you requested does not exist.")
         if parts[-1] == "provisioned-concurrency":
             found = [one for one in self.provisioned if one.split(":")[6] == parts[1]]
             content = {"ProvisionedConcurrencyConfigs": [{"FunctionArn": one} for one in found]}
