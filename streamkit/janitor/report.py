@@ -107,7 +107,7 @@ class Report:
         }
 
     def line(self, function: str, time: float, *, metrics: bool = True) -> str:
-        """One line in CloudWatch's embedded metric format, the whole report beside the metrics; ``time``: seconds since the epoch."""
+        """One line in CloudWatch's embedded metric format, the report beside the metrics; ``time`` in seconds since the epoch."""
         parts = (self.functions, self.layers)
         values = {
             "FunctionsSeen": self.functions.seen,
