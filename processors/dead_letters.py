@@ -23,7 +23,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from streamkit.aws import make_client
+from streamkit.aws import borrow
 from streamkit.claims.s3 import S3Claims
 from streamkit.deadline import Deadline
 from streamkit.envelope import Envelope
@@ -120,7 +120,7 @@ class DeadLetters:
 
 
 class _Clients:
-    """boto3's clients, made on first use."""
+    """boto3's clients, shared by the container, and made on first use."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, str], Any] = {}
@@ -128,7 +128,7 @@ class _Clients:
     def __call__(self, service: str, region: str) -> Any:
         if (service, region) not in self._made:
             # Retried by the recovery, which knows how long.
-            self._made[service, region] = make_client(service, "DeadLetters", (3.0, 10.0), region=region)
+            self._made[service, region] = borrow(service, "DeadLetters", (3.0, 10.0), region=region).thing
         return self._made[service, region]
 
 

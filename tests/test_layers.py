@@ -25,7 +25,7 @@ LAYERS = [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
         *("ledgers.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
+    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside", "sharing"],
     ["heartbeat"],
     [
         *("metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.otlp", "metrics.report"),
