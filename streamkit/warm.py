@@ -1,10 +1,9 @@
 """Pings: events that have no records, and that a container answers before anything is made or imported for records.
 
-| event | what follows |
-|---|---|
-| ``{"streamkit": "warm", "hold": 75}`` | it holds the container for so many milliseconds, so that the next ping meets another one, and answers which one it is |
-| ``{"streamkit": "health"}`` | it answers how the container is (``health``) |
-| what other warmers send (``event.is_warm_up``) | it answers success |
+    {"streamkit": "warm", "hold": 75}        holds the container for 75 ms, so that the next ping meets another one; the answer
+                                             says which container it is
+    {"streamkit": "health"}                  the answer says how the container is (``health``)
+    what others send (``is_warm_up``)        the answer is success
 
 ``"build": true`` in either of the first two makes the processor first, as the first batch would.
 """
@@ -71,6 +70,10 @@ class Ping:
         if self.hold:
             time.sleep(self.hold / 1000)
 
+    def answer(self, container: Container) -> dict[str, Any]:
+        """What a ``warm`` one is answered; ``batchItemFailures`` is for those who take any answer for that of a batch."""
+        return {"batchItemFailures": [], "container": container.id, "cold": container.is_cold}
+
 
 def ping_of(event: Any) -> Ping | None:
     """The ping that an event is; None where it is none of streamkit's own. StreamkitError where it is a wrong one."""
@@ -78,7 +81,9 @@ def ping_of(event: Any) -> Ping | None:
         return None
     kind, hold, build = event["streamkit"], event.get("hold", 0), event.get("build", False)
     if kind not in ("warm", "health") or event.keys() - _FIELDS:
-        raise StreamkitError('a ping is {"streamkit": "warm"} or {"streamkit": "health"}, with "hold" and "build" at most')
+        raise StreamkitError(
+            'a ping is {"streamkit": "warm"} or {"streamkit": "health"}, with "hold" and "build" at most'
+        )
     if type(hold) is not int or not 0 <= hold <= LONGEST_HOLD:
         raise StreamkitError(f'"hold" of a ping is in milliseconds, a whole number from 0 to {LONGEST_HOLD}')
     if type(build) is not bool:
