@@ -129,7 +129,7 @@ def summed_up(sent: int, answers: list[Answer]) -> dict[str, Any]:
         "sent": sent,
         "answered": len(answered),
         "containers": len({one.container for one in answered if one.container}),
-        "cold": len({one.container for one in answered if one.is_cold}),
+        "cold": len({one.container for one in answered if one.container and one.is_cold}),
         "faults": dict(faults),
     }
 

@@ -274,7 +274,12 @@ def test_credentials_are_got_once_for_all_services() -> None:
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         }
         ran = subprocess.run(
-            [sys.executable, "-c", CREDENTIALS], capture_output=True, text=True, env=environment, timeout=120, check=False
+            [sys.executable, "-c", CREDENTIALS],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+            check=False,
         )
 
     assert ran.returncode == 0, ran.stderr
