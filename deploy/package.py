@@ -52,6 +52,7 @@ FUNCTIONS = {
     # urllib3 and botocore, which Lambda's runtime brings with boto3, are all that it needs.
     "opensearch": Function("processors.opensearch", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
+    "objects": Function("processors.objects", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (

@@ -2,7 +2,8 @@
 
 Packages are built first, and uploaded by their digests; PACKAGES=folder takes those of an earlier build as they are, so that
 what is promoted is what was tested. Each function is a stack of its own: they are deployed side by side, and one that fails stops
-no other. FUNCTION, a processor's name or ``heartbeat``, is deployed alone, on a stage that is there: no other stack is looked at.
+no other. FUNCTION, a processor's name or one such as ``heartbeat``, is deployed alone, on a stage that is there: no other stack
+is looked at.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .package import DIST, digests, package_all
 
 __all__ = [
     "AWS",
+    "BESIDE",
     "Deployer",
     "DeploymentError",
     "Settings",
@@ -43,6 +46,10 @@ _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 #: For the slowest Rollout, ten steps of ten minutes, and the rest of the stack.
 LONGEST_SECONDS = 7200
 _CODE = "streamkit-code"
+#: What can be beside a stage's stream: each has a package and a template of this name.
+BESIDE = ("heartbeat", "objects")
+# The name of one of a template's parameters, at the beginning of its line.
+_PARAMETER = re.compile(r"^  (\w+):", re.MULTILINE)
 
 
 class DeploymentError(RuntimeError):
@@ -51,12 +58,13 @@ class DeploymentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters of a stage's templates: of the stream, of each function by its processor's name, and of its heartbeats."""
+    """Parameters of a stage's templates: of the stream, of each function by its processor's name, and of what is beside the
+    stream, by the name of its template and package: ``heartbeat`` is ``deploy/heartbeat.yaml``.
+    """
 
     stream: Mapping[str, str]
     functions: Mapping[str, Mapping[str, str]]
-    #: None for none.
-    heartbeat: Mapping[str, str] | None = None
+    beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,13 +92,18 @@ def settings_of(stage: str) -> Settings:
         raise DeploymentError(f"there is no stage {stage}: write deploy/stages/{stage}.toml; there are {known}")
     read = tomllib.loads(file.read_text())
     functions = {name: _texts(function) for name, function in read.get("functions", {}).items()}
-    heartbeat = _texts(read["heartbeat"]) if "heartbeat" in read else None
-    return Settings(_texts(read.get("stream", {})), functions, heartbeat)
+    beside = {name: _texts(table) for name, table in read.items() if name not in ("stream", "functions")}
+    unknown = [name for name in beside if name not in BESIDE]
+    if unknown:
+        raise DeploymentError(
+            f"{file.name} has a table [{unknown[0]}]: there are stream, functions, {', '.join(BESIDE)}"
+        )
+    return Settings(_texts(read.get("stream", {})), functions, beside)
 
 
 def parameters_of(settings: Settings, name: str) -> dict[str, str]:
     """The parameters of a function's stack that its stage's settings say."""
-    return {"Heartbeats": "no" if settings.heartbeat is None else "yes", **settings.functions[name]}
+    return {"Heartbeats": "yes" if "heartbeat" in settings.beside else "no", **settings.functions[name]}
 
 
 class Deployer:
@@ -114,8 +127,8 @@ class Deployer:
                 name: pool.submit(self.function, name, parameters_of(settings, name), bucket)
                 for name in settings.functions
             }
-            if settings.heartbeat is not None:
-                made["heartbeat"] = pool.submit(self.heartbeat, settings.heartbeat, bucket)
+            for name, values in settings.beside.items():
+                made[name] = pool.submit(self.beside, name, values, bucket)
         for name, future in made.items():
             error = future.exception()
             if isinstance(error, DeploymentError):
@@ -126,29 +139,36 @@ class Deployer:
             raise DeploymentError("\n".join(failed))
 
     def deploy_one(self, settings: Settings, name: str) -> None:
-        """One function, or the heartbeats, by name. DeploymentError where it fails, or the stage was never deployed."""
+        """One function, of the stream or beside it, by name. DeploymentError where it fails, or the stage was never deployed."""
         found = self._found(_CODE)
         if found is None or self._found(f"streamkit-{self._stage}") is None:
             raise DeploymentError(
                 f"there is no stage {self._stage} yet to deploy {name} on: deploy it without a function's name"
             )
         bucket = _outputs(found)["Code"]
-        if name == "heartbeat" and settings.heartbeat is not None:
-            self.heartbeat(settings.heartbeat, bucket)
+        if name in settings.beside:
+            self.beside(name, settings.beside[name], bucket)
         else:
             self.function(name, parameters_of(settings, name), bucket)
 
-    def heartbeat(self, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
-        """The stack of the heartbeats: its outputs."""
-        key = self._uploaded("heartbeat", bucket)
-        parameters = {"Stage": self._stage, **self._of_stage(), "CodeBucket": bucket, "CodeKey": key, **settings}
-        return self.stack(f"streamkit-{self._stage}-heartbeat", HERE / "heartbeat.yaml", parameters)
+    def beside(self, name: str, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
+        """The stack of a function beside the stream: its outputs."""
+        template = HERE / f"{name}.yaml"
+        given = {
+            "Stage": self._stage,
+            **self._of_stage(),
+            "CodeBucket": bucket,
+            "CodeKey": self._uploaded(name, bucket),
+        }
+        taken = _PARAMETER.findall(template.read_text().partition("\nParameters:")[2].partition("\nResources:")[0])
+        parameters = {key: value for key, value in given.items() if key in taken}
+        return self.stack(f"streamkit-{self._stage}-{name}", template, {**parameters, **settings})
 
     def function(self, name: str, settings: Mapping[str, str], bucket: str) -> dict[str, str]:
         """The stack of one function: its outputs."""
         if "Function" not in settings:
             raise DeploymentError("it names no Function, such as bigquery")
-        if name == "heartbeat" or name.endswith("-dead-letters"):
+        if name in BESIDE or name.endswith("-dead-letters"):
             raise DeploymentError(f"{name} is the name of a function of streamkit's own: choose another")
         template = HERE / "function.yaml"
         parameters = {"Stage": self._stage, "Name": name, "CodeBucket": bucket, **self._of_stage(), **settings}
@@ -381,11 +401,11 @@ def main(stage: str, region: str, profile: str, function: str | None = None) -> 
 
 
 def packages_for(settings: Settings, name: str, stage: str) -> list[str]:
-    """The packages of one function's stack, or of the heartbeats'. DeploymentError where the stage does not have it."""
-    if name == "heartbeat" and settings.heartbeat is not None:
-        return ["heartbeat"]
+    """The packages of one function's stack. DeploymentError where the stage does not have it."""
+    if name in settings.beside:
+        return [name]
     if name not in settings.functions:
-        has = [*settings.functions, *(["heartbeat"] if settings.heartbeat is not None else [])]
+        has = [*settings.functions, *settings.beside]
         raise DeploymentError(f"{stage} has no function {name}: deploy/stages/{stage}.toml has {', '.join(has)}")
     return [one for one in (settings.functions[name].get("Function"), "dead-letters") if one]
 

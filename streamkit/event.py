@@ -5,6 +5,7 @@
 | Kinesis | each record of the shard, aggregates opened | the one lowest unsettled sequence number |
 | SQS     | each message: an envelope's record, or the body | every unsettled message |
 | SNS     | each notification, likewise | nothing: it raises, and Lambda delivers again |
+| S3      | what happened to each object, as S3 tells it | nothing, likewise |
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .wrapper import unwrap
 __all__ = [
     "OPENED",
     "Batch",
+    "ObjectRecord",
     "OpenedRecord",
     "QueuedRecord",
     "StreamRecord",
@@ -53,6 +55,9 @@ Fetch = Callable[[Claim], str]
 #: its own, from 0. All records of an event have it, or none. Where they do, the answer has it too, beside ``itemIdentifier``.
 OPENED = "subSequenceNumber"
 
+# A key of 1,024 bytes has three times as many with its escapes.
+_LONGEST_NAME = 800
+_TRIGGERS = "trigger the function by a Kinesis stream, an SQS queue, an SNS topic or a bucket of S3"
 # The name of X-Ray's header among what travelled beside a message.
 _XRAY = "x-amzn-trace-id"
 
@@ -69,12 +74,15 @@ class StreamRecord(Record):
 
     @property
     def event_id(self) -> str:
+        # Asked for with every write, so it goes by the shortest way.
         raw, user = self._raw, self._user
+        try:
+            event_id = raw["eventID"]
+        except KeyError:
+            raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's") from None
         arn = raw.get("eventSourceARN")
         stream = _stream_name(arn) if type(arn) is str else ""
-        if "eventID" not in raw:
-            raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's")
-        return f"{stream}/{raw['eventID']}:{0 if user is None else user.sub_sequence_number}"
+        return f"{stream}/{event_id}:{user.sub_sequence_number if user else 0}"
 
     @property
     def source(self) -> Source:
@@ -230,6 +238,41 @@ class QueuedRecord(Record):
         return self._envelope.correlation if self._envelope else {}, _attached(self._raw)
 
 
+class ObjectRecord(Record):
+    """What happened to one object in S3. The data is S3's own record of it, as JSON; ``streamkit.objects`` reads that."""
+
+    # The record as Lambda's event has it.
+    _raw: Any = None
+
+    @property
+    def event_id(self) -> str:
+        """``<bucket>/<key>:<sequencer>``, the key with the escapes that S3 sends it with, and of a long one a digest; what has no
+        sequencer has the event's name and the id of the request.
+        """
+        raw = self._raw
+        what = raw["s3"]["object"]
+        told = what.get("sequencer")
+        if not isinstance(told, str):
+            answers = raw.get("responseElements")
+            request = answers.get("x-amz-request-id") if isinstance(answers, Mapping) else None
+            told = f"{raw.get('eventName')}:{request or raw.get('eventTime')}"
+        name: str = f"{raw['s3']['bucket']['name']}/{what['key']}"
+        if len(name) > _LONGEST_NAME or not (name.isascii() and name.isprintable()):
+            # An envelope's id has 1,024 characters at most, and none that a line of a log ends with.
+            import hashlib
+
+            name = f"s3/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return f"{name}:{told}"
+
+    @property
+    def source(self) -> Source:
+        return "s3"
+
+    @property
+    def attempt(self) -> int | None:
+        return None
+
+
 class _Notification(msgspec.Struct):
     """What SNS delivers to a queue, without raw delivery."""
 
@@ -248,7 +291,7 @@ class Batch(msgspec.Struct):
     An outcome is ``NOT_STARTED`` where the record is to be run, and another where decoding has decided already.
     """
 
-    source: Literal["kinesis", "sqs", "sns"]
+    source: Literal["kinesis", "sqs", "sns", "s3"]
     records: list[Record]
     outcomes: list[Outcome]
     #: The indexes of those whose work or writes have failed in this invocation, wherever they are to go.
@@ -292,7 +335,7 @@ def _fetch_nothing(claim: Claim) -> str:
 
 
 def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) -> Batch:
-    """The records of a Kinesis, SQS or SNS event as Lambda sends it.
+    """The records of a Kinesis, SQS, SNS or S3 event as Lambda sends it.
 
     A record whose data can't be decoded is in the batch, with its failure as its outcome. ``fetch`` gets the body that a
     message claims; what it finds unavailable is that record's outcome too. StreamkitError where the event
@@ -300,10 +343,7 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
     """
     raws = event.get("Records") if isinstance(event, Mapping) else None
     if not isinstance(raws, list):
-        raise StreamkitError(
-            f"this is not an event that streamkit knows ({_shape(event)}): trigger the function by a Kinesis stream, "
-            "an SQS queue or an SNS topic"
-        )
+        raise StreamkitError(f"this is not an event that streamkit knows ({_shape(event)}): {_TRIGGERS}")
     if not raws:
         return Batch("kinesis", [], [])
     source = _event_source(raws[0])
@@ -315,10 +355,9 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
         return _decode_messages("sqs", raws, _sqs_record, fetch)
     if source == "aws:sns":
         return _decode_messages("sns", raws, _sns_record, fetch)
-    raise StreamkitError(
-        f"records of the event source {source!r} are not known to streamkit: trigger the function by a Kinesis stream, "
-        "an SQS queue or an SNS topic"
-    )
+    if source == "aws:s3":
+        return _decode_objects(raws)
+    raise StreamkitError(f"records of the event source {source!r} are not known to streamkit: {_TRIGGERS}")
 
 
 def _decode_stream(raws: list[Any], lenient: bool) -> Batch:
@@ -491,6 +530,21 @@ def _decode_messages(
     return Batch(source, records, outcomes)
 
 
+def _decode_objects(raws: list[Any]) -> Batch:
+    records: list[Record] = []
+    for index, raw in enumerate(raws):
+        try:
+            record = ObjectRecord(msgspec.json.encode(raw), _UNPARSED, None, raw)
+            record.event_id  # noqa: B018  # What names it, or nothing can.
+        except (KeyError, TypeError, AttributeError):
+            raise StreamkitError(
+                f"record {index} of the event has no bucket or no key of an object, so nothing can name it: "
+                "this is not an event of S3's"
+            ) from None
+        records.append(record)
+    return Batch("s3", records, [NOT_STARTED] * len(records))
+
+
 def _sqs_record(raw: Any) -> QueuedRecord:
     body: str = raw["body"]
     # On a standard queue the group is for its fairness only, and promises no order.
@@ -612,7 +666,7 @@ def response(batch: Batch) -> Answer:
             subs = [record.sub_sequence_number or 0 for record in unsettled if record.sequence_number == lowest]
             failure[OPENED] = min(subs)
         return {"batchItemFailures": [failure]}
-    if batch.source == "sns":
+    if batch.source in ("sns", "s3"):
         raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
     return {
         "batchItemFailures": [

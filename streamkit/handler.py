@@ -287,7 +287,7 @@ def lambda_handler(source: type[RecordProcessor] | RecordProcessor | Callable[[]
     """The handler to deploy: ``handler = lambda_handler(Orders)``.
 
     ``source`` is a processor's class, an instance, or a factory without arguments; or a ``FanOut`` of several. It accepts
-    Kinesis, SQS and SNS events and warm-up pings; StreamkitError for any other event. The mapping needs
+    Kinesis, SQS, SNS and S3 events and warm-up pings; StreamkitError for any other event. The mapping needs
     ``ReportBatchItemFailures``.
     """
     return Handler(source)

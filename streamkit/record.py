@@ -1,4 +1,4 @@
-"""One record, whatever brought it: a stream, a queue or a topic."""
+"""One record, whatever brought it: a stream, a queue, a topic or a bucket."""
 
 from __future__ import annotations
 
@@ -118,7 +118,8 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
     def event_id(self) -> str:
         """``<stream>/<shardId>:<sequence>:<sub>``, the same through every redelivery, retry, park and redrive.
 
-        A message that never was in a stream has the id of its message.
+        A message that never was in a stream has the id of its message, and what S3 tells of an object
+        ``<bucket>/<key>:<sequencer>``.
         """
         raise NotImplementedError  # pragma: no cover
 
@@ -129,7 +130,7 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
 
     @property
     def attempt(self) -> int | None:
-        """1 from the stream (redeliveries too), 2 and up from a queue, None from SNS, where Lambda counts."""
+        """1 from the stream (redeliveries too), 2 and up from a queue, None from SNS and S3, where Lambda counts."""
         raise NotImplementedError  # pragma: no cover
 
     @property

@@ -376,8 +376,8 @@ class TestAnotherEvent:
             decode(event)
 
     def test_its_source_is_named(self) -> None:
-        with pytest.raises(StreamkitError, match="aws:s3"):
-            decode({"Records": [{"eventSource": "aws:s3"}]})
+        with pytest.raises(StreamkitError, match="aws:dynamodb"):
+            decode({"Records": [{"eventSource": "aws:dynamodb"}]})
 
     def test_its_values_are_not(self) -> None:
         with pytest.raises(StreamkitError) as caught:

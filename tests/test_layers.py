@@ -53,7 +53,7 @@ LAYERS = [
     ["handler"],
     ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "janitor", "producer", "local", "recovery", "testing", "warmer"],
+    ["fanout", "forward", "janitor", "objects", "producer", "local", "recovery", "testing", "warmer"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]

@@ -74,7 +74,8 @@ class Invocation:
 
     def around(self, process: Process, batch: Batch) -> Process:
         """Link the invocation to what sent its records, and put a span around ``process``."""
-        self._span.set_attribute("messaging.system", _SYSTEMS[batch.source])
+        if batch.source in _SYSTEMS:  # S3 is no messaging system.
+            self._span.set_attribute("messaging.system", _SYSTEMS[batch.source])
         self._span.set_attribute("messaging.operation.type", "process")
         self._span.set_attribute("messaging.batch.message_count", len(batch.records))
         for sender in _senders(batch.records):

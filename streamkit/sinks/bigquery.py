@@ -11,14 +11,16 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
 from .base import NotAsked, Refusal, RefusalKind, Sink, Write, write_ids
 from .bigquery_columns import without_unknown
-from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large, may_pass, told_wait
+from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large
+from .bigquery_retries import ask
 from .bigquery_rows import copy_row, encode_row, exact
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from .bigquery_default_stream import DefaultStream
 
 __all__ = ["BigQuerySink", "Method", "TableOptions"]
+
+P = ParamSpec("P")
+S = TypeVar("S", bound="BigQuerySink")
 
 #: How rows go: by ``tabledata.insertAll``, or by the default stream of the Storage Write API.
 Method = Literal["insert-all", "storage-write"]
@@ -41,9 +46,6 @@ _REQUEST_BYTES = _MOST_BYTES - 100
 _ROW_BYTES = 160
 _INSERT_ID_LENGTH = 128
 
-# All of one call's tries, in seconds. Who waits longer pays for a function that does nothing.
-_RETRY_TIME = 60.0
-
 # The beginnings of BigQuery's messages that hold nothing of the row. Of the others any word may come from it.
 _TELLING = re.compile(
     r"no such field|missing required field|(?:can|could ?)not convert value to \w+|this field is not a record|"
@@ -51,7 +53,6 @@ _TELLING = re.compile(
     re.IGNORECASE,
 )
 _NO_SUCH_FIELD = re.compile(r"no such field", re.IGNORECASE)
-_INSTALL = "BigQuerySink needs google-cloud-bigquery and tenacity: pip install 'kinesis-streamkit[bigquery]'"
 
 
 class BigQuerySink(Sink):
@@ -100,27 +101,9 @@ class BigQuerySink(Sink):
         self._default_stream = self._stream_for(method, write_client)
 
     @classmethod
-    def from_env(
-        cls,
-        name: str,
-        *,
-        schema: Any = None,
-        create: TableOptions | None = None,
-        unknown: Unknown = "strict",
-        method: Method = "insert-all",
-        client: Any = None,
-        write_client: Any = None,
-    ) -> BigQuerySink:
-        """The table that the environment variable ``name`` names, read on the first write."""
-        sink = cls(
-            "from.environment",
-            schema=schema,
-            create=create,
-            unknown=unknown,
-            method=method,
-            client=client,
-            write_client=write_client,
-        )
+    def from_env(cls: Callable[Concatenate[str, P], S], name: str, *given: P.args, **options: P.kwargs) -> S:
+        """The table that the environment variable ``name`` names, read on the first write. The rest is as the class takes it."""
+        sink = cls("from.environment", *given, **options)
         sink._destination.read_name_from(name)
         return sink
 
@@ -160,11 +143,10 @@ class BigQuerySink(Sink):
         destination = self._destination
         destination.connect()
         insertion = _Insertion(destination, refusals, deadline)
-        until = min(deadline, time.monotonic() + _RETRY_TIME)
         while requests:
             left = requests.popleft()
             try:
-                _try_until(until, insertion.insert, left)
+                ask(partial(insertion.insert, left), deadline=deadline)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, these rows have no answer.
                 if not is_too_large(error) or (len(left) > 1 and time.monotonic() >= deadline):
                     # What comes after would meet the same, or the time is up.
@@ -302,37 +284,6 @@ class _Insertion:
                 # What is left out tells nothing, not even what column it would need.
                 write.payload = _Telling(encode_row(kept), kept)
         return again
-
-
-def _try_until(until: float, insert: Callable[[list[Write]], None], left: list[Write]) -> None:
-    """Call ``insert`` until it raises nothing that may pass, and for the last time before ``until``."""
-    try:
-        insert(left)
-    except Exception as error:
-        if not may_pass(error):
-            raise
-        first = [error]
-    else:
-        return
-    # Most calls need none of this, which takes a while to import.
-    try:
-        from tenacity import Retrying, retry_if_exception, wait_random_exponential
-    except ImportError as error:
-        raise ImportError(_INSTALL) from error
-    grows = wait_random_exponential(multiplier=0.2, max=10)
-
-    def again() -> None:
-        if first:
-            raise first.pop()
-        insert(left)
-
-    retrying = Retrying(
-        retry=retry_if_exception(may_pass),
-        wait=lambda state: max(grows(state), told_wait(state.outcome.exception() if state.outcome else None)),
-        stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
-        reraise=True,
-    )
-    retrying(again)
 
 
 def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Write]]:

@@ -20,6 +20,7 @@ from .bigquery_columns import without_unknown
 from .bigquery_errors import NoTable, SendAgain
 from .bigquery_format import read_format
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_retries import ask
 from .bigquery_rows import encode_row
 from .bigquery_schema import Misfit
 from .bigquery_streams import (
@@ -27,7 +28,6 @@ from .bigquery_streams import (
     RequestTooLarge,
     RowsRefused,
     WriteStreams,
-    ask,
     default_stream,
     full_requests,
     lacks_columns,
@@ -69,7 +69,7 @@ class DefaultStream:
 
         1. Encode the rows by the table's format, and refuse those that don't fit it.
         2. Append one full request after another. One that has a bad row is taken without any: what is bad of it is refused, and
-           the others are sent again.
+           the others are sent again. A row that waits for a column has those behind it wait too, and none before it.
 
         ImportError saying what to install; ConfigurationError without credentials.
         """
@@ -81,15 +81,21 @@ class DefaultStream:
         rows = [_Row(write) for write in writes]
         requests = deque([rows])
         try:
-            ask(partial(appending.fit, rows), deadline=deadline)
-            requests = deque(full_requests(rows))
+            try:
+                ask(partial(appending.fit, rows), deadline=deadline)
+                requests = deque(full_requests(rows))
+            except _WaitsFrom as error:
+                requests = deque([*full_requests(rows[: error.place]), rows[error.place :]])
             while requests:
                 try:
                     ask(partial(appending.append, requests[0]), deadline=deadline)
-                except RequestTooLarge:
+                except (RequestTooLarge, _WaitsFrom) as error:
                     if len(requests[0]) > 1 and time.monotonic() >= deadline:
                         raise
-                    _split_first(requests, refusals)
+                    if isinstance(error, _WaitsFrom):
+                        _cut_first(requests, error.place)
+                    else:
+                        _halve_first(requests, refusals)
                 else:
                     requests.popleft()
         except Exception as error:  # noqa: BLE001  # Whatever the clients raise, these rows have no answer.
@@ -110,19 +116,29 @@ class DefaultStream:
 class _Row:
     """One row on its way: its bytes, in ``form``."""
 
-    __slots__ = ("data", "form", "ignores_unknown", "write")
+    __slots__ = ("data", "form", "write")
 
     def __init__(self, write: Write) -> None:
         self.write = write
         self.data = b""
         self.form: RowFormat | None = None
-        #: Whether what the table does not know of it tells nothing.
-        self.ignores_unknown = False
 
     def values(self) -> dict[str, Any]:
         payload = self.write.payload
         values: dict[str, Any] = msgspec.json.decode(payload if type(payload) is bytes else payload.json)
         return values
+
+    def columns(self) -> set[str]:
+        """The columns that it has values for, in lower case."""
+        return {name.lower() for name, value in self.values().items() if value is not None}
+
+
+class _WaitsFrom(SinkError):
+    """BigQuery knows not all columns of the rows: those before ``place`` may need none of the unknown ones."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class _Appending:
@@ -138,6 +154,8 @@ class _Appending:
         self.is_old = False
         self._is_fresh = False
         self._is_narrow = False
+        #: Columns of rows that BigQuery took while it did not know others.
+        self._taken: set[str] = set()
         self._has_created = False
 
     def fit(self, rows: list[_Row]) -> None:
@@ -171,8 +189,10 @@ class _Appending:
             except NoTable as error:
                 self._create(error)
             except Refused as error:
-                self._renew(error)
+                self._renew(error, rows)
             else:
+                if self._is_narrow:
+                    self._taken.update(*(row.columns() for row in rows))
                 return
             if rows and time.monotonic() >= self._deadline:
                 raise SendAgain("BigQuery took none of a request's rows, and no time was left to send them again")
@@ -207,7 +227,7 @@ class _Appending:
                 unfit[n] = row.write.payload
                 continue
             try:
-                row.data = form.encode(row.values(), ignore_unknown=ignores or row.ignores_unknown)
+                row.data = form.encode(row.values(), ignore_unknown=ignores)
                 row.form = form
             except ValueError as error:
                 unfit[n] = error
@@ -216,37 +236,65 @@ class _Appending:
     def _widen(self, rows: Sequence[_Row], unfit: Mapping[int, Exception]) -> dict[int, Exception]:
         """Have the table get the columns that rows lack, and encode all rows anew. A row with another fault adds nothing."""
         places = [n for n, error in unfit.items() if isinstance(error, NoSuchColumn)]
-        for n in places:
-            rows[n].ignores_unknown = True
-        at_fault = self._encode([rows[n] for n in places], self._format())
-        places = [n for i, n in enumerate(places) if i not in at_fault]
+        faults = self._other_faults(rows, places)
+        places = [n for n in places if n not in faults]
         lacking = [rows[n].write.payload.row for n in places]
         fields, misfits = self._table.widen(lacking, deadline=self._deadline)
-        for i, n in enumerate(places):
-            if i not in misfits:
+        faults |= {places[i]: misfit for i, misfit in misfits.items()}
+        for n in places:
+            if n not in faults:
                 # What is left out tells nothing, not even what column it would need. Of the rest all has to be known now.
                 telling = rows[n].write.payload
                 kept = without_unknown(telling.row, fields)
                 rows[n].write.payload = telling if kept == telling.row else type(telling)(encode_row(kept), kept)
-                rows[n].ignores_unknown = False
         unfit = self._encode(rows, self._format(anew=True))
-        if any(isinstance(unfit.get(n), NoSuchColumn) for i, n in enumerate(places) if i not in misfits):
-            raise SendAgain(f"BigQuery does not show new columns of table {self._table.name} yet, for which rows wait")
-        return unfit | {places[i]: misfit for i, misfit in misfits.items()}
+        for n in unfit:
+            if isinstance(unfit[n], NoSuchColumn) and n not in faults:
+                raise self._waits("show", n)
+        return unfit | faults
 
-    def _renew(self, error: Refused) -> None:
+    def _other_faults(self, rows: Sequence[_Row], places: Sequence[int]) -> dict[int, Exception]:
+        """What is wrong with rows that lack columns beside that, by their places. It leaves nothing in the rows."""
+        faults: dict[int, Exception] = {}
+        form = self._format()
+        for n in places:
+            try:
+                form.encode(rows[n].values(), ignore_unknown=True)
+            except ValueError as error:
+                faults[n] = error
+        return faults
+
+    def _renew(self, error: Refused, rows: Sequence[_Row]) -> None:
         """Find another format for the rows after ``error``; raise where there is none, or where it is of something else."""
         if not self._is_fresh and may_be_of_the_schema(error):
             self._format(anew=True)
         elif not lacks_columns(error):
             raise error
-        elif self._is_narrow:
-            raise SendAgain(
-                f"BigQuery does not know new columns of table {self._table.name} yet, for which rows wait"
-            ) from error
-        else:
+        elif not self._is_narrow:
             # For some minutes BigQuery knows no new column here. Rows without it need not wait.
             self._is_narrow = True
+        else:
+            raise self._waits("know", self._place_of_more(rows)) from error
+
+    def _waits(self, does: str, place: int) -> SinkError:
+        """What to raise for rows that wait from ``place`` on."""
+        message = f"BigQuery does not {does} new columns of table {self._table.name} yet, for which rows wait"
+        return _WaitsFrom(message, place) if place else SendAgain(message)
+
+    def _place_of_more(self, rows: Sequence[_Row]) -> int:
+        """The middle one of the places at which rows have columns that none before them has, nor any that BigQuery took.
+
+        Which column it lacks it says in words at best, so that is looked for by halves. 0 where all are in the first row.
+        """
+        known, places = set(self._taken), []
+        for n, row in enumerate(rows):
+            columns = row.columns()
+            if not columns <= known:
+                known |= columns
+                places.append(n)
+        # The first of them may be the one that waits. Rows before it need not.
+        places = places[places[:1] == [0] :]
+        return places[len(places) // 2] if places else 0
 
     def _create(self, error: NoTable) -> None:
         """Make the table, where it may be made; raise in any case."""
@@ -271,11 +319,15 @@ class _Appending:
         return had
 
 
-def _split_first(requests: deque[list[_Row]], refusals: list[Refusal]) -> None:
+def _halve_first(requests: deque[list[_Row]], refusals: list[Refusal]) -> None:
     """Halve the first request, or refuse its one row."""
-    rows = requests.popleft()
-    if len(rows) == 1:
-        refusals.append(Refusal(rows[0].write, SinkError("BigQuery answered that the row is too large"), "invalid"))
+    if len(requests[0]) == 1:
+        (row,) = requests.popleft()
+        refusals.append(Refusal(row.write, SinkError("BigQuery answered that the row is too large"), "invalid"))
     else:
-        half = len(rows) // 2
-        requests.extendleft((rows[half:], rows[:half]))
+        _cut_first(requests, len(requests[0]) // 2)
+
+
+def _cut_first(requests: deque[list[_Row]], place: int) -> None:
+    rows = requests.popleft()
+    requests.extendleft((rows[place:], rows[:place]))

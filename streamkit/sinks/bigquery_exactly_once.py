@@ -23,6 +23,7 @@ from .bigquery import BigQuerySink
 from .bigquery_format import read_format
 from .bigquery_plan import Place, Plan, RowId, decode_plan, encode_plan
 from .bigquery_proto import NoSuchColumn, RowFormat
+from .bigquery_retries import ask
 from .bigquery_rows import encode_row
 from .bigquery_streams import (
     REQUEST_BYTES,
@@ -30,7 +31,6 @@ from .bigquery_streams import (
     StreamClosed,
     StreamGone,
     WriteStreams,
-    ask,
     full_requests,
     lacks_columns,
     open_streams,
@@ -104,15 +104,6 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
         self._checked: set[str] = set()
         # Facts, not a state: the tokens of plans whose rows are in. One that is forgotten costs a question to BigQuery.
         self._known: dict[tuple[str, str], str] = {}
-
-    @classmethod
-    def from_env(  # type: ignore[override]  # There is no exactly once without plans.
-        cls, name: str, plans: PlanStore, *, id_column: str | None = None, client: Any = None
-    ) -> BigQueryExactlyOnceSink:
-        """The table that the environment variable ``name`` names, read on the first write."""
-        sink = cls("from.environment", plans, id_column=id_column, client=client)
-        sink._destination.read_name_from(name)
-        return sink
 
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)

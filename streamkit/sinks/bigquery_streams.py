@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import SinkError
-from . import bigquery_errors
-from .bigquery_errors import NoTable
+from .bigquery_errors import NoTable, SendAgain
 from .google import credentials
 
 __all__ = [
@@ -25,24 +23,18 @@ __all__ = [
     "StreamClosed",
     "StreamGone",
     "WriteStreams",
-    "ask",
     "default_stream",
     "full_requests",
     "lacks_columns",
     "may_be_of_the_schema",
-    "may_pass",
     "open_streams",
     "size_of",
 ]
-
-T = TypeVar("T")
 
 #: What a request of rows may have. Less than BigQuery's 10 MB: the schema goes with the rows.
 REQUEST_BYTES = 9_000_000
 # Around a row in a request.
 _AROUND_ROW = 8
-# All of one question's tries, in seconds.
-_RETRY_TIME = 60.0
 _INSTALL = (
     "BigQuery's Storage Write API needs google-cloud-bigquery, google-cloud-bigquery-storage and tenacity: "
     "pip install 'kinesis-streamkit[bigquery-storage]'"
@@ -79,7 +71,7 @@ class RequestTooLarge(SinkError):
 
 
 class Refused(SinkError):
-    """Another answer that is no success. ``code`` is gRPC's."""
+    """Another answer that is no success, and will be none. ``code`` is gRPC's."""
 
     def __init__(self, message: str, code: int, *, storage_code: int = 0) -> None:
         super().__init__(message)
@@ -91,7 +83,7 @@ class WriteStreams:
     """The write streams of committed type of any table. ``client`` is a ``BigQueryWriteClient``.
 
     Tables are named ``projects/p/datasets/d/tables/t``; all times are seconds. What a method raises beside its own errors is
-    an answer that ``may_pass`` or not.
+    SendAgain for an answer that may pass, and Refused.
     """
 
     def __init__(self, client: Any) -> None:
@@ -145,7 +137,7 @@ class WriteStreams:
                     return False
                 raise
             if answer is None:
-                raise Refused(f"BigQuery closed the connection without an answer for {_table_of(stream)}", 14)
+                raise SendAgain(f"BigQuery closed the connection without an answer for {_table_of(stream)}")
             told = types.AppendRowsResponse.pb(answer)
             if told.row_errors:
                 raise RowsRefused({error.index: _telling(error.message) for error in told.row_errors})
@@ -186,39 +178,6 @@ def default_stream(table: str) -> str:
     return f"{table}{_DEFAULT}"
 
 
-def ask(request: Callable[[], T], *, deadline: float) -> T:
-    """The answer to a request, which is made again while that may help: until the deadline, for 60 seconds at most.
-
-    It is one that can be repeated, and is made once whatever the time is.
-    """
-    try:
-        return request()
-    except Exception as error:
-        if not may_pass(error):
-            raise
-        first = [error]
-    # Most calls need none of this, which takes a while to import.
-    try:
-        from tenacity import Retrying, retry_if_exception, wait_random_exponential
-    except ImportError as error:
-        raise ImportError(_INSTALL) from error
-    until = min(deadline, time.monotonic() + _RETRY_TIME)
-
-    def again() -> T:
-        if first:
-            raise first.pop()
-        return request()
-
-    retrying = Retrying(
-        retry=retry_if_exception(may_pass),
-        wait=wait_random_exponential(multiplier=0.2, max=10),
-        stop=lambda state: time.monotonic() + state.upcoming_sleep >= until,
-        reraise=True,
-    )
-    answer: T = retrying(again)
-    return answer
-
-
 class _HasData(Protocol):
     data: bytes
 
@@ -243,13 +202,6 @@ def full_requests(rows: Iterable[R]) -> list[list[R]]:
         requests[-1].append(row)
         room -= size
     return requests
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request may be answered later; one to BigQuery's REST API too."""
-    if isinstance(error, Refused):
-        return error.code in _PASSING
-    return bigquery_errors.may_pass(error)
 
 
 def lacks_columns(error: BaseException) -> bool:
@@ -333,8 +285,10 @@ def _error_of(status: Any, entity: str) -> SinkError:
         hint = ": its writer needs valid credentials with the permission bigquery.tables.updateData"
     elif storage_code == _EXTRA_FIELDS:
         hint = ": the table lacks a column of the rows"
-    name = _name(status.code)
-    return Refused(f"BigQuery answered {name} for {where}{hint}", status.code, storage_code=storage_code)
+    answer = f"BigQuery answered {_name(status.code)} for {where}{hint}"
+    if status.code in _PASSING:
+        return SendAgain(answer)
+    return Refused(answer, status.code, storage_code=storage_code)
 
 
 def _name(code: int) -> str:

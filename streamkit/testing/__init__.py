@@ -4,9 +4,19 @@
 """
 
 from .claims import MemoryClaims
-from .events import kinesis_event, window_event
+from .events import kinesis_event, s3_event, sns_event, window_event
 from .mapping import Crash, EventSourceMapping
 from .queue import MemoryQueue
 from .sink import MemorySink
 
-__all__ = ["Crash", "EventSourceMapping", "MemoryClaims", "MemoryQueue", "MemorySink", "kinesis_event", "window_event"]
+__all__ = [
+    "Crash",
+    "EventSourceMapping",
+    "MemoryClaims",
+    "MemoryQueue",
+    "MemorySink",
+    "kinesis_event",
+    "s3_event",
+    "sns_event",
+    "window_event",
+]

@@ -1,16 +1,17 @@
-"""The event that Lambda sends, for a test that needs no mapping."""
+"""The events that Lambda sends, for a test that needs no mapping."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote_plus
 
 import msgspec
 
 from ..local.documents import kinesis_record
 
-__all__ = ["kinesis_event", "window_event"]
+__all__ = ["kinesis_event", "s3_event", "sns_event", "window_event"]
 
 
 def kinesis_event(
@@ -75,6 +76,76 @@ def window_event(
         "eventSourceARN": arn,
         "isFinalInvokeForWindow": is_final,
         "isWindowTerminatedEarly": is_terminated_early,
+    }
+
+
+def sns_event(payloads: Iterable[Any], *, topic: str = "topic") -> dict[str, Any]:
+    """The event of ``payloads`` published to a topic: text as it is, anything else as JSON. SNS sends one to an event."""
+    arn = f"arn:aws:sns:us-east-1:000000000000:{topic}"
+    return {
+        "Records": [
+            {
+                "EventSource": "aws:sns",
+                "EventVersion": "1.0",
+                "EventSubscriptionArn": f"{arn}:00000000-0000-0000-0000-000000000000",
+                "Sns": {
+                    "Type": "Notification",
+                    "MessageId": f"message-{n}",
+                    "TopicArn": arn,
+                    "Subject": None,
+                    "Message": _bytes(payload).decode(),
+                    "Timestamp": "2026-01-01T00:00:00.000Z",
+                    "MessageAttributes": {},
+                },
+            }
+            for n, payload in enumerate(payloads)
+        ]
+    }
+
+
+def s3_event(
+    keys: Iterable[str],
+    *,
+    bucket: str = "bucket",
+    event_name: str = "ObjectCreated:Put",
+    size: int = 1,
+    etag: str | None = None,
+    version_id: str | None = None,
+) -> dict[str, Any]:
+    """The event of what happened to the objects of these keys, given as they are. S3 sends one to an event.
+
+    ``etag`` and ``version_id`` are those that an object has, for a test that reads it.
+    """
+    return {
+        "Records": [
+            {
+                "eventVersion": "2.1",
+                "eventSource": "aws:s3",
+                "awsRegion": "us-east-1",
+                "eventTime": "2026-01-01T00:00:00.000Z",
+                "eventName": event_name,
+                "userIdentity": {"principalId": "nobody"},
+                "requestParameters": {"sourceIPAddress": "127.0.0.1"},
+                "responseElements": {"x-amz-request-id": f"request-{n}", "x-amz-id-2": ""},
+                "s3": {
+                    "s3SchemaVersion": "1.0",
+                    "configurationId": "objects",
+                    "bucket": {
+                        "name": bucket,
+                        "ownerIdentity": {"principalId": "nobody"},
+                        "arn": f"arn:aws:s3:::{bucket}",
+                    },
+                    "object": {
+                        "key": quote_plus(key, safe="/"),
+                        "size": size,
+                        "sequencer": f"{n:016X}",
+                        **({} if etag is None else {"eTag": etag.strip('"')}),
+                        **({} if version_id is None else {"versionId": version_id}),
+                    },
+                },
+            }
+            for n, key in enumerate(keys)
+        ]
     }
 
 

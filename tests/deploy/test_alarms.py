@@ -104,7 +104,7 @@ def test_a_batch_that_waits_to_be_full_holds_its_heartbeats_no_longer_than_the_a
 def test_each_stage_has_heartbeats_and_its_functions_miss_them(stage: str) -> None:
     settings = settings_of(stage)
 
-    assert settings.heartbeat is not None
+    assert "heartbeat" in settings.beside
     assert all(parameters_of(settings, name)["Heartbeats"] == "yes" for name in settings.functions)
     without = Settings(settings.stream, settings.functions)
     assert all(parameters_of(without, name)["Heartbeats"] == "no" for name in settings.functions)

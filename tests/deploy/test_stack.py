@@ -17,8 +17,11 @@ from pathlib import Path
 import boto3
 import pytest
 
+from deploy.package import FUNCTIONS
 from deploy.stack import (
     AWS,
+    BESIDE,
+    HERE,
     Deployer,
     DeploymentError,
     Settings,
@@ -31,7 +34,7 @@ from deploy.stack import (
 from streamkit.packaging import PackagingError
 
 BIGQUERY = {"Function": "bigquery"}
-SETTINGS = Settings({}, {"flights": BIGQUERY, "airports": {"Function": "cloudsearch"}}, {})
+SETTINGS = Settings({}, {"flights": BIGQUERY, "airports": {"Function": "cloudsearch"}}, {"heartbeat": {}})
 
 
 CODE = json.dumps({"Resources": {"Code": {"Type": "AWS::S3::Bucket"}}, "Outputs": {"Code": {"Value": {"Ref": "Code"}}}})
@@ -99,9 +102,29 @@ def test_the_heartbeats_are_deployed_alone_by_their_name(deployer: Deployer, tem
     deployer.deploy(SETTINGS)
     templates.asked.clear()
 
-    deployer.deploy_one(Settings({}, SETTINGS.functions, {"LogDays": "14"}), "heartbeat")
+    deployer.deploy_one(Settings({}, SETTINGS.functions, {"heartbeat": {"LogDays": "14"}}), "heartbeat")
 
     assert templates.asked == ["heartbeat.yaml"]
+
+
+def test_a_table_of_a_stage_that_names_no_template_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "odd.toml").write_text("[stream]\n[heartbeet]\n")
+    monkeypatch.setattr("deploy.stack.HERE", tmp_path)
+
+    with pytest.raises(
+        DeploymentError, match=r"odd\.toml has a table \[heartbeet\]: there are stream, functions, heartbeat"
+    ):
+        settings_of("odd")
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_beside_the_stream_has_a_package_and_a_template_that_takes_it(name: str) -> None:
+    template = (HERE / f"{name}.yaml").read_text()
+    assert name in FUNCTIONS
+    assert f"Handler: {FUNCTIONS[name].handler}\n" in template
+    for parameter in ("Stage", "CodeBucket", "CodeKey"):
+        assert f"\n  {parameter}:" in template
 
 
 def test_one_function_of_a_stage_that_was_never_deployed_is_refused(deployer: Deployer, templates: Templates) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+
+from tests.sinks import bigquery_tables
 
 from .world import SCHEMA
 
@@ -24,12 +25,7 @@ __all__ = ["client_of", "new_table", "write_client_of", "written"]
 
 @contextlib.contextmanager
 def client_of(server: BigQueryServer) -> Iterator[Any]:
-    client = bigquery.Client(
-        project=server.project,
-        credentials=cast(Any, AnonymousCredentials)(),
-        client_options={"api_endpoint": server.endpoint},
-    )
-    with contextlib.closing(cast(Any, client)):
+    with contextlib.closing(bigquery_tables.client_of(server.endpoint, server.project)) as client:
         yield client
 
 

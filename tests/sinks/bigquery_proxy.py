@@ -5,25 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import Any, cast
-
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import bigquery
+from typing import Any
 
 from .aws_proxy import Act, Answer, AwsProxy, Request
 
-__all__ = ["client_of", "delay", "inserts", "late_answer", "no_such_field", "one_at_a_time", "refuse", "statuses"]
+__all__ = ["delay", "inserts", "late_answer", "no_such_field", "one_at_a_time", "refuse", "statuses"]
 
 _JSON = {"Content-Type": "application/json"}
-
-
-def client_of(endpoint: str, project: str = "local", credentials: Any = None) -> Any:
-    # google-auth and the client's close() have no types.
-    return bigquery.Client(
-        project=project,
-        credentials=credentials or cast(Any, AnonymousCredentials)(),
-        client_options={"api_endpoint": endpoint},
-    )
 
 
 def refuse(status: int, reason: str, message: str = "because", **headers: str) -> Act:

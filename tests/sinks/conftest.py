@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.config import Config
 from cloudsearch import CloudSearchServer
+
+from .aws_proxy import AwsProxy
+
+if TYPE_CHECKING:
+    from local_bigquery import BigQueryServer
+
+    from .write_api import WriteApi
 
 
 class Clock:
@@ -55,3 +63,47 @@ def client(domain: CloudSearchServer) -> Iterator[Any]:
     )
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def bigquery_client(bigquery_server: BigQueryServer) -> Iterator[Any]:
+    """A client of local-bigquery itself, for what a test prepares and looks at."""
+    from .bigquery_tables import client_of
+
+    client = client_of(bigquery_server.endpoint, bigquery_server.project)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def dataset(bigquery_client: Any) -> str:
+    """A dataset on local-bigquery, of the module's own."""
+    name = f"sinks_{uuid.uuid4().hex}"
+    bigquery_client.create_dataset(name)
+    return name
+
+
+@pytest.fixture
+def proxy(bigquery_server: BigQueryServer) -> Iterator[AwsProxy]:
+    """Before local-bigquery; modules of another service have one of their own."""
+    proxy = AwsProxy(bigquery_server.endpoint)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def api() -> Iterator[WriteApi]:
+    """BigQuery's Storage Write API, which takes requests of any size."""
+    from .write_api import WriteApi
+
+    with WriteApi(most_bytes=-1) as api:
+        yield api
+
+
+@pytest.fixture
+def write_client(api: WriteApi) -> Iterator[Any]:
+    """A client of it."""
+    from tests.exactly_once.server import write_client_of
+
+    with write_client_of(api.endpoint) as client:
+        yield client

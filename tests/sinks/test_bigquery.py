@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import local_bigquery
 import msgspec
 import pytest
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
-from streamkit import Refusal, Write
+from streamkit import Write
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.testing.contracts import stamp
+
+from .bigquery_tables import client_of, create_table, ids_in, kinds, rows_in, soon
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
@@ -44,65 +45,20 @@ SCHEMA = [
 ]
 
 
-def soon(seconds: float = 30.0) -> float:
-    return time.monotonic() + seconds
-
-
-def client_of(endpoint: str, project: str = "local") -> Any:
-    # google-auth and the client's close() have no types.
-    return bigquery.Client(
-        project=project,
-        credentials=cast(Any, AnonymousCredentials)(),
-        client_options={"api_endpoint": endpoint},
-    )
-
-
-@pytest.fixture(scope="module")
-def client(bigquery_server: BigQueryServer) -> Iterator[Any]:
-    client = client_of(bigquery_server.endpoint, bigquery_server.project)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def dataset(client: Any) -> str:
-    name = f"sink_{uuid.uuid4().hex}"
-    client.create_dataset(name)
-    return name
+@pytest.fixture
+def table(bigquery_client: Any, dataset: str) -> str:
+    return create_table(bigquery_client, dataset, SCHEMA)
 
 
 @pytest.fixture
-def table(client: Any, dataset: str) -> str:
-    return create_table(client, dataset, SCHEMA)
-
-
-@pytest.fixture
-def sink(client: Any, table: str) -> BigQuerySink:
-    return BigQuerySink(table, client=client)
-
-
-def create_table(client: Any, dataset: str, schema: list[bigquery.SchemaField]) -> str:
-    name = f"{dataset}.t_{uuid.uuid4().hex}"
-    client.create_table(bigquery.Table(f"{client.project}.{name}", schema=schema))
-    return name
-
-
-def rows_in(client: Any, table: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in client.query_and_wait(f"SELECT * FROM {table} ORDER BY id")]
-
-
-def ids_in(client: Any, table: str) -> list[int]:
-    return [row["id"] for row in rows_in(client, table)]
-
-
-def kinds(refusals: list[Refusal], writes: list[Write]) -> list[tuple[int, str]]:
-    return [(writes.index(refusal.write), refusal.kind) for refusal in refusals]
+def sink(bigquery_client: Any, table: str) -> BigQuerySink:
+    return BigQuerySink(table, client=bigquery_client)
 
 
 # Against local-bigquery
 
 
-def test_rows_land_as_they_were_given(client: Any, table: str, sink: BigQuerySink) -> None:
+def test_rows_land_as_they_were_given(bigquery_client: Any, table: str, sink: BigQuerySink) -> None:
     rows: list[dict[str, Any]] = [
         {"id": 1, "name": "Ålesund \U0001f6eb", "tags": ["a", "b"]},
         {"id": 2**62 + 1, "name": 'quotes " and \\ and \n and \x00', "tags": []},
@@ -111,12 +67,12 @@ def test_rows_land_as_they_were_given(client: Any, table: str, sink: BigQuerySin
 
     assert sink.write(stamp(map(sink.row, rows)), deadline=soon()) == []
 
-    assert rows_in(client, table) == sorted(rows, key=lambda row: row["id"])
+    assert rows_in(bigquery_client, table) == sorted(rows, key=lambda row: row["id"])
 
 
-def test_each_type_is_sent_in_the_form_from_which_bigquery_makes_it_exactly(client: Any, dataset: str) -> None:
+def test_each_type_is_sent_in_the_form_from_which_bigquery_makes_it_exactly(bigquery_client: Any, dataset: str) -> None:
     types = ["INTEGER", "NUMERIC", "FLOAT", "BOOLEAN", "BYTES", "DATE", "TIME", "DATETIME", "TIMESTAMP", "STRING"]
-    table = create_table(client, dataset, [bigquery.SchemaField(type_.lower(), type_) for type_ in types])
+    table = create_table(bigquery_client, dataset, [bigquery.SchemaField(type_.lower(), type_) for type_ in types])
     row = {
         "integer": 9007199254740993,
         "numeric": Decimal("12345678901234567.123456789"),
@@ -129,34 +85,36 @@ def test_each_type_is_sent_in_the_form_from_which_bigquery_makes_it_exactly(clie
         "timestamp": datetime(2024, 2, 29, 12, tzinfo=UTC),
         "string": str(uuid.UUID(int=7)),
     }
-    sink = BigQuerySink(table, client=client)
+    sink = BigQuerySink(table, client=bigquery_client)
 
     assert sink.write(stamp([sink.row({**row, "string": uuid.UUID(int=7)})]), deadline=soon()) == []
 
-    assert [dict(landed) for landed in client.query_and_wait(f"SELECT * FROM {table}")] == [row]
+    assert [dict(landed) for landed in bigquery_client.query_and_wait(f"SELECT * FROM {table}")] == [row]
 
 
-def test_structs_are_rows_too(client: Any, table: str, sink: BigQuerySink) -> None:
+def test_structs_are_rows_too(bigquery_client: Any, table: str, sink: BigQuerySink) -> None:
     class Flight(msgspec.Struct):
         id: int
         name: str
 
     assert sink.write(stamp([sink.row(cast(Any, Flight(1, "LH400")))]), deadline=soon()) == []
 
-    assert rows_in(client, table) == [{"id": 1, "name": "LH400", "tags": []}]
+    assert rows_in(bigquery_client, table) == [{"id": 1, "name": "LH400", "tags": []}]
 
 
 def test_a_repeat_is_dropped_by_its_insert_id_and_an_equal_row_is_not(
-    client: Any, table: str, sink: BigQuerySink
+    bigquery_client: Any, table: str, sink: BigQuerySink
 ) -> None:
     for _ in range(2):
         writes = stamp([sink.row({"id": 1}), sink.row({"id": 1})])
         assert sink.write(writes, deadline=soon()) == []
 
-    assert ids_in(client, table) == [1, 1]
+    assert ids_in(bigquery_client, table) == [1, 1]
 
 
-def test_an_invalid_row_is_refused_alone_while_its_neighbours_land(client: Any, table: str, sink: BigQuerySink) -> None:
+def test_an_invalid_row_is_refused_alone_while_its_neighbours_land(
+    bigquery_client: Any, table: str, sink: BigQuerySink
+) -> None:
     writes = stamp(
         [
             sink.row({"id": 1}),
@@ -171,23 +129,23 @@ def test_an_invalid_row_is_refused_alone_while_its_neighbours_land(client: Any, 
     refusals = sink.write(writes, deadline=soon())
 
     assert kinds(refusals, writes) == [(1, "invalid"), (3, "invalid"), (4, "invalid")]
-    assert ids_in(client, table) == [1, 3, 6]
+    assert ids_in(bigquery_client, table) == [1, 3, 6]
     messages = [str(refusal.error) for refusal in refusals]
     assert not any("secret" in message for message in messages)
     assert messages[1] == "BigQuery refused the row: invalid colour (no such field)"
     assert messages[2] == "BigQuery refused the row: invalid id (missing required field)"
 
 
-def test_more_rows_than_a_request_holds_land(client: Any, table: str, sink: BigQuerySink) -> None:
+def test_more_rows_than_a_request_holds_land(bigquery_client: Any, table: str, sink: BigQuerySink) -> None:
     writes = stamp(sink.row({"id": n}) for n in range(1203))
 
     assert sink.write(writes, deadline=soon(120)) == []
 
-    assert ids_in(client, table) == list(range(1203))
+    assert ids_in(bigquery_client, table) == list(range(1203))
 
 
-def test_a_table_that_does_not_exist_is_not_the_records_fault(client: Any, dataset: str) -> None:
-    sink = BigQuerySink(f"{dataset}.absent", client=client)
+def test_a_table_that_does_not_exist_is_not_the_records_fault(bigquery_client: Any, dataset: str) -> None:
+    sink = BigQuerySink(f"{dataset}.absent", client=bigquery_client)
     writes = stamp([sink.row({"id": 1}), sink.row({"id": 2})])
 
     refusals = sink.write(writes, deadline=soon())
@@ -227,7 +185,7 @@ def test_a_server_that_dies_makes_rows_unavailable_and_one_that_comes_back_takes
 
 
 def test_the_sink_makes_its_own_client_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, client: Any, bigquery_server: BigQueryServer, table: str
+    monkeypatch: pytest.MonkeyPatch, bigquery_client: Any, bigquery_server: BigQueryServer, table: str
 ) -> None:
     class Orders:
         warehouse = BigQuerySink.from_env("ORDERS_TABLE")
@@ -239,7 +197,7 @@ def test_the_sink_makes_its_own_client_from_the_environment(
     assert Orders.warehouse.write(writes, deadline=soon()) == []
     Orders.warehouse.close()
 
-    assert ids_in(client, table) == [1]
+    assert ids_in(bigquery_client, table) == [1]
 
 
 # Against a scripted server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,14 +22,19 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import types
 from grpc import StatusCode
 
-from streamkit import Refusal, Write
+from streamkit import Record, RecordProcessor, Write, lambda_handler
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.bigquery import BigQuerySink, TableOptions
 from streamkit.sinks.bigquery_format import read_format
 from streamkit.sinks.bigquery_proto import RowFormat
+from streamkit.testing import kinesis_event
 from streamkit.testing.contracts import stamp
 from tests.exactly_once.server import client_of, new_table, write_client_of
 
+from . import bigquery_tables
+from .aws_proxy import AwsProxy, Request, drop
+from .bigquery_proxy import refuse
+from .bigquery_tables import kinds, rows_in, soon
 from .cutter import Cutter
 from .write_api import Abort, Answer, Hang, Silence, WriteApi
 
@@ -54,18 +60,6 @@ class Table:
 
 
 @pytest.fixture
-def api() -> Iterator[WriteApi]:
-    with WriteApi(most_bytes=-1) as api:
-        yield api
-
-
-@pytest.fixture
-def write_client(api: WriteApi) -> Iterator[Any]:
-    with write_client_of(api.endpoint) as client:
-        yield client
-
-
-@pytest.fixture
 def table() -> Table:
     return Table()
 
@@ -73,10 +67,6 @@ def table() -> Table:
 @pytest.fixture
 def sink(table: Table, write_client: Any) -> BigQuerySink:
     return BigQuerySink("shop.orders", method="storage-write", client=table, write_client=write_client)
-
-
-def soon(seconds: float = 30.0) -> float:
-    return time.monotonic() + seconds
 
 
 def rows(sink: BigQuerySink, *given: Any) -> list[Write]:
@@ -92,10 +82,6 @@ def sent(api: WriteApi) -> list[list[int]]:
 def ids(api: WriteApi) -> list[int]:
     """The ids of what was taken."""
     return [RowFormat(SCHEMA)._message.FromString(row).id for row in api.rows]
-
-
-def kinds(refusals: list[Refusal], writes: list[Write]) -> list[tuple[int, str]]:
-    return sorted((writes.index(refusal.write), refusal.kind) for refusal in refusals)
 
 
 def refusal_of(indexes: dict[int, str]) -> Answer:
@@ -438,6 +424,100 @@ class TestAChangedSchema:
         assert sink.write(writes, deadline=soon()) == []
         assert ids(api) == [1, 2, 3]
 
+    def test_of_which_bigquery_knows_nothing_yet_has_rows_wait_from_the_first_that_needs_it(
+        self, api: WriteApi, table: Table, sink: BigQuerySink
+    ) -> None:
+        table.schema.append(field("colour", "STRING"))
+        api.unknown_columns.add("colour")
+        writes = rows(sink, 1, {"id": 2, "name": "x"}, {"id": 3, "colour": "red"}, 4)
+
+        refusals = sink.write(writes, deadline=soon(1))
+
+        assert ids(api) == [1, 2]
+        assert kinds(refusals, writes) == [(2, "unavailable"), (3, "unavailable")]
+        assert str(refusals[0].error) == (
+            "BigQuery does not know new columns of table shop.orders yet, for which rows wait"
+        )
+        api.unknown_columns.clear()
+        assert sink.write(writes[2:], deadline=soon()) == []
+        assert ids(api) == [1, 2, 3, 4]
+
+    def test_of_which_bigquery_knows_nothing_yet_is_waited_for_within_the_call(
+        self, api: WriteApi, table: Table, sink: BigQuerySink
+    ) -> None:
+        table.schema.append(field("colour", "STRING"))
+        api.unknown_columns.add("colour")
+        learns = threading.Timer(1, api.unknown_columns.clear)
+        learns.start()
+
+        assert sink.write(rows(sink, 1, {"id": 2, "colour": "red"}, 3), deadline=soon()) == []
+
+        learns.join()
+        assert ids(api) == [1, 2, 3]
+        assert sent(api)[-1] == [2, 3]
+
+    @pytest.mark.parametrize("unknown", [{"c0"}, {"c6"}, {"c11"}, {"c3", "c9"}], ids=sorted)
+    def test_of_which_bigquery_does_not_say_what_it_lacks_is_looked_for_by_halves(
+        self, api: WriteApi, table: Table, sink: BigQuerySink, unknown: set[str]
+    ) -> None:
+        table.schema += [field(f"c{n}", "STRING") for n in range(12)]
+        api.unknown_columns |= unknown
+        waits = min(int(name[1:]) for name in unknown)
+        # Each column comes in two rows, and a third has none.
+        given = [{"id": n} if n % 3 == 2 else {"id": n, f"c{n // 3}": "x"} for n in range(36)]
+        writes = rows(sink, *given)
+
+        refusals = sink.write(writes, deadline=soon(1))
+
+        assert ids(api) == list(range(waits * 3))
+        assert kinds(refusals, writes) == [(n, "unavailable") for n in range(waits * 3, 36)]
+        looked = [request for n, request in enumerate(sent(api)) if request not in sent(api)[:n]]
+        assert len(looked) <= 2 * 4 + 2, "the whole of it once and by halves, not row by row"
+
+    def test_of_which_bigquery_does_not_say_what_it_lacks_is_not_looked_for_among_columns_that_it_took(
+        self, api: WriteApi, table: Table, sink: BigQuerySink
+    ) -> None:
+        table.schema += [*(field(f"c{n}", "STRING") for n in range(6)), field("colour", "STRING")]
+        api.unknown_columns.add("colour")
+        writes = rows(sink, *({"id": n, f"c{n % 6}": "x"} for n in range(60)), {"id": 60, "colour": "red"})
+
+        refusals = sink.write(writes, deadline=soon(1))
+
+        assert ids(api) == list(range(60))
+        assert kinds(refusals, writes) == [(60, "unavailable")]
+        looked = [request for n, request in enumerate(sent(api)) if request not in sent(api)[:n]]
+        assert len(looked) <= 6
+
+    def test_of_which_bigquery_knows_nothing_for_several_deliveries_has_no_row_in_twice(
+        self, api: WriteApi, table: Table, sink: BigQuerySink
+    ) -> None:
+        class Orders(RecordProcessor):
+            name = "orders"
+            warehouse = sink
+
+            def process(self, record: Record) -> Iterator[Write]:
+                yield self.warehouse.row(record.json())
+
+        class Context:
+            def get_remaining_time_in_millis(self) -> int:
+                return 1500
+
+        handler = lambda_handler(Orders)
+        table.schema.append(field("colour", "STRING"))
+        api.unknown_columns.add("colour")
+        event = kinesis_event([{"id": n, "colour": "red"} if n == 3 else {"id": n} for n in range(1, 7)])
+        records = event["Records"]
+        for _ in range(3):
+            (failure,) = handler({"Records": records}, Context())["batchItemFailures"]
+            numbers = [record["kinesis"]["sequenceNumber"] for record in records]
+            records = records[numbers.index(failure["itemIdentifier"]) :]
+            assert ids(api) == [1, 2], "what comes before is in, and the checkpoint passes it"
+            assert len(records) == 4
+
+        api.unknown_columns.clear()
+        assert handler({"Records": records}, None)["batchItemFailures"] == []
+        assert ids(api) == [1, 2, 3, 4, 5, 6]
+
     def test_that_can_not_be_read_leaves_the_rows_in_the_stream(
         self, api: WriteApi, table: Table, sink: BigQuerySink, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -506,26 +586,16 @@ class TestSettings:
 # Against local-bigquery
 
 
-@pytest.fixture(scope="module")
-def client(bigquery_server: BigQueryServer) -> Iterator[Any]:
-    with client_of(bigquery_server) as client:
-        yield client
-
-
 @pytest.fixture
-def real(bigquery_server: BigQueryServer, client: Any) -> Iterator[Any]:
+def real(bigquery_server: BigQueryServer, bigquery_client: Any) -> Iterator[Any]:
     """Makes a sink of a table there."""
     with write_client_of(bigquery_server.grpc_endpoint) as write_client:
         yield lambda table, **options: BigQuerySink(
-            table, method="storage-write", client=client, write_client=write_client, **options
+            table, method="storage-write", client=bigquery_client, write_client=write_client, **options
         )
 
 
-def found_in(client: Any, table: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in client.query_and_wait(f"SELECT * FROM {table} ORDER BY id")]
-
-
-def test_every_type_arrives_as_it_was(client: Any, real: Any) -> None:
+def test_every_type_arrives_as_it_was(bigquery_client: Any, real: Any) -> None:
     row: dict[str, Any] = {
         "id": 2**60 + 1,
         "string": "Ålesund \U0001f6eb",
@@ -543,16 +613,16 @@ def test_every_type_arrives_as_it_was(client: Any, real: Any) -> None:
     kinds = ("STRING", "FLOAT", "NUMERIC", "BOOLEAN", "BYTES", "TIMESTAMP", "DATE", "DATETIME", "TIME", "JSON")
     nested = field("nested", "RECORD", fields=[field("tags", "STRING", mode="REPEATED")])
     schema = [field("id", "INTEGER"), *(field(kind.lower(), kind) for kind in kinds), nested]
-    table = new_table(client, schema)
+    table = new_table(bigquery_client, schema)
     sink = real(table, schema=schema)
 
     assert sink.write(rows(sink, row), deadline=soon()) == []
 
-    assert found_in(client, table) == [row]
+    assert rows_in(bigquery_client, table) == [row]
 
 
-def test_what_the_server_refuses_is_refused_alone(client: Any, real: Any) -> None:
-    table = new_table(client, [field("id", "INTEGER"), field("at", "TIME")])
+def test_what_the_server_refuses_is_refused_alone(bigquery_client: Any, real: Any) -> None:
+    table = new_table(bigquery_client, [field("id", "INTEGER"), field("at", "TIME")])
     sink = real(table)
     writes = rows(sink, 1, {"id": 2, "at": "never"}, {"id": 3, "at": "12:00:00"})
 
@@ -560,14 +630,14 @@ def test_what_the_server_refuses_is_refused_alone(client: Any, real: Any) -> Non
 
     assert kinds(refusals, writes) == [(1, "invalid")]
     assert str(refusals[0].error).startswith("BigQuery refused the row: ")
-    assert [row["id"] for row in found_in(client, table)] == [1, 3]
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == [1, 3]
 
 
 def test_a_request_that_the_server_finds_too_large_is_halved(
-    client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
+    bigquery_client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes 4 MB, by gRPC's own limit.
-    table = new_table(client, SCHEMA)
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table)
     streams = sink._default_stream.streams
     append, counts = streams.append, []
@@ -581,11 +651,11 @@ def test_a_request_that_the_server_finds_too_large_is_halved(
     assert sink.write(rows(sink, *({"id": n, "name": "x" * 2_500_000} for n in range(3))), deadline=soon(60)) == []
 
     assert counts == [3, 1, 2, 1, 1]
-    assert [row["id"] for row in found_in(client, table)] == [0, 1, 2]
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == [0, 1, 2]
 
 
-def test_a_table_that_is_not_there_is_told_and_rows_go_in_once_it_is(client: Any, real: Any) -> None:
-    dataset = new_table(client).partition(".")[0]
+def test_a_table_that_is_not_there_is_told_and_rows_go_in_once_it_is(bigquery_client: Any, real: Any) -> None:
+    dataset = new_table(bigquery_client).partition(".")[0]
     sink = real(f"{dataset}.absent")
     writes = rows(sink, 1, 2)
 
@@ -593,16 +663,16 @@ def test_a_table_that_is_not_there_is_told_and_rows_go_in_once_it_is(client: Any
 
     assert kinds(refusals, writes) == [(0, "unavailable"), (1, "unavailable")]
     assert str(refusals[0].error).endswith(f"for table {dataset}.absent: create it, or correct its name")
-    client.create_table(bigquery.Table(f"local.{dataset}.absent", schema=SCHEMA))
+    bigquery_client.create_table(bigquery.Table(f"local.{dataset}.absent", schema=SCHEMA))
     assert sink.write(writes, deadline=soon()) == []
-    assert [row["id"] for row in found_in(client, f"{dataset}.absent")] == [1, 2]
+    assert [row["id"] for row in rows_in(bigquery_client, f"{dataset}.absent")] == [1, 2]
 
 
-def test_a_table_that_is_dropped_meanwhile_is_told(client: Any, real: Any) -> None:
-    table = new_table(client, SCHEMA)
+def test_a_table_that_is_dropped_meanwhile_is_told(bigquery_client: Any, real: Any) -> None:
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table)
     assert sink.write(rows(sink, 1), deadline=soon()) == []
-    client.delete_table(table)
+    bigquery_client.delete_table(table)
     writes = rows(sink, 2)
 
     refusals = sink.write(writes, deadline=soon())
@@ -611,47 +681,49 @@ def test_a_table_that_is_dropped_meanwhile_is_told(client: Any, real: Any) -> No
     assert str(refusals[0].error).endswith(f"for table local.{table}: create it, or correct its name")
 
 
-def test_a_table_is_made_by_the_schema_where_there_is_none(client: Any, real: Any) -> None:
-    dataset = new_table(client).partition(".")[0]
+def test_a_table_is_made_by_the_schema_where_there_is_none(bigquery_client: Any, real: Any) -> None:
+    dataset = new_table(bigquery_client).partition(".")[0]
     sink = real(f"{dataset}.made", schema=SCHEMA, create=TableOptions(labels={"team": "shop"}))
 
     assert sink.write(rows(sink, 1), deadline=soon()) == []
-    client.delete_table(f"{dataset}.made")
+    bigquery_client.delete_table(f"{dataset}.made")
     assert sink.write(rows(sink, 2), deadline=soon()) == []
 
-    assert [row["id"] for row in found_in(client, f"{dataset}.made")] == [2]
-    assert client.get_table(f"{dataset}.made").labels == {"team": "shop"}
+    assert [row["id"] for row in rows_in(bigquery_client, f"{dataset}.made")] == [2]
+    assert bigquery_client.get_table(f"{dataset}.made").labels == {"team": "shop"}
 
 
-def test_unknown_fields_are_left_out_where_they_are_to_be_ignored(client: Any, real: Any) -> None:
-    table = new_table(client, SCHEMA)
+def test_unknown_fields_are_left_out_where_they_are_to_be_ignored(bigquery_client: Any, real: Any) -> None:
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table, unknown="ignore")
 
     assert sink.write(rows(sink, {"id": 1, "name": "a", "colour": "red"}), deadline=soon()) == []
 
-    assert found_in(client, table) == [{"id": 1, "name": "a"}]
+    assert rows_in(bigquery_client, table) == [{"id": 1, "name": "a"}]
 
 
-def test_a_column_that_is_new_is_found_within_a_minute_where_what_is_unknown_is_ignored(client: Any, real: Any) -> None:
-    table = new_table(client, SCHEMA)
+def test_a_column_that_is_new_is_found_within_a_minute_where_what_is_unknown_is_ignored(
+    bigquery_client: Any, real: Any
+) -> None:
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table, unknown="ignore")
     assert sink.write(rows(sink, {"id": 1, "colour": "red"}), deadline=soon()) == []
-    widened = client.get_table(table)
+    widened = bigquery_client.get_table(table)
     widened.schema = [*widened.schema, bigquery.SchemaField("colour", "STRING")]
-    client.update_table(widened, ["schema"])
+    bigquery_client.update_table(widened, ["schema"])
 
     # As if the minute were over.
     sink._default_stream.read_again_at = time.monotonic()
     assert sink.write(rows(sink, {"id": 2, "colour": "blue"}), deadline=soon()) == []
 
-    assert {row["id"]: row["colour"] for row in found_in(client, table)} == {1: None, 2: "blue"}
+    assert {row["id"]: row["colour"] for row in rows_in(bigquery_client, table)} == {1: None, 2: "blue"}
     assert sink._default_stream.read_again_at > time.monotonic() + 30
 
 
 def test_the_value_of_a_new_column_waits_where_the_schema_that_is_read_does_not_show_it_yet(
-    client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
+    bigquery_client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = new_table(client, SCHEMA)
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table, unknown="add")
     assert sink.write(rows(sink, 1), deadline=soon()) == []
     stream = sink._default_stream
@@ -665,11 +737,61 @@ def test_the_value_of_a_new_column_waits_where_the_schema_that_is_read_does_not_
     assert sink.write(rows(sink, {"id": 2, "colour": "red"}), deadline=soon()) == []
 
     assert len(reads) == 3
-    assert {row["id"]: row["colour"] for row in found_in(client, table)} == {1: None, 2: "red"}
+    assert {row["id"]: row["colour"] for row in rows_in(bigquery_client, table)} == {1: None, 2: "red"}
 
 
-def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, real: Any) -> None:
-    table = new_table(client, SCHEMA)
+def test_rows_before_one_whose_column_is_not_shown_yet_do_not_wait_and_what_is_wrong_stays_wrong(
+    bigquery_client: Any, real: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = new_table(bigquery_client, SCHEMA)
+    sink = real(table, unknown="add")
+    assert sink.write(rows(sink, 1), deadline=soon()) == []
+    stream = sink._default_stream
+    stale = stream.name.removesuffix("/streams/_default"), stream.format
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        """Not shown before the rows that need not wait are in."""
+        is_in = [row["id"] for row in rows_in(bigquery_client, table)] == [1, 2, 4]
+        return read_format(*arguments, **options) if is_in else stale
+
+    monkeypatch.setattr("streamkit.sinks.bigquery_default_stream.read_format", late)
+    writes = rows(sink, 2, {"id": 3, "x": [[1]]}, 4, {"id": 5, "colour": "red"}, 6, {"id": 7, "x": [[1]]})
+
+    assert kinds(sink.write(writes, deadline=soon(60)), writes) == [(1, "invalid"), (5, "invalid")]
+
+    assert {row["id"]: row["colour"] for row in rows_in(bigquery_client, table)} == {
+        **dict.fromkeys((1, 2, 4, 6)),
+        5: "red",
+    }
+
+
+@pytest.mark.parametrize("at", ["GET", "PATCH"])
+def test_no_value_is_left_out_where_a_change_of_the_table_has_no_answer_at_first(
+    bigquery_server: BigQueryServer, bigquery_client: Any, proxy: AwsProxy, at: str
+) -> None:
+    table = new_table(bigquery_client, SCHEMA)
+    faults = iter([refuse(503, "backendError"), drop])
+
+    def fails_twice(request: Request) -> Any:
+        is_asked = request.method == at and len(proxy.requests) > 1
+        return (next(faults, Request.forward) if is_asked else Request.forward)(request)
+
+    proxy.always = fails_twice
+    with (
+        contextlib.closing(bigquery_tables.client_of(proxy.endpoint)) as client,
+        write_client_of(bigquery_server.grpc_endpoint) as write_client,
+    ):
+        sink = BigQuerySink(table, method="storage-write", unknown="add", client=client, write_client=write_client)
+        writes = rows(sink, 1, {"id": 2, "colour": "red"}, {"id": 3, "x": [[1]]})
+
+        assert kinds(sink.write(writes, deadline=soon()), writes) == [(2, "invalid")]
+
+    assert next(faults, None) is None
+    assert {row["id"]: row["colour"] for row in rows_in(bigquery_client, table)} == {1: None, 2: "red"}
+
+
+def test_unknown_fields_become_columns_where_they_are_to_be_added(bigquery_client: Any, real: Any) -> None:
+    table = new_table(bigquery_client, SCHEMA)
     sink = real(table, unknown="add")
     assert sink.write(rows(sink, 1), deadline=soon()) == []
     writes = rows(
@@ -688,7 +810,7 @@ def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, r
         "id: an integer of 64 bits is what it takes",
     ]
     nulls = {"name": None, "colour": None, "at": None}
-    assert found_in(client, table) == [
+    assert rows_in(bigquery_client, table) == [
         {"id": 1, **nulls},
         {"id": 2, **nulls, "colour": "red", "at": date(2026, 1, 31)},
         {"id": 3, **nulls},
@@ -701,19 +823,19 @@ def test_unknown_fields_become_columns_where_they_are_to_be_added(client: Any, r
     ids=["before the rows are taken", "after that"],
 )
 def test_a_connection_that_is_reset_is_made_again(
-    bigquery_server: BigQueryServer, client: Any, mark: dict[str, bytes], found: list[int]
+    bigquery_server: BigQueryServer, bigquery_client: Any, mark: dict[str, bytes], found: list[int]
 ) -> None:
-    table = new_table(client, SCHEMA)
+    table = new_table(bigquery_client, SCHEMA)
     with (
         Cutter(bigquery_server.grpc_endpoint, **mark) as cutter,
         write_client_of(cutter.endpoint) as write_client,
     ):
-        sink = BigQuerySink(table, method="storage-write", client=client, write_client=write_client)
+        sink = BigQuerySink(table, method="storage-write", client=bigquery_client, write_client=write_client)
 
         assert sink.write(rows(sink, {"id": 1, "name": "a row to look for"}), deadline=soon()) == []
 
     assert cutter.cuts == 1
-    assert [row["id"] for row in found_in(client, table)] == found
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == found
 
 
 def test_a_server_that_dies_makes_rows_unavailable_and_one_that_comes_back_takes_them(tmp_path: Path) -> None:
@@ -739,19 +861,19 @@ def test_a_server_that_dies_makes_rows_unavailable_and_one_that_comes_back_takes
             comes_back.start()
             try:
                 assert sink.write(second, deadline=soon(60)) == []  # It was down when this began.
-                assert [row["id"] for row in found_in(client, table)] == [1, 2]
+                assert [row["id"] for row in rows_in(client, table)] == [1, 2]
             finally:
                 stop.set()
                 comes_back.join()
 
 
 def test_the_sink_makes_its_own_clients_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, client: Any, bigquery_server: BigQueryServer
+    monkeypatch: pytest.MonkeyPatch, bigquery_client: Any, bigquery_server: BigQueryServer
 ) -> None:
     class Orders:
         warehouse = BigQuerySink.from_env("ORDERS_TABLE", method="storage-write")
 
-    table = new_table(client, SCHEMA)
+    table = new_table(bigquery_client, SCHEMA)
     monkeypatch.setenv("ORDERS_TABLE", f"{bigquery_server.project}.{table}")
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bigquery_server.endpoint)
     monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", bigquery_server.grpc_endpoint)
@@ -759,4 +881,4 @@ def test_the_sink_makes_its_own_clients_from_the_environment(
     assert Orders.warehouse.write(rows(Orders.warehouse, 1), deadline=soon()) == []
     Orders.warehouse.close()
 
-    assert [row["id"] for row in found_in(client, table)] == [1]
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == [1]

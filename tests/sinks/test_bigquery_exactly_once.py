@@ -36,18 +36,6 @@ NAME = "projects/local/datasets/shop/tables/orders"
 
 
 @pytest.fixture
-def api() -> Iterator[WriteApi]:
-    with WriteApi() as api:
-        yield api
-
-
-@pytest.fixture
-def write_client(api: WriteApi) -> Iterator[Any]:
-    with write_client_of(api.endpoint) as client:
-        yield client
-
-
-@pytest.fixture
 def plans() -> MemoryPlans:
     return MemoryPlans()
 

@@ -3,76 +3,40 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from google.auth.credentials import Credentials
 from google.cloud import bigquery
 
-from streamkit import Refusal, Write
+from streamkit import Write
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.testing.contracts import stamp
 
 from .aws_proxy import Act, Answer, AwsProxy, Request, drop, lose_the_answer
-from .bigquery_proxy import client_of, delay, inserts, late_answer, refuse, statuses
-
-if TYPE_CHECKING:
-    from local_bigquery import BigQueryServer
+from .bigquery_proxy import delay, inserts, late_answer, refuse, statuses
+from .bigquery_tables import client_of, create_table, ids_in, kinds, soon
 
 SCHEMA = [bigquery.SchemaField("id", "INTEGER", mode="REQUIRED"), bigquery.SchemaField("name", "STRING")]
 
 
-def soon(seconds: float = 30.0) -> float:
-    return time.monotonic() + seconds
-
-
-@pytest.fixture(scope="module")
-def server(bigquery_server: BigQueryServer) -> Iterator[Any]:
-    """A client of the server itself, for what a test prepares and looks at."""
-    client = client_of(bigquery_server.endpoint, bigquery_server.project)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def dataset(server: Any) -> str:
-    name = f"faults_{uuid.uuid4().hex}"
-    server.create_dataset(name)
-    return name
-
-
 @pytest.fixture
-def proxy(bigquery_server: BigQueryServer) -> Iterator[AwsProxy]:
-    proxy = AwsProxy(bigquery_server.endpoint)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def sink(server: Any, dataset: str, proxy: AwsProxy) -> Iterator[BigQuerySink]:
-    name = f"{dataset}.t_{uuid.uuid4().hex}"
-    server.create_table(bigquery.Table(f"{server.project}.{name}", schema=SCHEMA))
-    client = client_of(proxy.endpoint, server.project)
-    yield BigQuerySink(name, client=client)
+def sink(bigquery_client: Any, dataset: str, proxy: AwsProxy) -> Iterator[BigQuerySink]:
+    client = client_of(proxy.endpoint, bigquery_client.project)
+    yield BigQuerySink(create_table(bigquery_client, dataset, SCHEMA), client=client)
     client.close()
 
 
 @pytest.fixture
-def landed(server: Any, sink: BigQuerySink) -> Any:
-    """The ids in the table, each as often as it is there."""
-    return lambda: [row.id for row in server.query_and_wait(f"SELECT id FROM {sink.table} ORDER BY id")]
+def landed(bigquery_client: Any, sink: BigQuerySink) -> Any:
+    return lambda: ids_in(bigquery_client, sink.table)
 
 
 def rows(sink: BigQuerySink, count: int, **more: Any) -> list[Write]:
     return stamp(sink.row({"id": n, **more}) for n in range(count))
-
-
-def kinds(refusals: list[Refusal], writes: list[Write]) -> list[tuple[int, str]]:
-    return [(writes.index(refusal.write), refusal.kind) for refusal in refusals]
 
 
 PASSING = {
@@ -224,18 +188,19 @@ def test_rows_of_more_than_ten_megabytes_go_in_several_requests_each_below_it(
 
 
 def test_rows_that_long_integers_make_longer_stay_below_ten_megabytes_too(
-    proxy: AwsProxy, server: Any, dataset: str
+    proxy: AwsProxy, bigquery_client: Any, dataset: str
 ) -> None:
-    name = f"{dataset}.long"
     schema = [bigquery.SchemaField("id", "INTEGER"), bigquery.SchemaField("n", "INTEGER", mode="REPEATED")]
-    server.create_table(bigquery.Table(f"{server.project}.{name}", schema=schema))
-    sink = BigQuerySink(name, client=client_of(proxy.endpoint, server.project))
+    name = create_table(bigquery_client, dataset, schema)
+    sink = BigQuerySink(name, client=client_of(proxy.endpoint, bigquery_client.project))
 
     assert sink.write(rows(sink, 2, n=[2**53 + 1] * 280_000), deadline=soon(120)) == []
 
     assert inserts(proxy) == [[0], [1]]
     assert max(len(request.body) for request in proxy.requests) <= 10_000_000
-    counted = server.query_and_wait(f"SELECT COUNT(*) AS n FROM {name}, UNNEST(n) AS one WHERE one = {2**53 + 1}")
+    counted = bigquery_client.query_and_wait(
+        f"SELECT COUNT(*) AS n FROM {name}, UNNEST(n) AS one WHERE one = {2**53 + 1}"
+    )
     assert next(iter(counted)).n == 560_000
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import bigquery
 
-from streamkit import Refusal, Write
+from streamkit import Refusal
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.bigquery import BigQuerySink, TableOptions
 from streamkit.testing.contracts import stamp
 
 from .aws_proxy import Act, Answer, AwsProxy, Request, lose_the_answer
-from .bigquery_proxy import client_of, inserts, no_such_field, one_at_a_time, refuse, statuses
+from .bigquery_proxy import inserts, no_such_field, one_at_a_time, refuse, statuses
+from .bigquery_tables import client_of, kinds, rows_in, soon
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
@@ -31,25 +32,6 @@ SCHEMA: list[dict[str, Any]] = [
 ]
 
 
-def soon(seconds: float = 30.0) -> float:
-    return time.monotonic() + seconds
-
-
-@pytest.fixture(scope="module")
-def server(bigquery_server: BigQueryServer) -> Iterator[Any]:
-    """A client of the server itself, for what a test prepares and looks at."""
-    client = client_of(bigquery_server.endpoint, bigquery_server.project)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def dataset(server: Any) -> str:
-    name = f"tables_{uuid.uuid4().hex}"
-    server.create_dataset(name)
-    return name
-
-
 @pytest.fixture
 def name(dataset: str) -> str:
     """The name of a table that is not there yet."""
@@ -57,32 +39,19 @@ def name(dataset: str) -> str:
 
 
 @pytest.fixture
-def table(server: Any, name: str) -> str:
+def table(bigquery_client: Any, name: str) -> str:
     """A table of one column."""
-    server.create_table(bigquery.Table(f"{server.project}.{name}", schema=[bigquery.SchemaField("id", "INTEGER")]))
+    bigquery_client.create_table(
+        bigquery.Table(f"{bigquery_client.project}.{name}", schema=[bigquery.SchemaField("id", "INTEGER")])
+    )
     return name
 
 
 @pytest.fixture
-def proxy(bigquery_server: BigQueryServer) -> Iterator[AwsProxy]:
-    proxy = AwsProxy(bigquery_server.endpoint)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def client(proxy: AwsProxy, server: Any) -> Iterator[Any]:
-    client = client_of(proxy.endpoint, server.project)
+def client(proxy: AwsProxy, bigquery_client: Any) -> Iterator[Any]:
+    client = client_of(proxy.endpoint, bigquery_client.project)
     yield client
     client.close()
-
-
-def kinds(refusals: list[Refusal], writes: list[Write]) -> list[tuple[int, str]]:
-    return [(writes.index(refusal.write), refusal.kind) for refusal in refusals]
-
-
-def rows_in(server: Any, table: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in server.query_and_wait(f"SELECT * FROM {table} ORDER BY id")]
 
 
 def asked(proxy: AwsProxy) -> list[str]:
@@ -96,7 +65,7 @@ def asked(proxy: AwsProxy) -> list[str]:
 
 
 def test_a_table_that_is_not_there_is_made_as_its_options_say(
-    server: Any, proxy: AwsProxy, client: Any, name: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
 ) -> None:
     options = TableOptions(
         partition_field="at",
@@ -112,7 +81,7 @@ def test_a_table_that_is_not_there_is_made_as_its_options_say(
 
     assert sink.write(writes, deadline=soon()) == []
 
-    made = server.get_table(name)
+    made = bigquery_client.get_table(name)
     assert [(field.name, field.field_type, field.mode) for field in made.schema] == [
         ("id", "INTEGER", "REQUIRED"),
         ("at", "TIMESTAMP", "NULLABLE"),
@@ -123,7 +92,7 @@ def test_a_table_that_is_not_there_is_made_as_its_options_say(
     assert made.require_partition_filter is True
     assert (made.clustering_fields, made.labels, made.description) == (["country", "id"], {"team": "shop"}, "Orders.")
     # Not by a query, which would need a filter.
-    assert sorted(row.id for row in server.list_rows(made)) == [1, 2]
+    assert sorted(row.id for row in bigquery_client.list_rows(made)) == [1, 2]
     assert asked(proxy) == ["POST insertAll", "POST table", "POST insertAll"]
 
 
@@ -136,18 +105,18 @@ def test_a_table_that_is_there_costs_no_request_more(proxy: AwsProxy, client: An
 
 
 def test_a_table_is_made_by_arrival_where_only_a_type_of_partition_is_given(
-    server: Any, client: Any, name: str
+    bigquery_client: Any, client: Any, name: str
 ) -> None:
     sink = BigQuerySink(name, schema=SCHEMA, create=TableOptions(partition_type="HOUR"), client=client)
 
     assert sink.write(stamp([sink.row({"id": 1})]), deadline=soon()) == []
 
-    partitioning = server.get_table(name).time_partitioning
+    partitioning = bigquery_client.get_table(name).time_partitioning
     assert (partitioning.type_, partitioning.field) == ("HOUR", None)
 
 
 def test_rows_wait_while_bigquery_remembers_that_there_was_no_table(
-    server: Any, proxy: AwsProxy, client: Any, name: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
 ) -> None:
     absent = refuse(404, "notFound")
     proxy.script += [absent, Request.forward, absent, absent]
@@ -156,11 +125,11 @@ def test_rows_wait_while_bigquery_remembers_that_there_was_no_table(
     assert sink.write(stamp([sink.row({"id": n}) for n in range(3)]), deadline=soon()) == []
 
     assert asked(proxy) == ["POST insertAll", "POST table", *["POST insertAll"] * 3]
-    assert [row["id"] for row in rows_in(server, name)] == [0, 1, 2]
+    assert [row["id"] for row in rows_in(bigquery_client, name)] == [0, 1, 2]
 
 
 def test_rows_are_unavailable_where_it_remembers_that_for_longer(
-    server: Any, proxy: AwsProxy, client: Any, name: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
 ) -> None:
     absent = refuse(404, "notFound")
 
@@ -177,11 +146,11 @@ def test_rows_are_unavailable_where_it_remembers_that_for_longer(
     assert asked(proxy).count("POST table") == 1
     proxy.always = Request.forward
     assert sink.write(stamp([sink.row({"id": 1})]), deadline=soon()) == []
-    assert [row["id"] for row in rows_in(server, name)] == [1]
+    assert [row["id"] for row in rows_in(bigquery_client, name)] == [1]
 
 
 def test_two_functions_that_make_the_same_table_both_have_their_rows_in(
-    server: Any, proxy: AwsProxy, bigquery_server: BigQueryServer, name: str
+    bigquery_client: Any, proxy: AwsProxy, bigquery_server: BigQueryServer, name: str
 ) -> None:
     both, forward = threading.Barrier(2), one_at_a_time()
 
@@ -194,7 +163,7 @@ def test_two_functions_that_make_the_same_table_both_have_their_rows_in(
     refused: list[list[Refusal]] = []
 
     def function(n: int) -> None:
-        client = client_of(proxy.endpoint, server.project)
+        client = client_of(proxy.endpoint, bigquery_client.project)
         sink = BigQuerySink(name, schema=SCHEMA, create=TableOptions(), client=client)
         refused.append(sink.write(stamp([sink.row({"id": n})], event=f"of-{n}"), deadline=soon()))
         client.close()
@@ -202,7 +171,7 @@ def test_two_functions_that_make_the_same_table_both_have_their_rows_in(
     in_threads(function, 2)
 
     assert refused == [[], []]
-    assert [row["id"] for row in rows_in(server, name)] == [0, 1]
+    assert [row["id"] for row in rows_in(bigquery_client, name)] == [0, 1]
     made = [status for request, status in proxy.statuses if "/insertAll" not in request.path]
     assert sorted(status or 0 for status in made) == [200, 409]
 
@@ -231,13 +200,15 @@ def test_a_table_that_cant_be_made_leaves_rows_in_the_stream(
 
 
 @pytest.mark.parametrize("fault", [refuse(503, "backendError"), lose_the_answer], ids=["503", "lost"])
-def test_a_fault_while_a_table_is_made_passes(fault: Act, server: Any, proxy: AwsProxy, client: Any, name: str) -> None:
+def test_a_fault_while_a_table_is_made_passes(
+    fault: Act, bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
+) -> None:
     proxy.script += [Request.forward, fault]
     sink = BigQuerySink(name, schema=SCHEMA, create=TableOptions(), client=client)
 
     assert sink.write(stamp([sink.row({"id": 1})]), deadline=soon()) == []
 
-    assert [row["id"] for row in rows_in(server, name)] == [1]
+    assert [row["id"] for row in rows_in(bigquery_client, name)] == [1]
     assert statuses(proxy)[1] != 200
 
 
@@ -245,7 +216,7 @@ def test_a_fault_while_a_table_is_made_passes(fault: Act, server: Any, proxy: Aw
 
 
 def test_by_default_a_row_with_a_field_that_the_table_lacks_is_invalid_and_the_field_named(
-    server: Any, client: Any, table: str
+    bigquery_client: Any, client: Any, table: str
 ) -> None:
     sink = BigQuerySink(table, client=client)
     writes = stamp([sink.row({"id": 1, "colour": "red"}), sink.row({"id": 2})])
@@ -254,18 +225,22 @@ def test_by_default_a_row_with_a_field_that_the_table_lacks_is_invalid_and_the_f
 
     assert kinds(refusals, writes) == [(0, "invalid")]
     assert "colour (no such field)" in str(refusals[0].error)
-    assert rows_in(server, table) == [{"id": 2}]
+    assert rows_in(bigquery_client, table) == [{"id": 2}]
 
 
-def test_fields_that_the_table_lacks_are_ignored_where_that_is_wanted(server: Any, client: Any, table: str) -> None:
+def test_fields_that_the_table_lacks_are_ignored_where_that_is_wanted(
+    bigquery_client: Any, client: Any, table: str
+) -> None:
     sink = BigQuerySink(table, unknown="ignore", client=client)
 
     assert sink.write(stamp([sink.row({"id": 1, "colour": "red"}), sink.row({"id": 2})]), deadline=soon()) == []
 
-    assert rows_in(server, table) == [{"id": 1}, {"id": 2}]
+    assert rows_in(bigquery_client, table) == [{"id": 1}, {"id": 2}]
 
 
-def test_the_table_gets_a_column_by_what_the_value_is(server: Any, proxy: AwsProxy, client: Any, table: str) -> None:
+def test_the_table_gets_a_column_by_what_the_value_is(
+    bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
+) -> None:
     sink = BigQuerySink(table, unknown="add", client=client)
     row = {
         "id": 1,
@@ -281,7 +256,7 @@ def test_the_table_gets_a_column_by_what_the_value_is(server: Any, proxy: AwsPro
 
     assert sink.write(writes, deadline=soon()) == []
 
-    fields = {field.name: field for field in server.get_table(table).schema}
+    fields = {field.name: field for field in bigquery_client.get_table(table).schema}
     assert {name: (field.field_type, field.mode) for name, field in fields.items()} == {
         "id": ("INTEGER", "NULLABLE"),
         "text": ("STRING", "NULLABLE"),
@@ -292,45 +267,47 @@ def test_the_table_gets_a_column_by_what_the_value_is(server: Any, proxy: AwsPro
         "object": ("RECORD", "NULLABLE"),
         "objects": ("RECORD", "REPEATED"),
     }
-    landed = rows_in(server, table)
+    landed = rows_in(bigquery_client, table)
     assert [one["id"] for one in landed] == [0, 1, 2]
     assert landed[1] == {**row, "objects": [{"a": 1, "b": None}, {"a": None, "b": 2.5}]}
     assert asked(proxy) == ["POST insertAll", "GET table", "PATCH table", "POST insertAll"]
     assert inserts(proxy) == [[0, 1, 2], [1]]
 
 
-def test_a_column_is_added_as_the_given_schema_has_it_and_may_be_null(server: Any, client: Any, table: str) -> None:
+def test_a_column_is_added_as_the_given_schema_has_it_and_may_be_null(
+    bigquery_client: Any, client: Any, table: str
+) -> None:
     schema = [*SCHEMA, {"name": "price", "type": "NUMERIC", "mode": "REQUIRED", "description": "In euros."}]
     sink = BigQuerySink(table, schema=schema, unknown="add", client=client)
 
     assert sink.write(stamp([sink.row({"id": 1, "PRICE": "1.5", "country": "ES"})]), deadline=soon()) == []
 
-    assert [(f.name, f.field_type, f.mode, f.description) for f in server.get_table(table).schema[1:]] == [
+    assert [(f.name, f.field_type, f.mode, f.description) for f in bigquery_client.get_table(table).schema[1:]] == [
         ("price", "NUMERIC", "NULLABLE", "In euros."),
         ("country", "STRING", "NULLABLE", "Two letters."),
     ]
 
 
 def test_what_tells_nothing_of_its_column_is_left_out_until_another_row_tells(
-    server: Any, proxy: AwsProxy, client: Any, table: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
 ) -> None:
     sink = BigQuerySink(table, unknown="add", client=client)
     tells_nothing: dict[str, Any] = {"colour": None, "sizes": [], "extra": {}, "deep": {"x": None}}
 
     assert sink.write(stamp([sink.row({"id": 1, **tells_nothing})]), deadline=soon()) == []
-    assert [field.name for field in server.get_table(table).schema] == ["id"]
+    assert [field.name for field in bigquery_client.get_table(table).schema] == ["id"]
     assert asked(proxy) == ["POST insertAll", "GET table", "POST insertAll"]
     later = stamp([sink.row({"id": 2, "colour": "red"}), sink.row({"id": 3, **tells_nothing})], event="later")
     assert sink.write(later, deadline=soon()) == []
 
-    assert rows_in(server, table) == [
+    assert rows_in(bigquery_client, table) == [
         {"id": 1, "colour": None},
         {"id": 2, "colour": "red"},
         {"id": 3, "colour": None},
     ]
 
 
-def test_a_row_that_can_be_in_no_column_is_invalid_and_adds_none(server: Any, client: Any, table: str) -> None:
+def test_a_row_that_can_be_in_no_column_is_invalid_and_adds_none(bigquery_client: Any, client: Any, table: str) -> None:
     sink = BigQuerySink(table, unknown="add", client=client)
     writes = stamp(
         [
@@ -347,10 +324,10 @@ def test_a_row_that_can_be_in_no_column_is_invalid_and_adds_none(server: Any, cl
 
     assert sorted(kinds(refusals, writes)) == [(n, "invalid") for n in (0, 1, 2, 3, 5)]
     assert not any("secret" in str(refusal.error) for refusal in refusals)
-    assert rows_in(server, table) == [{"id": 5, "good": 1}]
+    assert rows_in(bigquery_client, table) == [{"id": 5, "good": 1}]
 
 
-def test_a_value_that_does_not_fit_its_column_stays_invalid(server: Any, client: Any, table: str) -> None:
+def test_a_value_that_does_not_fit_its_column_stays_invalid(bigquery_client: Any, client: Any, table: str) -> None:
     sink = BigQuerySink(table, unknown="add", client=client)
     first = stamp([sink.row({"id": 1, "size": 7})])
     second = stamp([sink.row({"id": 2, "size": "large"})], event="second")
@@ -358,10 +335,12 @@ def test_a_value_that_does_not_fit_its_column_stays_invalid(server: Any, client:
     assert sink.write(first, deadline=soon()) == []
 
     assert kinds(sink.write(second, deadline=soon()), second) == [(0, "invalid")]
-    assert rows_in(server, table) == [{"id": 1, "size": 7}]
+    assert rows_in(bigquery_client, table) == [{"id": 1, "size": 7}]
 
 
-def test_a_table_has_no_more_than_ten_thousand_columns(server: Any, proxy: AwsProxy, client: Any, table: str) -> None:
+def test_a_table_has_no_more_than_ten_thousand_columns(
+    bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
+) -> None:
     many = [{"name": f"c{n}", "type": "INTEGER", "mode": "NULLABLE"} for n in range(9_998)]
 
     def wide(request: Request) -> Answer:
@@ -395,7 +374,7 @@ def test_a_table_has_no_more_than_ten_thousand_columns(server: Any, proxy: AwsPr
 
 
 def test_rows_wait_while_bigquery_does_not_know_their_new_column_and_others_do_not(
-    server: Any, proxy: AwsProxy, client: Any, table: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
 ) -> None:
     slow = no_such_field("colour")
     proxy.script += [Request.forward, Request.forward, Request.forward, slow, Request.forward, slow]
@@ -404,7 +383,7 @@ def test_rows_wait_while_bigquery_does_not_know_their_new_column_and_others_do_n
 
     assert sink.write(writes, deadline=soon()) == []
 
-    assert rows_in(server, table) == [
+    assert rows_in(bigquery_client, table) == [
         {"id": 1, "colour": None},
         {"id": 2, "colour": "red"},
         {"id": 3, "colour": "blue"},
@@ -414,7 +393,7 @@ def test_rows_wait_while_bigquery_does_not_know_their_new_column_and_others_do_n
 
 
 def test_rows_are_unavailable_and_never_invalid_where_that_takes_longer(
-    server: Any, proxy: AwsProxy, client: Any, table: str
+    bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
 ) -> None:
     slow = no_such_field("colour")
 
@@ -429,16 +408,18 @@ def test_rows_are_unavailable_and_never_invalid_where_that_takes_longer(
 
     assert kinds(refusals, writes) == [(1, "unavailable")]
     assert asked(proxy).count("PATCH table") == 1
-    assert [row["id"] for row in rows_in(server, table)] == [1]
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == [1]
     proxy.always = Request.forward
     assert sink.write(stamp([sink.row({"id": 1}), sink.row({"id": 2, "colour": "red"})]), deadline=soon()) == []
-    assert rows_in(server, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
+    assert rows_in(bigquery_client, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
 
 
-def test_a_field_within_a_record_is_added_within_it(server: Any, proxy: AwsProxy, client: Any, name: str) -> None:
+def test_a_field_within_a_record_is_added_within_it(
+    bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
+) -> None:
     record = bigquery.SchemaField("item", "RECORD", fields=[bigquery.SchemaField("sku", "STRING", description="Ours.")])
-    server.create_table(
-        bigquery.Table(f"{server.project}.{name}", schema=[bigquery.SchemaField("id", "INTEGER"), record])
+    bigquery_client.create_table(
+        bigquery.Table(f"{bigquery_client.project}.{name}", schema=[bigquery.SchemaField("id", "INTEGER"), record])
     )
     # The server takes what it does not know within a RECORD; BigQuery does not.
     proxy.script += [no_such_field("item")]
@@ -465,7 +446,7 @@ def in_threads(function: Any, count: int) -> None:
 
 
 def test_two_functions_that_add_columns_at_once_lose_neither_a_column_nor_a_row(
-    server: Any, proxy: AwsProxy, table: str
+    bigquery_client: Any, proxy: AwsProxy, table: str
 ) -> None:
     both, forward = threading.Barrier(2), one_at_a_time()
     first: set[str] = set()
@@ -482,7 +463,7 @@ def test_two_functions_that_add_columns_at_once_lose_neither_a_column_nor_a_row(
     refused: list[list[Refusal]] = []
 
     def function(n: int) -> None:
-        client = client_of(proxy.endpoint, server.project)
+        client = client_of(proxy.endpoint, bigquery_client.project)
         sink = BigQuerySink(table, unknown="add", client=client)
         made = [sink.row({"id": n * 100 + m, f"of_{n}": m}) for m in range(50)]
         refused.append(sink.write(stamp(made, event=f"of-{n}"), deadline=soon()))
@@ -492,14 +473,14 @@ def test_two_functions_that_add_columns_at_once_lose_neither_a_column_nor_a_row(
 
     assert refused == [[], []]
     assert sorted(status or 0 for status in statuses(proxy, "PATCH")) == [200, 200, 412]
-    assert sorted(field.name for field in server.get_table(table).schema) == ["id", "of_0", "of_1"]
-    landed = rows_in(server, table)
+    assert sorted(field.name for field in bigquery_client.get_table(table).schema) == ["id", "of_0", "of_1"]
+    landed = rows_in(bigquery_client, table)
     assert [row["id"] for row in landed] == [*range(50), *range(100, 150)]
     assert all(row[f"of_{row['id'] // 100}"] == row["id"] % 100 for row in landed)
 
 
 def test_six_functions_that_add_a_column_each_to_a_slow_table_lose_nothing(
-    server: Any, proxy: AwsProxy, table: str
+    bigquery_client: Any, proxy: AwsProxy, table: str
 ) -> None:
     forward = one_at_a_time()
 
@@ -512,7 +493,7 @@ def test_six_functions_that_add_a_column_each_to_a_slow_table_lose_nothing(
     refused: list[list[Refusal]] = []
 
     def function(n: int) -> None:
-        client = client_of(proxy.endpoint, server.project)
+        client = client_of(proxy.endpoint, bigquery_client.project)
         sink = BigQuerySink(table, unknown="add", client=client)
         made = [sink.row({"id": n * 100 + m, f"of_{n}": m, "of_all": "a"}) for m in range(20)]
         refused.append(sink.write(stamp(made, event=f"of-{n}"), deadline=soon(60)))
@@ -521,7 +502,7 @@ def test_six_functions_that_add_a_column_each_to_a_slow_table_lose_nothing(
     in_threads(function, 6)
 
     assert refused == [[]] * 6
-    assert sorted(field.name for field in server.get_table(table).schema) == [
+    assert sorted(field.name for field in bigquery_client.get_table(table).schema) == [
         "id",
         "of_0",
         "of_1",
@@ -531,7 +512,7 @@ def test_six_functions_that_add_a_column_each_to_a_slow_table_lose_nothing(
         "of_5",
         "of_all",
     ]
-    landed = rows_in(server, table)
+    landed = rows_in(bigquery_client, table)
     assert [row["id"] for row in landed] == [n * 100 + m for n in range(6) for m in range(20)]
     assert all(row[f"of_{row['id'] // 100}"] == row["id"] % 100 for row in landed)
 
@@ -547,7 +528,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("method", "fault", "text"), FAULTS.values(), ids=FAULTS)
 def test_a_column_that_cant_be_added_leaves_rows_in_the_stream(
-    method: str, fault: Act, text: str, server: Any, proxy: AwsProxy, client: Any, table: str
+    method: str, fault: Act, text: str, bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
 ) -> None:
     def act(request: Request) -> Answer | None:
         return fault(request) if request.method == method else request.forward()
@@ -561,13 +542,13 @@ def test_a_column_that_cant_be_added_leaves_rows_in_the_stream(
     assert kinds(refusals, writes) == [(1, "unavailable")]
     assert text in str(refusals[0].error)
     assert "secret" not in str(refusals[0].error)
-    assert [row["id"] for row in rows_in(server, table)] == [1]
+    assert [row["id"] for row in rows_in(bigquery_client, table)] == [1]
 
 
 @pytest.mark.parametrize("fault", [refuse(503, "backendError"), lose_the_answer], ids=["503", "lost"])
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_a_fault_while_a_column_is_added_passes(
-    method: str, fault: Act, server: Any, proxy: AwsProxy, client: Any, table: str
+    method: str, fault: Act, bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
 ) -> None:
     faults = [fault]
 
@@ -580,13 +561,15 @@ def test_a_fault_while_a_column_is_added_passes(
     assert sink.write(stamp([sink.row({"id": 1}), sink.row({"id": 2, "colour": "red"})]), deadline=soon()) == []
 
     assert statuses(proxy, method)[0] != 200
-    assert rows_in(server, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
+    assert rows_in(bigquery_client, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
 
 
 # Settings
 
 
-def test_a_schema_may_be_a_file_or_googles_own_objects(client: Any, server: Any, dataset: str, tmp_path: Path) -> None:
+def test_a_schema_may_be_a_file_or_googles_own_objects(
+    client: Any, bigquery_client: Any, dataset: str, tmp_path: Path
+) -> None:
     file = tmp_path / "orders.json"
     file.write_text(json.dumps(SCHEMA))
     objects = [bigquery.SchemaField.from_api_repr(field) for field in SCHEMA]
@@ -595,7 +578,7 @@ def test_a_schema_may_be_a_file_or_googles_own_objects(client: Any, server: Any,
         name = f"{dataset}.t_{uuid.uuid4().hex}"
         sink = BigQuerySink(name, schema=schema, create=TableOptions(), client=client)
         assert sink.write(stamp([sink.row({"id": 1})]), deadline=soon()) == []
-        made.append([(f.name, f.field_type, f.mode, f.description) for f in server.get_table(name).schema])
+        made.append([(f.name, f.field_type, f.mode, f.description) for f in bigquery_client.get_table(name).schema])
 
     assert made[0] == made[1] == made[2] == made[3]
     assert made[0][0] == ("id", "INTEGER", "REQUIRED", None)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from datetime import time as time_of_day
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,41 +15,24 @@ from streamkit.sinks.bigquery_columns import columns_in, unified, unknown_fields
 from streamkit.sinks.bigquery_schema import Field, Misfit
 from streamkit.testing.contracts import stamp
 
-from .bigquery_proxy import client_of
-
-if TYPE_CHECKING:
-    from local_bigquery import BigQueryServer
-
-
-def soon() -> float:
-    return time.monotonic() + 30
-
-
-@pytest.fixture(scope="module")
-def client(bigquery_server: BigQueryServer) -> Iterator[Any]:
-    client = client_of(bigquery_server.endpoint, bigquery_server.project)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def dataset(client: Any) -> str:
-    name = f"types_{uuid.uuid4().hex}"
-    client.create_dataset(name)
-    return name
+from .bigquery_tables import soon
 
 
 def field(name: str, kind: str, mode: str = "NULLABLE", fields: list[Field] | None = None) -> Field:
     return {"name": name, "type": kind, "mode": mode, **({"fields": fields} if fields else {})}
 
 
-def landed(client: Any, dataset: str, schema: list[Field], rows: list[dict[str, Any]], **options: Any) -> list[Any]:
+def landed(
+    bigquery_client: Any, dataset: str, schema: list[Field], rows: list[dict[str, Any]], **options: Any
+) -> list[Any]:
     """The column ``x`` of the rows, as BigQuery gives it back; a refusal in place of a row that was refused."""
     name = f"{dataset}.t_{uuid.uuid4().hex}"
-    sink = BigQuerySink(name, schema=[field("n", "INTEGER"), *schema], create=TableOptions(), client=client, **options)
+    sink = BigQuerySink(
+        name, schema=[field("n", "INTEGER"), *schema], create=TableOptions(), client=bigquery_client, **options
+    )
     writes = stamp(sink.row({"n": n, **row}) for n, row in enumerate(rows))
     refused = {writes.index(refusal.write): refusal for refusal in sink.write(writes, deadline=soon())}
-    there = {row.n: row.x for row in client.query_and_wait(f"SELECT n, x FROM {name}")}
+    there = {row.n: row.x for row in bigquery_client.query_and_wait(f"SELECT n, x FROM {name}")}
     assert sorted([*refused, *there]) == list(range(len(rows))), "each row is in or refused"
     return [refused.get(n, there.get(n)) for n in range(len(rows))]
 
@@ -95,56 +76,69 @@ TYPES: list[tuple[str, Any, Any]] = [
 @pytest.mark.parametrize(
     ("kind", "given", "there"), TYPES, ids=[f"{kind} {type(given).__name__}" for kind, given, _ in TYPES]
 )
-def test_a_value_is_in_the_table_as_it_was_given(client: Any, dataset: str, kind: str, given: Any, there: Any) -> None:
-    assert landed(client, dataset, [field("x", kind)], [{"x": given}]) == [there]
+def test_a_value_is_in_the_table_as_it_was_given(
+    bigquery_client: Any, dataset: str, kind: str, given: Any, there: Any
+) -> None:
+    assert landed(bigquery_client, dataset, [field("x", kind)], [{"x": given}]) == [there]
 
 
-def test_records_and_arrays_are_in_the_table_as_they_were_given(client: Any, dataset: str) -> None:
+def test_records_and_arrays_are_in_the_table_as_they_were_given(bigquery_client: Any, dataset: str) -> None:
     item = [field("sku", "STRING"), field("price", "NUMERIC"), field("sizes", "INTEGER", "REPEATED")]
     given = {"sku": "a", "price": Decimal("1.50"), "sizes": [1, 2**60]}
 
-    assert landed(client, dataset, [field("x", "RECORD", fields=item)], [{"x": given}]) == [given]
-    assert landed(client, dataset, [field("x", "RECORD", "REPEATED", item)], [{"x": [given, given]}, {}]) == [
+    assert landed(bigquery_client, dataset, [field("x", "RECORD", fields=item)], [{"x": given}]) == [given]
+    assert landed(bigquery_client, dataset, [field("x", "RECORD", "REPEATED", item)], [{"x": [given, given]}, {}]) == [
         [given, given],
         [],
     ]
-    assert landed(client, dataset, [field("x", "STRING", "REPEATED")], [{"x": ["a"]}, {"x": []}]) == [["a"], []]
+    assert landed(bigquery_client, dataset, [field("x", "STRING", "REPEATED")], [{"x": ["a"]}, {"x": []}]) == [
+        ["a"],
+        [],
+    ]
 
 
-def test_null_for_an_array_is_left_out_where_the_schema_is_given(client: Any, dataset: str) -> None:
-    assert landed(client, dataset, [field("x", "STRING", "REPEATED")], [{"x": None}, {"X": None}]) == [[], []]
+def test_null_for_an_array_is_left_out_where_the_schema_is_given(bigquery_client: Any, dataset: str) -> None:
+    assert landed(bigquery_client, dataset, [field("x", "STRING", "REPEATED")], [{"x": None}, {"X": None}]) == [[], []]
 
 
 @pytest.mark.parametrize("unknown", ["strict", "ignore", "add"])
 def test_what_is_no_array_is_invalid_for_a_repeated_field_where_the_schema_is_given(
-    client: Any, dataset: str, unknown: str
+    bigquery_client: Any, dataset: str, unknown: str
 ) -> None:
     schema = [field("x", "STRING", "REPEATED")]
 
-    first, second, third = landed(client, dataset, schema, [{"x": "secret"}, {"x": ["a"]}, {"x": {}}], unknown=unknown)
+    first, second, third = landed(
+        bigquery_client, dataset, schema, [{"x": "secret"}, {"x": ["a"]}, {"x": {}}], unknown=unknown
+    )
 
     assert (first.kind, str(first.error)) == ("invalid", "x: an array is what a REPEATED field takes")
     assert (second, third.kind) == (["a"], "invalid")
 
 
-def test_what_is_no_array_within_a_record_is_named_by_its_path(client: Any, dataset: str) -> None:
+def test_what_is_no_array_within_a_record_is_named_by_its_path(bigquery_client: Any, dataset: str) -> None:
     inner = [field("y", "RECORD", "REPEATED", [field("z", "INTEGER", "REPEATED")])]
 
-    refusal, fits = landed(client, dataset, [field("x", "RECORD", fields=inner)], [{"x": {"y": [{"z": 1}]}}, {}])
+    refusal, fits = landed(
+        bigquery_client, dataset, [field("x", "RECORD", fields=inner)], [{"x": {"y": [{"z": 1}]}}, {}]
+    )
 
     assert fits is None
     assert str(refusal.error) == "x.y.z: an array is what a REPEATED field takes"
 
 
-def test_json_within_records_and_arrays_is_text_too(client: Any, dataset: str) -> None:
+def test_json_within_records_and_arrays_is_text_too(bigquery_client: Any, dataset: str) -> None:
     inner = [field("j", "JSON")]
 
-    assert landed(client, dataset, [field("x", "RECORD", fields=inner)], [{"x": {"j": {"a": 1}}}]) == [{"j": '{"a":1}'}]
+    assert landed(bigquery_client, dataset, [field("x", "RECORD", fields=inner)], [{"x": {"j": {"a": 1}}}]) == [
+        {"j": '{"a":1}'}
+    ]
 
 
-def test_the_columns_of_python_values_are_of_their_types(client: Any, dataset: str) -> None:
+def test_the_columns_of_python_values_are_of_their_types(bigquery_client: Any, dataset: str) -> None:
     name = f"{dataset}.t_{uuid.uuid4().hex}"
-    sink = BigQuerySink(name, schema=[field("n", "INTEGER")], create=TableOptions(), unknown="add", client=client)
+    sink = BigQuerySink(
+        name, schema=[field("n", "INTEGER")], create=TableOptions(), unknown="add", client=bigquery_client
+    )
     row = {
         "n": 1,
         "moment": MOMENT,
@@ -159,10 +153,10 @@ def test_the_columns_of_python_values_are_of_their_types(client: Any, dataset: s
 
     assert sink.write(stamp([sink.row(row)]), deadline=soon()) == []
 
-    assert [f.field_type for f in client.get_table(name).schema] == [
+    assert [f.field_type for f in bigquery_client.get_table(name).schema] == [
         *("INTEGER", "TIMESTAMP", "DATETIME", "DATE", "TIME", "NUMERIC", "BYTES", "INTEGER", "FLOAT"),
     ]
-    assert [dict(one) for one in client.query_and_wait(f"SELECT * FROM {name}")] == [row]
+    assert [dict(one) for one in bigquery_client.query_and_wait(f"SELECT * FROM {name}")] == [row]
 
 
 # The columns that rows tell of, without a server

@@ -1,0 +1,230 @@
+"""Objects in S3 that events tell of: what they say, and what the objects hold.
+
+    class Imports(RecordProcessor):
+        bucket = Objects()
+
+        def process(self, record):
+            for found in objects_of(record):
+                if not found.is_removed:
+                    for line in self.bucket.lines(found):
+                        ...
+
+S3 tells of each object at least once, now and then twice, and in no order: a bucket is no stream (docs/triggers.md). Needs boto3
+and tenacity: ``pip install kinesis-streamkit[aws]``. The function's role needs ``s3:GetObject`` on the objects,
+``s3:GetObjectVersion`` where the bucket has versions, and ``s3:ListBucket`` on the bucket, without which S3 says "forbidden" of
+an object that is gone.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from .aws import Clients, code_of, may_pass
+from .errors import ConfigurationError, Reject, Unavailable
+from .reason import reason
+from .record import Record
+
+__all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
+
+_MOST_BYTES = 64 * 1024 * 1024
+_GZIP = b"\x1f\x8b"
+_GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
+_CHANGED = ("PreconditionFailed", "412")
+
+
+class Gone(Reject):
+    """The object is not there any more as the event tells of it: it was deleted, or written again, which has an event of its
+    own. For who does not mind, ``except Gone: return``.
+    """
+
+
+class StoredObject(msgspec.Struct, frozen=True):
+    """One object, as an event tells of it. ``key`` is the object's own, without the escapes of the event.
+
+    ``event`` is S3's name for what happened (``ObjectCreated:Put``), or EventBridge's (``Object Created``).
+    """
+
+    bucket: str
+    key: str
+    event: str
+    size: int | None = None
+    etag: str | None = None
+    version_id: str | None = None
+    sequencer: str | None = None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it tells that the object, or a version of it, is there no more."""
+        return self.event.startswith(("ObjectRemoved:", "LifecycleExpiration:", "Object Deleted"))
+
+    @property
+    def place(self) -> str:
+        """``s3://bucket/key``, for errors."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def objects_of(record: Record) -> list[StoredObject]:
+    """The objects that a record tells of, whichever way it came: from the bucket; from a queue or a topic between, or both; from
+    EventBridge; or out of a retry queue or dead letters.
+
+    S3's test event, which it sends when a notification is set up, tells of none. Reject for what is no event of S3's.
+    """
+    return [_told(one) for one in _events(record.json())]
+
+
+def _events(event: Any, depth: int = 0) -> list[Any]:
+    if isinstance(event, Mapping) and depth < 3:
+        if isinstance(event.get("Records"), list):
+            return list(event["Records"])
+        if "s3" in event or event.get("source") == "aws.s3":
+            return [event]
+        if event.get("Event") == "s3:TestEvent":
+            return []
+        if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
+            # What a topic has put around it.
+            try:
+                return _events(msgspec.json.decode(event["Message"]), depth + 1)
+            except (msgspec.MsgspecError, RecursionError):
+                pass
+    raise Reject("the record is no event of S3's: it tells of no object")
+
+
+def _told(event: Any) -> StoredObject:
+    try:
+        if event.get("source") == "aws.s3":
+            # EventBridge's has the key as it is.
+            detail = event["detail"]
+            what, bucket, name, key = detail["object"], detail["bucket"]["name"], event["detail-type"], None
+            key = what["key"]
+        else:
+            what, bucket, name = event["s3"]["object"], event["s3"]["bucket"]["name"], event["eventName"]
+            key = unquote_plus(what["key"], errors="strict")
+        found = {
+            "bucket": bucket,
+            "key": key,
+            "event": name.removeprefix("s3:"),
+            "size": what.get("size"),
+            "etag": what.get("eTag", what.get("etag")),
+            "version_id": what.get("versionId", what.get("version-id")),
+            "sequencer": what.get("sequencer"),
+        }
+        return msgspec.convert(found, StoredObject)
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, msgspec.ValidationError):
+        raise Reject("the record is no event of S3's: it names no bucket, or no key of an object") from None
+
+
+class Objects:
+    """Reads objects of up to ``most_bytes``, which is also the most that a compressed one may have inside.
+
+    An attempt that fails for a passing reason is repeated for ``patience`` seconds. ``client`` is boto3's S3 client; by default
+    one is made on first use. It can be shared by the threads of one processor.
+    """
+
+    def __init__(self, *, most_bytes: int = _MOST_BYTES, patience: float = 20.0, client: Any = None) -> None:
+        if most_bytes < 1:
+            raise ConfigurationError(f"Objects(most_bytes) is 1 at least; got {most_bytes!r}")
+        self._most_bytes = most_bytes
+        self._patience = patience
+        self._clients = Clients("s3", "Objects", client)
+
+    def read(self, found: StoredObject) -> bytes:
+        """All of the object: of the version that the event tells of, and never of a later one.
+
+        Raises Gone where that is there no more, Reject for one that is too large or archived, Unavailable where S3 does not
+        answer or refuses the credentials.
+        """
+        if found.is_removed:
+            raise Gone(f"{found.place} was removed: there is nothing to read")
+        if found.size is not None:
+            self._check_size(found, found.size)
+        deadline = time.monotonic() + self._patience
+        client = self._clients.until(deadline)
+        try:
+            return _retried(lambda: self._got(client, found), deadline)
+        except Reject:
+            raise
+        except Exception as error:
+            code = code_of(error)
+            if code in _GONE:
+                raise Gone(f"{found.place} is not there any more") from error
+            if code in _CHANGED:
+                raise Gone(f"{found.place} was written again since: that has an event of its own") from error
+            if code == "InvalidObjectState":
+                raise Reject(f"{found.place} is archived: restore it, then bring its event again") from error
+            raise Unavailable(f"{found.place} can't be read: {reason(error)}") from error
+
+    def lines(self, found: StoredObject) -> list[bytes]:
+        """The object's lines without their ends (LF or CRLF), empty ones left out. One that is gzip is unpacked.
+
+        Raises what ``read`` does, and Reject for gzip that is damaged or has too much in it.
+        """
+        content = self.read(found)
+        if content.startswith(_GZIP):
+            content = self._unpacked(found, content)
+        return [line for part in content.split(b"\n") if (line := part.removesuffix(b"\r"))]
+
+    def close(self) -> None:
+        """Close the clients that were made here."""
+        self._clients.close()
+
+    def _got(self, client: Any, found: StoredObject) -> bytes:
+        asked = {"Bucket": found.bucket, "Key": found.key}
+        if found.version_id is not None:
+            asked["VersionId"] = found.version_id
+        elif found.etag is not None:
+            asked["IfMatch"] = found.etag
+        answer = client.get_object(**asked)
+        length: int = answer["ContentLength"]
+        with answer["Body"] as body:
+            self._check_size(found, length)
+            content: bytes = body.read()
+        if len(content) < length:
+            raise ConnectionError("S3's answer ended early")
+        return content
+
+    def _check_size(self, found: StoredObject, size: int) -> None:
+        if size > self._most_bytes:
+            raise Reject(
+                f"{found.place} has {size:,} bytes: Objects(most_bytes) is {self._most_bytes:,}. What is larger is no work for "
+                "one invocation"
+            )
+
+    def _unpacked(self, found: StoredObject, content: bytes) -> bytes:
+        """What is in gzip, of several members too. No more is unpacked than may be."""
+        parts: list[bytes] = []
+        room = self._most_bytes
+        while content:
+            unpacker = zlib.decompressobj(wbits=31)
+            try:
+                part = unpacker.decompress(content, room + 1)
+            except zlib.error:
+                raise Reject(f"{found.place} is gzip that is damaged") from None
+            room -= len(part)
+            if room < 0:
+                raise Reject(f"{found.place} has more than {self._most_bytes:,} bytes in its gzip: Objects(most_bytes)")
+            if not unpacker.eof:
+                raise Reject(f"{found.place} is gzip that ends early")
+            parts.append(part)
+            # Zeros behind the last member are padding.
+            content = unpacker.unused_data.lstrip(b"\0")
+        return b"".join(parts)
+
+
+def _retried(call: Callable[[], bytes], deadline: float) -> bytes:
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+    def passes(error: BaseException) -> bool:
+        return isinstance(error, Exception) and not isinstance(error, Reject) and may_pass(error)
+
+    return Retrying(
+        retry=retry_if_exception(passes),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
+        reraise=True,
+    )(call)

@@ -1,0 +1,353 @@
+"""What S3's events tell of, and reading it: on moto's S3, and behind a proxy on its bad days."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from streamkit import Divert, RecordProcessor, Reject, Unavailable, lambda_handler
+from streamkit.errors import BatchFailed, ConfigurationError, StreamkitError
+from streamkit.event import decode
+from streamkit.objects import Gone, Objects, StoredObject, objects_of
+from streamkit.testing import MemoryQueue, MemorySink, kinesis_event, s3_event, sns_event
+from tests.faults.http_proxy import HttpProxy, cut, lose_the_answer
+from tests.sinks.aws_proxy import client_of, refuse
+
+ODD_KEY = "orders/2026 (11)/naïve+plus%20&日本.json"
+_buckets = (f"objects-{n}" for n in itertools.count())
+
+
+@pytest.fixture
+def s3(moto_endpoint: str) -> Any:
+    return client_of(moto_endpoint, "s3")
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    name = next(_buckets)
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def proxy(moto_endpoint: str) -> Iterator[HttpProxy]:
+    made = HttpProxy(moto_endpoint)
+    yield made
+    made.close()
+
+
+def told(event: Any) -> list[StoredObject]:
+    return [found for record in decode(event).records for found in objects_of(record)]
+
+
+def put(s3: Any, bucket: str, key: str, content: bytes) -> StoredObject:
+    answer = s3.put_object(Bucket=bucket, Key=key, Body=content)
+    (found,) = told(s3_event([key], bucket=bucket, size=len(content), etag=answer["ETag"]))
+    return found
+
+
+class TestEvents:
+    def test_an_event_of_s3_has_its_records_by_ids_of_their_own(self) -> None:
+        event = s3_event(["a", ODD_KEY], bucket="orders")
+
+        batch = decode(event)
+
+        assert [record.source for record in batch.records] == ["s3", "s3"]
+        assert [record.attempt for record in batch.records] == [None, None]
+        assert batch.records[0].event_id == "orders/a:0000000000000000"
+        assert batch.records[1].event_id.isascii()
+        assert batch.records[1].json() == event["Records"][1]
+        assert [record.event_id for record in decode(event).records] == [record.event_id for record in batch.records]
+
+    def test_what_has_no_sequencer_is_told_apart_by_the_event_and_its_request(self) -> None:
+        event = s3_event(["a", "a"], event_name="ObjectRestore:Completed")
+        for raw in event["Records"]:
+            del raw["s3"]["object"]["sequencer"]
+
+        first, second = decode(event).records
+
+        assert first.event_id == "bucket/a:ObjectRestore:Completed:request-0"
+        assert second.event_id == "bucket/a:ObjectRestore:Completed:request-1"
+
+    @pytest.mark.parametrize("key", ["é" * 500, "a" * 1024])
+    def test_one_of_a_long_key_is_retried_as_any(self, key: str) -> None:
+        queue, seen = MemoryQueue(), []
+
+        class Once(RecordProcessor):
+            name = "once"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> None:
+                seen.append((record.event_id, objects_of(record)[0].key))
+                if record.attempt is None:
+                    raise RuntimeError("not yet")
+
+        function = lambda_handler(Once)
+        function(s3_event([key]))
+        queue.advance(60)
+        queue.deliver(function)
+
+        assert seen[0] == seen[1]
+        assert seen[0][0].isascii()
+
+    def test_a_key_that_was_not_escaped_forges_no_line_of_the_log(self) -> None:
+        event = s3_event(["a"])
+        event["Records"][0]["s3"]["object"]["key"] = "a\nERROR all is lost"
+        assert decode(event).records[0].event_id.isprintable()
+
+    @pytest.mark.parametrize("raw", [{}, {"s3": {}}, {"s3": {"bucket": {"name": "b"}, "object": {}}}, {"s3": "text"}])
+    def test_one_that_names_no_object_is_no_event_of_s3(self, raw: Any) -> None:
+        with pytest.raises(StreamkitError, match="record 0 of the event has no bucket or no key"):
+            decode({"Records": [{"eventSource": "aws:s3", **raw}]})
+
+
+class TestWays:
+    """However an event of S3 comes, it tells of the same object."""
+
+    raw = s3_event([ODD_KEY], bucket="orders", size=7, etag='"abc"', version_id="v1")
+    expected = StoredObject("orders", ODD_KEY, "ObjectCreated:Put", 7, "abc", "v1", "0000000000000000")
+
+    def test_from_the_bucket(self) -> None:
+        assert told(self.raw) == [self.expected]
+
+    def test_through_a_topic(self) -> None:
+        assert told(sns_event([self.raw])) == [self.expected]
+
+    def test_through_a_queue(self) -> None:
+        assert told(sqs_event(json.dumps(self.raw))) == [self.expected]
+
+    def test_through_a_topic_and_a_queue(self) -> None:
+        notification = sns_event([self.raw])["Records"][0]["Sns"]
+        assert told(sqs_event(json.dumps(notification))) == [self.expected]
+
+    def test_through_a_stream(self) -> None:
+        assert told(kinesis_event([self.raw])) == [self.expected]
+
+    def test_by_eventbridge(self) -> None:
+        event = {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "detail": {
+                "bucket": {"name": "orders"},
+                "object": {"key": ODD_KEY, "size": 7, "etag": "abc", "version-id": "v1", "sequencer": "00"},
+            },
+        }
+        (found,) = told(sqs_event(json.dumps(event)))
+        assert (found.bucket, found.key, found.version_id, found.is_removed) == ("orders", ODD_KEY, "v1", False)
+
+    def test_out_of_a_retry_queue(self) -> None:
+        queue = MemoryQueue()
+
+        class Failing(RecordProcessor):
+            name = "failing"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> None:
+                raise RuntimeError("not today")
+
+        assert lambda_handler(Failing)(self.raw) == {"batchItemFailures": []}
+        seen: list[list[StoredObject]] = []
+
+        class Reading(Failing):
+            def process(self, record: Any) -> None:
+                seen.append(objects_of(record))
+
+        queue.advance(60)
+        queue.deliver(lambda_handler(Reading))
+        assert seen == [[self.expected]]
+
+    def test_s3s_test_event_tells_of_none(self) -> None:
+        event = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "orders"}
+        assert told(sqs_event(json.dumps(event))) == []
+
+    @pytest.mark.parametrize(
+        "name", ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"]
+    )
+    def test_a_removal_is_told_apart(self, name: str) -> None:
+        (found,) = told(s3_event(["a"], event_name=name))
+        assert found.is_removed
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"id": 1}',
+            "[]",
+            "7",
+            '{"Type": "Notification", "Message": "no json"}',
+            '{"Records": [{}]}',
+            '{"Records": [{"s3": {"bucket": {"name": 1}, "object": {"key": "k"}}, "eventName": "x"}]}',
+            '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": "%ff"}}, "eventName": "x"}]}',
+            '{"source": "aws.s3", "detail": {}}',
+        ],
+    )
+    def test_what_is_no_event_of_s3_is_rejected(self, body: str) -> None:
+        with pytest.raises(Reject, match="no event of S3's"):
+            told(sqs_event(body))
+
+
+class TestAnswers:
+    def test_a_failure_raises_so_that_lambda_delivers_again(self) -> None:
+        class Failing(RecordProcessor):
+            name = "failing"
+
+            def process(self, record: Any) -> None:
+                raise RuntimeError("not today")
+
+        with pytest.raises(BatchFailed, match="bucket/a:"):
+            lambda_handler(Failing)(s3_event(["a"]))
+
+    def test_under_divert_the_queue_takes_it_and_its_neighbours_run(self) -> None:
+        queue, sink = MemoryQueue(), MemorySink()
+
+        class Half(RecordProcessor):
+            name = "half"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> Any:
+                (found,) = objects_of(record)
+                if found.key == "bad":
+                    raise RuntimeError("not today")
+                return sink.item(found.key)
+
+        assert lambda_handler(Half)(s3_event(["bad", "good"])) == {"batchItemFailures": []}
+        assert len(queue) == 1
+        assert sink.items == ["good"]
+
+    def test_what_is_unavailable_raises_and_goes_to_no_queue(self) -> None:
+        queue = MemoryQueue()
+
+        class Waiting(RecordProcessor):
+            name = "waiting"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> None:
+                raise Unavailable("the payments API")
+
+        with pytest.raises(BatchFailed):
+            lambda_handler(Waiting)(s3_event(["a"]))
+        assert len(queue) == 0
+
+    def test_a_queue_that_refuses_makes_it_raise(self) -> None:
+        queue = MemoryQueue()
+        queue.refuse()
+
+        class Failing(RecordProcessor):
+            name = "failing"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> None:
+                raise RuntimeError("not today")
+
+        with pytest.raises(BatchFailed):
+            lambda_handler(Failing)(s3_event(["a"]))
+
+
+class TestReading:
+    def test_an_object_with_an_odd_key(self, s3: Any, bucket: str) -> None:
+        found = put(s3, bucket, ODD_KEY, b"content")
+        assert Objects(client=s3).read(found) == b"content"
+
+    def test_lines_of_every_end_and_packed(self, s3: Any, bucket: str) -> None:
+        content = b"one\ntwo\r\n\nthree"
+        plain, packed = (
+            put(s3, bucket, "plain", content),
+            put(s3, bucket, "packed", gzip.compress(b"one\n") + gzip.compress(b"two")),
+        )
+        assert Objects(client=s3).lines(plain) == [b"one", b"two", b"three"]
+        assert Objects(client=s3).lines(packed) == [b"one", b"two"]
+
+    def test_an_empty_object_has_no_lines(self, s3: Any, bucket: str) -> None:
+        assert Objects(client=s3).lines(put(s3, bucket, "empty", b"")) == []
+
+    def test_one_that_is_gone(self, s3: Any, bucket: str) -> None:
+        found = put(s3, bucket, "a", b"content")
+        s3.delete_object(Bucket=bucket, Key="a")
+        with pytest.raises(Gone, match=rf"s3://{bucket}/a is not there any more"):
+            Objects(client=s3).read(found)
+
+    def test_one_that_was_written_again_is_not_read_in_its_place(self, s3: Any, bucket: str) -> None:
+        found = put(s3, bucket, "a", b"first")
+        later = put(s3, bucket, "a", b"second")
+        with pytest.raises(Gone, match="was written again since"):
+            Objects(client=s3).read(found)
+        assert Objects(client=s3).read(later) == b"second"
+
+    def test_a_version_is_read_whatever_came_after_it(self, s3: Any, bucket: str) -> None:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        version = s3.put_object(Bucket=bucket, Key="a", Body=b"first")["VersionId"]
+        s3.put_object(Bucket=bucket, Key="a", Body=b"second")
+        (found,) = told(s3_event(["a"], bucket=bucket, version_id=version))
+        assert Objects(client=s3).read(found) == b"first"
+
+    def test_a_removal_has_nothing_to_read(self) -> None:
+        (found,) = told(s3_event(["a"], event_name="ObjectRemoved:Delete"))
+        with pytest.raises(Gone, match="was removed"):
+            Objects().read(found)
+
+    def test_one_that_is_too_large_is_rejected_whatever_its_event_says(self, s3: Any, bucket: str) -> None:
+        found = put(s3, bucket, "a", b"12345")
+        (small,) = told(s3_event(["a"], bucket=bucket, size=1))
+        for one in (found, small):
+            with pytest.raises(Reject, match=r"has 5 bytes: Objects\(most_bytes\) is 4"):
+                Objects(client=s3, most_bytes=4).read(one)
+
+    def test_what_is_packed_too_tightly_is_rejected_before_it_is_unpacked(self, s3: Any, bucket: str) -> None:
+        bomb = put(s3, bucket, "bomb", gzip.compress(b"0" * 10_000_000))
+        with pytest.raises(Reject, match="has more than 100,000 bytes in its gzip"):
+            Objects(client=s3, most_bytes=100_000).lines(bomb)
+
+    @pytest.mark.parametrize(
+        ("harm", "why"),
+        [(lambda content: content[:-9], "ends early"), (lambda content: content[:12] + b"\xff" * 20, "is damaged")],
+    )
+    def test_damaged_gzip_is_rejected(self, s3: Any, bucket: str, harm: Callable[[bytes], bytes], why: str) -> None:
+        content = gzip.compress(b"".join(b"%d\n" % n for n in range(1000)))
+        with pytest.raises(Reject, match=f"gzip that {why}"):
+            Objects(client=s3).lines(put(s3, bucket, "a", harm(content)))
+
+    def test_a_limit_of_nothing_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="most_bytes"):
+            Objects(most_bytes=0)
+
+
+class TestBadDays:
+    @pytest.mark.parametrize("act", [refuse(503, "SlowDown"), refuse(500, "InternalError"), lose_the_answer, cut])
+    def test_what_passes_is_tried_again(self, s3: Any, bucket: str, proxy: HttpProxy, act: Any) -> None:
+        content = bytes(range(256)) * 100
+        found = put(s3, bucket, "a", content)
+        met = iter([act, act])
+        with proxy.failing(lambda request: next(met, type(request).forward)(request)):
+            assert Objects(client=client_of(proxy.endpoint, "s3")).read(found) == content
+        assert next(met, None) is None
+
+    @pytest.mark.parametrize("act", [refuse(503, "SlowDown"), cut, refuse(403, "AccessDenied")])
+    def test_what_does_not_pass_is_unavailable(self, s3: Any, bucket: str, proxy: HttpProxy, act: Any) -> None:
+        found = put(s3, bucket, "a", b"content")
+        with proxy.failing(act), pytest.raises(Unavailable, match=rf"s3://{bucket}/a can't be read"):
+            Objects(client=client_of(proxy.endpoint, "s3"), patience=0.3).read(found)
+
+    def test_nobody_there_is_unavailable(self, s3: Any, bucket: str, proxy: HttpProxy) -> None:
+        found = put(s3, bucket, "a", b"content")
+        with proxy.gone(), pytest.raises(Unavailable):
+            Objects(client=client_of(proxy.endpoint, "s3"), patience=0.3).read(found)
+
+    def test_an_archived_object_is_rejected(self, s3: Any, bucket: str, proxy: HttpProxy) -> None:
+        found = put(s3, bucket, "a", b"content")
+        with proxy.failing(refuse(403, "InvalidObjectState")), pytest.raises(Reject, match="is archived: restore it"):
+            Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+
+def sqs_event(body: str) -> dict[str, Any]:
+    message = {
+        "messageId": "message-0",
+        "body": body,
+        "attributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:q",
+    }
+    return {"Records": [message]}
