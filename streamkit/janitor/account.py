@@ -10,12 +10,13 @@ from ..errors import StreamkitError
 from .calls import Calls
 from .plan import LayerVersion, Reason, Uses, Version, is_number
 
-__all__ = ["Account", "Outcome"]
+__all__ = ["NOT_FOUND", "Account", "Outcome"]
 
 #: What became of a version that was to be deleted.
 Outcome = Literal["deleted", "refused", "replica", "gone"]
 
-_NOT_FOUND = "ResourceNotFoundException"
+#: What Lambda calls that there is no such thing.
+NOT_FOUND = "ResourceNotFoundException"
 
 
 class Account:
@@ -91,7 +92,7 @@ class Account:
             code = code_of(error)
             if code == "ResourceConflictException":
                 return "refused"
-            if code == _NOT_FOUND:
+            if code == NOT_FOUND:
                 return self._gone()
             if code == "InvalidParameterValueException" and "replicated function" in str(error):
                 return "replica"
@@ -105,9 +106,15 @@ class Account:
         pages = self._calls.pages("list_layer_versions", "LayerVersions", LayerName=layer, MaxItems=50)
         return [LayerVersion(_number(one, "Version"), _text(one, "LayerVersionArn")) for one in pages]
 
-    def layer_bytes(self, layer: str, number: int) -> int:
-        content = self._calls("get_layer_version", LayerName=layer, VersionNumber=number).get("Content") or {}
-        return _number(content, "CodeSize")
+    def layer_bytes(self, layer: str, number: int) -> int | None:
+        """None where somebody has deleted it meanwhile."""
+        try:
+            found = self._calls("get_layer_version", LayerName=layer, VersionNumber=number)
+        except Exception as error:
+            if code_of(error) == NOT_FOUND:
+                return None
+            raise
+        return _number(found.get("Content"), "CodeSize")
 
     def is_shared(self, layer: str, number: int) -> bool:
         """Whether another account was permitted to use this layer's version."""
@@ -127,7 +134,7 @@ class Account:
         try:
             text = self._calls(operation, **arguments).get("Policy")
         except Exception as error:
-            if code_of(error) == _NOT_FOUND:
+            if code_of(error) == NOT_FOUND:
                 return False
             raise
         try:

@@ -23,7 +23,7 @@ from ..errors import StreamkitError
 from ..metrics import setting
 from ..metrics.report import function_name
 from ..reason import reason
-from .account import Account
+from .account import NOT_FOUND, Account
 from .calls import Calls, OutOfTime
 from .options import Options, options_of
 from .plan import LayerVersion, Version, judge, judge_layer
@@ -111,7 +111,12 @@ class _Run:
         random.shuffle(names)
 
         def clean(name: str) -> None:
-            self._function(name, functions[name], mappings.get(name, set()))
+            try:
+                self._function(name, functions[name], mappings.get(name, set()))
+            except Exception as error:
+                if code_of(error) != NOT_FOUND or not self._is_gone(name):
+                    raise
+                part.keep("gone", name)
 
         return _each(names, part, clean)
 
@@ -128,6 +133,16 @@ class _Run:
             else:
                 part.keep(verdict.kept)
             part.versions += 1
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether somebody has deleted the function meanwhile, and it is not something of it that can't be found."""
+        try:
+            self._account.versions(name)
+        except Exception as error:
+            if code_of(error) == NOT_FOUND:
+                return True
+            raise
+        return False
 
     def _delete(self, name: str, arn: str, version: Version) -> None:
         """Delete a version, if nobody has come to use it meanwhile."""
@@ -191,6 +206,9 @@ class _Run:
             part.keep("shared", called)
             return
         size = account.layer_bytes(name, version.number)
+        if size is None:
+            part.keep("gone", called)
+            return
         if not self._options.dry_run:
             account.delete_layer_version(name, version.number)
             part.delete(size)
@@ -208,11 +226,6 @@ def _each(names: list[str], part: Part, clean: Callable[[str], None]) -> bool:
             log.warning("janitor: the time is up; %d are left for the next run", part.left)
             return False
         except Exception as error:  # noqa: BLE001  # Whatever it is, it is this one's.
-            if code_of(error) == "ResourceNotFoundException":
-                # Somebody has deleted all of it meanwhile.
-                part.keep("gone", name)
-                part.done += 1
-                continue
             part.fail(name, reason(error))
             log.error("janitor: %s is left as it is: %s", _shown(name), reason(error))
         else:

@@ -427,6 +427,32 @@ class TestARace:
         assert (report["functions"]["done"], report["functions"]["failures"]) == (1, 0)
         assert report["functions"]["kept"] == {"gone": 1}
 
+    def test_where_only_a_part_of_it_is_not_found_is_one_and_nothing_goes(
+        self, service: LambdaService, clean: Clean
+    ) -> None:
+        service.function("orders", 7)
+        service.harm = at("GET", "/orders/aliases", error(404, "ResourceNotFoundException"))
+
+        report = clean()
+
+        assert report["functions"]["failures"] == 1
+        assert service.versions("orders") == ALL
+
+    def test_with_somebody_who_deletes_a_layers_version_frees_nothing(
+        self, service: LambdaService, clean: Clean
+    ) -> None:
+        service.layer("numpy", 5)
+
+        def delete(_: Request) -> None:
+            service.direct.delete_layer_version(LayerName="numpy", VersionNumber=1)
+
+        service.harm = at("GET", "/layers/numpy/versions/1/policy", delete, times=1)
+
+        report = clean()
+
+        assert report["layers"]["kept_at_last"] == {"gone": ["numpy:1"]}
+        assert (report["layers"]["deleted"], report["layers"]["failures"]) == (1, 0)
+
 
 class TestABadDay:
     def test_what_cloudfront_has_copies_of_is_kept_and_named(self, service: LambdaService, clean: Clean) -> None:
