@@ -19,10 +19,12 @@ __all__ = [
     "make_client",
     "may_pass",
     "repeat_until",
+    "retried",
     "whole_answers",
 ]
 
 Client = TypeVar("Client")
+T = TypeVar("T")
 
 # Throttles and time-outs that are answered with the status of a request at fault.
 _PASSING_CODES = ("ProvisionedThroughputExceededException", "RequestTimeout", "LimitExceededException")
@@ -36,14 +38,22 @@ class Clients:
 
     A client's time-outs are fixed when it is made, hence one for each row of ``timeouts``: the seconds that have to be left,
     those that one try may take, and tries. By default it retries nothing itself: its caller does, who knows the deadline.
-    ``owner`` is who needs boto3, for the error where there is none. Any thread may call it.
+    ``owner`` is who needs boto3, for the error where there is none. ``session``: as ``make_client`` has it. Any thread may
+    call it.
     """
 
     def __init__(
-        self, service: str, owner: str, given: Any = None, timeouts: Sequence[tuple[float, float, int]] = _TIMEOUTS
+        self,
+        service: str,
+        owner: str,
+        given: Any = None,
+        timeouts: Sequence[tuple[float, float, int]] = _TIMEOUTS,
+        *,
+        session: Any = None,
     ) -> None:
         self._service = service
         self._owner = owner
+        self._session = session
         self._timeouts = timeouts
         self.given = whole_answers(given)
         #: Called with each client that is made: shared are those that the same was done to.
@@ -62,7 +72,15 @@ class Clients:
         timeout, tries = row[1:]
         found = self._borrowed.get((timeout, tries))
         if found is None:
-            mine = borrow(self._service, self._owner, timeout, tries=tries, region=region, prepare=self.prepare)
+            mine = borrow(
+                self._service,
+                self._owner,
+                timeout,
+                tries=tries,
+                region=region,
+                session=self._session,
+                prepare=self.prepare,
+            )
             found = self._borrowed.setdefault((timeout, tries), mine)
             if found is not mine:
                 mine.give_back()
@@ -83,18 +101,29 @@ def borrow(
     tries: int = 1,
     region: str | None = None,
     endpoint_url: str | None = None,
+    session: Any = None,
     prepare: Callable[[Any], object] | None = None,
     **config: Any,
 ) -> Borrowed:
     """``make_client``'s client, which all in this container share who ask for the same; its connections, too.
 
     ``prepare`` is called with it when it is made. All of them have their credentials from boto3's own session, which gets them
-    once. Any thread may call it, and use the client.
+    once; but for those that name another ``session``. Any thread may call it, and use the client.
     """
-    key = (service, timeout, tries, region, endpoint_url, prepare, tuple(sorted(config.items())), _environment())
+    asked = (service, timeout, tries, region, endpoint_url, session, prepare)
+    key = (*asked, tuple(sorted(config.items())), _environment())
 
     def make() -> Any:
-        client = make_client(service, owner, timeout, tries=tries, region=region, endpoint_url=endpoint_url, **config)
+        client = make_client(
+            service,
+            owner,
+            timeout,
+            tries=tries,
+            region=region,
+            endpoint_url=endpoint_url,
+            session=session,
+            **config,
+        )
         if prepare is not None:
             prepare(client)
         return client
@@ -198,4 +227,19 @@ def repeat_until(deadline: float, call: Callable[[], bool]) -> None:
         wait=wait_random_exponential(multiplier=0.05, max=2),
         stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
         retry_error_callback=lambda state: None,
+    )(call)
+
+
+def retried(deadline: float, call: Callable[[], T]) -> T:
+    """What ``call`` returns, tried again until the deadline where it fails for a passing reason. Its last error, else.
+
+    The waits between grow to 2 s, with full jitter.
+    """
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_pass(error)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
+        reraise=True,
     )(call)

@@ -51,7 +51,10 @@ LAYERS = [
     ],
     ["health"],
     ["handler"],
-    ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
+    [
+        *("aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"),
+        *("config.ssm", "config.appconfig"),
+    ],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "janitor", "objects", "producer", "local", "recovery", "testing", "warmer"],
     ["kcl", "checks"],
