@@ -55,6 +55,8 @@ FUNCTIONS = {
     "objects": Function("processors.objects", "core", 5 * _MB),
     "logs": Function("processors.logs", "core", 5 * _MB),
     "log-subscriber": Function("processors.log_subscriber", "core", 5 * _MB),
+    "janitor": Function("processors.janitor", "core", 5 * _MB),
+    "warmer": Function("processors.warmer", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (

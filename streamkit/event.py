@@ -354,7 +354,7 @@ class Batch(msgspec.Struct):
 
 
 def is_warm_up(event: Any) -> bool:
-    """Whether ``event`` is a ping that keeps a container warm: nothing at all, or what the usual warmers send."""
+    """Whether ``event`` is a ping of others that keeps a container warm: nothing at all, or what the usual warmers send."""
     if event is None or event == {}:
         return True
     if not isinstance(event, Mapping) or "Records" in event:

@@ -22,8 +22,11 @@ from streamkit.new.project import Project
 Template = dict[str, Any]
 NEW = "streamkit new"
 TEMPLATES = (*sorted(path.name for path in HERE.glob("*.yaml")), NEW)
-#: What a list of alarms or of log groups needs: AWS asks whether it may be made of all of the region.
-LISTED = {"cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"}
+#: What lists of alarms, log groups, functions and layers need: AWS asks whether they may be made of all of the region.
+LISTED = {
+    *("cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"),
+    *("lambda:ListFunctions", "lambda:ListEventSourceMappings", "lambda:ListLayers", "lambda:ListLayerVersions"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -498,3 +501,34 @@ def test_what_log_lines_lambda_gives_up_comes_back_to_the_same_function(plain: d
     permission = resources["FromLogs"]["Properties"]
     assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
     assert permission["SourceArn"]["Fn::Sub"].endswith("${AWS::AccountId}:log-group:*:*")
+
+
+def test_a_janitor_that_only_reports_may_delete_nothing(plain: dict[str, Template]) -> None:
+    template = plain["janitor.yaml"]
+    (janitor,) = of_type(template, "AWS::Lambda::Function").values()
+    (schedule,) = of_type(template, "AWS::Scheduler::Schedule").values()
+    document = template["Resources"]["Role"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    deleting = [one for _, one in statements(template) if "Delete" in json.dumps(one.get("Action"))]
+    conditional = [one["Fn::If"] for one in document if "Fn::If" in one]
+
+    assert [(condition, otherwise) for condition, _, otherwise in conditional] == [
+        ("Deletes", {"Ref": "AWS::NoValue"}),
+        ("Deletes", {"Ref": "AWS::NoValue"}),
+    ]
+    assert [one for _, one, _ in conditional] == deleting
+    assert template["Conditions"]["Deletes"] == {"Fn::Equals": [{"Ref": "Delete"}, "yes"]}
+    assert template["Parameters"]["Delete"]["Default"] == "no"
+    assert janitor["Environment"]["Variables"]["JANITOR_DELETE"] == {"Ref": "Delete"}
+    condition, deletes, reports = schedule["Target"]["Input"]["Fn::If"]
+    assert (condition, json.loads(deletes), json.loads(reports)) == ("Deletes", {"dry_run": False}, {"dry_run": True})
+
+
+def test_a_janitor_looks_after_what_its_role_is_for(plain: dict[str, Template]) -> None:
+    template = plain["janitor.yaml"]
+    (janitor,) = of_type(template, "AWS::Lambda::Function").values()
+    wanted = {"Fn::Sub": "${Prefix}*"}
+
+    assert janitor["Environment"]["Variables"]["INCLUDE"] == wanted
+    for _, one in statements(template):
+        if one.get("Sid") in ("SeeWhoUsesThem", "SeeLayers", "DeleteVersions", "DeleteLayerVersions"):
+            assert one["Resource"]["Fn::Sub"].rpartition(":")[2] == wanted["Fn::Sub"]
