@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant(
         "drop the sub-sequence from event ids",
         "event.py",
-        "{0 if user is None else user.sub_sequence_number}",
+        "{user.sub_sequence_number if user else 0}",
         "{0}",
         SIMULATION,
     ),
