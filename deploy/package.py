@@ -53,6 +53,10 @@ FUNCTIONS = {
     "opensearch": Function("processors.opensearch", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
     "objects": Function("processors.objects", "core", 5 * _MB),
+    "logs": Function("processors.logs", "core", 5 * _MB),
+    "log-subscriber": Function("processors.log_subscriber", "core", 5 * _MB),
+    "janitor": Function("processors.janitor", "core", 5 * _MB),
+    "warmer": Function("processors.warmer", "core", 5 * _MB),
     "search-api": Function("processors.search_api", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
