@@ -26,10 +26,12 @@ from typing import Any
 from streamkit.aws import from_environment
 from streamkit.errors import ConfigurationError
 from streamkit.event import is_warm_up
+from streamkit.health import health
 from streamkit.search.api import Index, SearchApi
 from streamkit.search.cors import Cors
 from streamkit.search.fields import Fields
 from streamkit.search.query import Limits
+from streamkit.warm import Container, ping_of
 
 __all__ = ["api_from_env", "handler"]
 
@@ -82,10 +84,17 @@ class _Handler:
 
     def __init__(self) -> None:
         self._api: SearchApi | None = None
+        self._container = Container()
 
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
+        self._container.invocations += 1
         if is_warm_up(event):
             return {}
+        if (ping := ping_of(event)) is not None:
+            if ping.build:
+                self._api = self._api or api_from_env()
+            ping.wait()
+            return ping.answer(self._container) if ping.kind == "warm" else health(self._container, [])
         self._api = self._api or api_from_env()
         return self._api(event, context)
 

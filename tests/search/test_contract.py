@@ -77,7 +77,8 @@ def test_words_phrases_beginnings_and_exclusions(api: SearchApi, q: str, wanted:
     ],
 )
 def test_nothing_of_a_question_is_syntax(api: SearchApi, q: str) -> None:
-    for parameters in ({"q": q}, {"filter__state": q}, {"filter__name": q}):
+    for name in ("q", "filter__state", "filter__name"):
+        parameters: dict[str, Any] = {name: q}
         answer = ask(api, **parameters)
         assert answer.status == 200, answer.body
         assert answer.json["found"] in (0, *([2] if q == "denver\\" else []))
@@ -165,7 +166,8 @@ def test_pages_by_start_and_size(api: SearchApi) -> None:
 
 @pytest.mark.parametrize("sort", ["iata", "-elevation", "opened", "relevance", "-opened,iata"])
 def test_pages_by_cursor_show_each_once(api: SearchApi, sort: str) -> None:
-    cursor, seen = "initial", []
+    cursor: str | None = "initial"
+    seen: list[str] = []
     while cursor is not None:
         page = ask(api, sort=sort, size=2, cursor=cursor)
         seen += page.ids
@@ -250,7 +252,7 @@ def test_suggestions_begin_as_the_text_does(api: SearchApi) -> None:
 
 
 def test_a_form_asks_the_same_as_a_query_string(api: SearchApi) -> None:
-    asked = {"q": "denver", "filter.state": ["CO", "NY"], "facet": "state", "sort": "iata"}
+    asked: dict[str, Any] = {"q": "denver", "filter.state": ["CO", "NY"], "facet": "state", "sort": "iata"}
 
     by_form = ask(api, method="POST", form=asked)
 
