@@ -173,6 +173,12 @@ class Search:
         }
 
 
+class _Bounds(str):
+    """What stands in brackets; in quotes it would be a text."""
+
+    __slots__ = ()
+
+
 class _Structured:
     """A query of the structured parser: ``(and name:'denver' (range field=elevation [5000,}))``, ``matchall``."""
 
@@ -260,7 +266,9 @@ class _Structured:
     def _unquoted(text: str) -> str:
         if text in ("(", ")"):
             raise Refused("the structured query has an expression where a value belongs")
-        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if text.startswith("'") else text
+        if text.startswith("'"):
+            return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+        return _Bounds(text) if text.startswith(("[", "{")) else text
 
     def _is_text(self, name: str) -> bool:
         return name != "_id" and self.fields[name].removesuffix("-array") == "text"
@@ -280,7 +288,7 @@ class _Structured:
             return {"ids": {"values": [value]}}
         if self.fields[field] == "latlon":
             return self._within(field, value)
-        bounds = re.fullmatch(r"([\[{])([^,]*),([^,]*)([\]}])", value)
+        bounds = re.fullmatch(r"([\[{])([^,]*),([^,]*)([\]}])", value) if isinstance(value, _Bounds) else None
         if bounds:
             low, high = self._unquoted(bounds[2].strip()), self._unquoted(bounds[3].strip())
             limits = {"gte" if bounds[1] == "[" else "gt": low, "lte" if bounds[4] == "]" else "lt": high}

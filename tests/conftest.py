@@ -31,6 +31,7 @@ LONGEST = (
     "soak/test_soak.py",
     "cli/test_new.py",
     "flow/test_demo.py",
+    "search/test_openapi.py",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -46,6 +46,8 @@ class Request(msgspec.Struct):
             pairs = [*pairs, *_pairs(self._form(), MOST_BODY, 413, "the body")]
         found: dict[str, list[str]] = {}
         for name, value in pairs:
+            if not _is_utf8(name + value):
+                raise Refused(400, "a parameter is no UTF-8")
             found.setdefault(name, []).append(value)
         return found
 
@@ -92,7 +94,9 @@ def request_of(event: Any, base_path: str = "") -> Request:
         # An HTTP API's path has its stage, but for the one that has no name.
         if isinstance(path, str) and isinstance(stage, str) and stage != "$default":
             path = _without(path, f"/{stage}")
-        query: Any = event.get("rawQueryString") or ""
+        query: str | list[tuple[str, str]] = event.get("rawQueryString") or ""
+        if not isinstance(query, str):
+            raise _no_request()
     else:
         version, method, path = "1.0", event.get("httpMethod"), event.get("path")
         query = _several(event.get("multiValueQueryStringParameters")) or _single(event.get("queryStringParameters"))
@@ -121,13 +125,22 @@ def _single(given: Any) -> list[tuple[str, str]]:
 
 def _several(given: Any) -> list[tuple[str, str]]:
     given = given if isinstance(given, Mapping) else {}
-    lists = [(name, values) for name, values in given.items() if isinstance(values, Sequence)]
+    lists = [(name, values) for name, values in given.items() if isinstance(values, list)]
     return [(name, value) for name, values in lists for value in values if isinstance(value, str)]
 
 
 def _last(given: Any) -> list[tuple[str, str]]:
     """Of each header that came several times, the last."""
     return list(dict(_several(given)).items())
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which JSON can hold and no index takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pairs(text: str, most: int, status: int, what: str) -> list[tuple[str, str]]:

@@ -186,6 +186,12 @@ def test_structured_queries_look_in_the_fields_of_the_options(client: Any) -> No
     assert structured(client, "(term 'Denver')", queryOptions=codes) == {"X2"}
 
 
+def test_brackets_in_quotes_are_a_text_and_no_range(client: Any) -> None:
+    upload(client, add("X1", iata="[a,z]"), add("X2", iata="m"))
+    assert structured(client, "iata:'[a,z]'") == {"X1"}
+    assert structured(client, "(term field=iata '[a,z]')") == {"X1"}
+
+
 def test_places_are_found_in_a_box(client: Any) -> None:
     upload(client, add("X1", place="39.86,-104.67"), add("X2", place="40.64,-73.78"))
     assert structured(client, "place:['41,-106','39,-104']") == {"X1"}
