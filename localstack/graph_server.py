@@ -2,8 +2,8 @@
 
     python graph_server.py BOLT_PORT HTTP_PORT DATABASE
 
-The password of ``root`` comes by the environment variable ``GRAPH_SERVER_PASSWORD``. Everything it keeps is in the working directory; a
-file ``ready`` there says that it answers.
+The password of ``root`` comes by the environment variable ``GRAPH_SERVER_PASSWORD``. Everything it keeps is in the working
+directory; a file ``ready`` there says that it answers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Install ArcadeDB, the graph database that speaks Neo4j's protocol, into an environment of its own: ``.local/graph``, about 250 MB.
+"""Install ArcadeDB, the graph database that speaks Neo4j's protocol, into an environment of its own: ``.local/graph``, 130 MB.
 
     python3 localstack/setup_graph.py
 
-It brings its own Java. A run that finds everything in place does nothing; one that was cut short is done again from the start; two
-at once wait for each other. Needs the standard library only, so it can go before ``.venv``.
+It brings its own Java. A run that finds everything in place does nothing; one that was cut short is done again from the start;
+two at once wait for each other. Needs the standard library only, so it can go before ``.venv``.
 """
 
 from __future__ import annotations
