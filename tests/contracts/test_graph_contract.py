@@ -78,4 +78,6 @@ class TestRelationships(TestGraphSink):
         return made
 
     def delivered(self, sink: Any) -> list[int]:
-        return [row["id"] for row in self.graph.run("MATCH (a)-[:`TO-" + self.graph.label + "`]->(a) RETURN a.id AS id")]
+        return [
+            row["id"] for row in self.graph.run("MATCH (a)-[:`TO-" + self.graph.label + "`]->(a) RETURN a.id AS id")
+        ]

@@ -41,6 +41,15 @@ FUNCTIONS = {
             "DocumentVersion": "updated_at",
         },
     ),
+    "graph": (
+        "graph",
+        {
+            "GraphUrl": "neo4j+s://graph.example.com",
+            "GraphUser": "streamkit",
+            "GraphPasswordSecret": "routes-password",
+            "GraphNodes": json.dumps([{"labels": ["Order"], "key": {"id": "id"}, "properties": {"*": ""}}]),
+        },
+    ),
     "fanout": ("fanout", {"Routes": json.dumps([{"name": "audit", "to": QUEUE}]), "Targets": QUEUE}),
 }
 
