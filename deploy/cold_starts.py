@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "hos
 
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
-from local_moto import moto_server
 from local_graph import graph_server
+from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 

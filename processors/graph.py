@@ -11,15 +11,15 @@ Deploy it with the handler ``processors.graph.handler``, or subclass ``GraphProc
     GRAPH_RELATIONSHIPS      JSON: a list of the relationships that it makes, each {"type": "ROUTE",
                              "start": {"label": "Airport", "key": {"iata": "origin"}}, "end": {…}, "properties": {…}, "key": {…}};
                              "key" tells several of a type between two nodes apart. Of these two settings one is required
-    GRAPH_VERSION            path of the field that is the event's version, a whole number that grows with every change; default none
+    GRAPH_VERSION            path of the field that is the event's version, a whole number that grows with every change
     GRAPH_CONSTRAINTS        yes, the default: a label's key is made unique before the first write; no, somebody else has done it
     PROCESSOR_NAME           default "graph"; persistent
     RETRY_QUEUE_URL          SQS; without it a failed event holds its shard
     DEAD_LETTER_QUEUE_URL    SQS; without it nothing is ever given up
 
 They are read at the first invocation. Properties are those that are named, or with {"*": ""} all of the event's fields. An event
-without a field that is named is tried again as any that fails, since the setting may be what is wrong; what is no JSON object, and
-what no graph can hold, go to dead letters at once.
+without a field that is named is tried again as any that fails, since the setting may be what is wrong; what is no JSON object,
+and what no graph can hold, go to dead letters at once.
 """
 
 from __future__ import annotations

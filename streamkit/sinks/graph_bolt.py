@@ -38,7 +38,8 @@ class Bolt:
 
         Of each statement that tells it, the numbers of the rows that it found the nodes for. TimedOut, or the driver's error.
         """
-        return self._within(timeout, lambda: self._in_a_transaction(statements, timeout))
+        found: list[set[int]] = self._within(timeout, lambda: self._in_a_transaction(statements, timeout))
+        return found
 
     def run(self, text: str, timeout: float) -> None:
         """One statement that is no part of a transaction, such as one that makes a constraint."""

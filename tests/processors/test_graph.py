@@ -73,7 +73,7 @@ def test_events_become_the_nodes_that_the_environment_names(graph: Graph, monkey
 
     for code in ("DEN", "BJC"):
         assert graph.node(code) == {"id": code, "name": f"{code} Intl", "city": "Denver"}
-    with pytest.raises(Exception, match="[Dd]uplicate"):
+    with pytest.raises(Exception, match=r"[Dd]uplicate"):
         graph.run(f"CREATE (:`{graph.label}` {{id: 'DEN'}})")
 
 

@@ -32,8 +32,7 @@ class Graph:
 
     def run(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows that a statement answers."""
-        # A statement is no constant here, as the driver's types would have it.
-        records, _, _ = self._driver.execute_query(text, parameters, database_=self.server.database)  # type: ignore[arg-type]
+        records, _, _ = self._driver.execute_query(text, parameters, database_=self.server.database)
         return [record.data() for record in records]
 
     def sink(self, url: str = "", **options: Any) -> GraphSink:
