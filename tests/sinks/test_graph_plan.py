@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
@@ -203,13 +203,14 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_rejected_wherever_it_stands(name: Any) -> None:
     node = "A", {"k": 1}
-    makers = [
+    key: Any = {name if not isinstance(name, list) else 7: 1}
+    makers: list[Callable[[], Any]] = [
         lambda: sink.node(["A", name], {"k": 1}),
-        lambda: sink.node("A", {name if not isinstance(name, list) else 7: 1}),
-        lambda: sink.node("A", {"k": 1}, {name if not isinstance(name, list) else 7: 1}),
+        lambda: sink.node("A", key),
+        lambda: sink.node("A", {"k": 1}, key),
         lambda: sink.relationship(node, name, node),
         lambda: sink.relationship((name, {"k": 1}), "T", node),
-        lambda: sink.relationship(node, "T", node, key={name if not isinstance(name, list) else 7: 1}),
+        lambda: sink.relationship(node, "T", node, key=key),
         lambda: sink.node_removal(name, {"k": 1}),
         lambda: sink.relationship_removal(node, name, node),
     ]
@@ -308,7 +309,8 @@ def test_what_no_graph_can_hold_is_rejected_and_named_without_its_value(value: A
     "key", [None, {}, {"k": None}, {"k": 1.5}, {"k": True}, {"k": 2**63}, {"k": [1]}, {"k": "\ud800"}, "DEN"]
 )
 def test_a_key_that_finds_nothing_again_is_rejected(key: Any) -> None:
-    for make in (lambda: sink.node("A", key), lambda: sink.relationship(AIRPORT, "T", ("A", key))):
+    makers: list[Callable[[], Any]] = [lambda: sink.node("A", key), lambda: sink.relationship(AIRPORT, "T", ("A", key))]
+    for make in makers:
         with pytest.raises(Reject):
             make()
 
@@ -321,7 +323,11 @@ def test_an_end_that_is_no_pair_is_rejected(end: Any) -> None:
 
 @pytest.mark.parametrize("version", [-1, 2**63, 1.5, True, "7"])
 def test_a_version_that_is_no_whole_number_of_64_bits_is_rejected(version: Any) -> None:
-    for make in (lambda: airport("DEN", version), lambda: sink.node_removal(*AIRPORT, version=version)):
+    makers: list[Callable[[], Any]] = [
+        lambda: airport("DEN", version),
+        lambda: sink.node_removal(*AIRPORT, version=version),
+    ]
+    for make in makers:
         with pytest.raises(Reject, match="version"):
             make()
 
