@@ -132,10 +132,9 @@ class Model:
         self.relationships: dict[Any, dict[str, Any]] = {}
 
     def do(self, operation: Operation) -> None:
-        steps = [{"v": operation.version, "p": dict(operation.properties)}]
-        if operation.version is not None:
-            steps[0]["p"]["version"] = operation.version
-        self._do(operation, steps, operation.version)
+        version = {} if operation.version is None else {"version": operation.version}
+        step = {"v": operation.version, "p": operation.properties | version}
+        self._do(operation, [step], operation.version)
 
     def run(self, statement: Statement, operations: Sequence[Operation]) -> None:
         for row, places in zip(statement.rows, statement.places, strict=True):
