@@ -15,6 +15,7 @@ from . import (
     graph,
     main_path,
     metrics,
+    parameters,
     parking,
     producing,
     reading,
@@ -51,6 +52,7 @@ def main() -> int:
         rows += followed
         measured, measuring = metrics.run(40)
         rows += measured
+        rows += parameters.run(10)
         rows += bigquery.run(20)
         rows += storage_write.run(20)
         rows += graph.run(20)

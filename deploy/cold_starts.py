@@ -1,4 +1,5 @@
-"""python -m deploy.cold_starts: from the start of a process to its first answer, for each package, in AWS's own runtime client.
+"""python -m deploy.cold_starts [FUNCTION...]: from the start of a process to its first answer, for each package or for those
+that are named, in AWS's own runtime client.
 
 Each package is unzipped, and awslambdaric runs it as Lambda does, with the runtime's own boto3. Three answers are timed: to a
 warm-up ping, which takes the imports of the handler alone; to a first batch, which is written to a server here and takes
@@ -19,9 +20,9 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "host_mode"))
@@ -42,6 +43,8 @@ from .runtime import RUNTIME
 __all__: list[str] = []
 
 _ROUNDS = 9
+# Functions whose whole work a ping is.
+_PINGED = ("heartbeat",)
 _PING = b'{"source": "serverless-plugin-warmup"}'
 _NOTHING = "def handler(event, context):\n    return {}\n"
 #: What is asked about by name: the heaviest of each function.
@@ -54,9 +57,10 @@ _LIBRARIES = (
     "grpc",
     "neo4j",
     "cryptography",
+    "urllib3",
     "tenacity",
 )
-_RUNTIMES = ("boto3", "botocore")
+_RUNTIMES = ("boto3", "botocore", "urllib3")
 
 
 class Start:
@@ -93,20 +97,32 @@ class Start:
             return said.read().decode(errors="replace")
 
 
-def measure(code: Path, handler: str, environment: Mapping[str, str], events: list[bytes]) -> list[float]:
-    """The medians of the times to each answer, each in a process of its own; the last two events in one."""
-    times: list[list[float]] = [[] for _ in events]
+class Case(NamedTuple):
+    """A handler, and what it is given: each of these in a process of its own, but the last two events in one."""
+
+    code: Path
+    handler: str
+    environment: Mapping[str, str]
+    events: list[bytes]
+
+
+def measure(cases: Sequence[Case]) -> list[list[float]]:
+    """Of each case the medians of the times to each answer. The rounds go through all of them in turn, so that what else the
+    machine does meets them alike.
+    """
+    times: list[list[list[float]]] = [[[] for _ in case.events] for case in cases]
     for _ in range(_ROUNDS):
-        ping = Start(code, handler, environment)
-        times[0].append(ping.answer(events[0]))
-        ping.end()
-        if len(events) > 1:
-            batch = Start(code, handler, environment)
-            first = batch.answer(events[1])
-            times[1].append(first)
-            times[2].append(batch.answer(events[2]) - first)
-            batch.end()
-    return [statistics.median(one) for one in times]
+        for (code, handler, environment, events), taken in zip(cases, times, strict=True):
+            ping = Start(code, handler, environment)
+            taken[0].append(ping.answer(events[0]))
+            ping.end()
+            if len(events) > 1:
+                batch = Start(code, handler, environment)
+                first = batch.answer(events[1])
+                taken[1].append(first)
+                taken[2].append(batch.answer(events[2]) - first)
+                batch.end()
+    return [[statistics.median(one) for one in taken] for taken in times]
 
 
 def imported(code: Path, handler: str, environment: Mapping[str, str], event: bytes) -> list[str]:
@@ -221,40 +237,33 @@ def document(kinesis: Any) -> bytes:
     return json.dumps({"Records": [message]}).encode()
 
 
-def main() -> int:
+def main(names: Sequence[str]) -> int:
+    if unknown := set(names) - FUNCTIONS.keys():
+        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(FUNCTIONS)}", file=sys.stderr)
+        return 2
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    package_all(architectures=[architecture])
+    package_all(names, architectures=[architecture])
     with tempfile.TemporaryDirectory() as folder, services() as (variables, kinesis):
-        nothing = _stub(Path(folder) / "nothing", _NOTHING)
-        floor = measure(nothing, "stub.handler", variables["fanout"], [_PING])[0]
-        print(f"\na handler that imports nothing: {floor:.0f} ms\n")
+        nothing = Case(_stub(Path(folder) / "nothing", _NOTHING), "stub.handler", variables["fanout"], [_PING])
+        cases = {
+            name: _case(name, Path(folder) / name, architecture, variables[name], kinesis)
+            for name in names or FUNCTIONS
+        }
+        (floor,), *with_it = measure([nothing, *cases.values()])
+        print(f"\na handler that imports nothing: {floor:.0f} ms\n", flush=True)
+        taken = {
+            name: imports(case, _PING if name in _PINGED else _event(name, 3, kinesis)) for name, case in cases.items()
+        }
+        bare = {name: _without_bytecode(case) for name, case in cases.items() if not FUNCTIONS[name].bytecode_only}
+        without = dict(zip(bare, measure(list(bare.values())), strict=True))
         print(
             "| function | ping | × nothing | first batch | second batch | ping, no bytecode | first batch, no bytecode |"
         )
         print("|---|---|---|---|---|---|---|")
-        taken: dict[str, dict[str, float]] = {}
-        for name, function in FUNCTIONS.items():
-            code = Path(folder) / name
-            with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
-                archive.extractall(code)
-            batches = {
-                "dead-letters": [document(kinesis), document(kinesis)],
-                "heartbeat": [],  # A ping is its whole work.
-                "objects": [json.dumps(s3_event(["lines"], bucket="uploads")).encode()] * 2,
-            }.get(name, [batch(name, 1), batch(name, 2)])
-            events = [_PING, *batches]
-            with_it = measure(code, function.handler, variables[name], events)
-            third = batches[-1] if name in ("dead-letters", "objects") else batch(name, 3)
-            used = imported(code, function.handler, variables[name], third if batches else _PING)
-            taken[name] = {library: with_import(code, library, variables[name]) for library in used}
-            without: list[float] = []
-            if not function.bytecode_only:
-                for bytecode in code.rglob("*.pyc"):
-                    bytecode.unlink()
-                without = measure(code, function.handler, variables[name] | {"PYTHONDONTWRITEBYTECODE": "1"}, events)
-            cells = [*_cells(with_it[1:], 2), *_cells(without[:2], 2)]
-            print(f"| {name} | {with_it[0]:.0f} ms | {with_it[0] / floor:.2f} | {' | '.join(cells)} |", flush=True)
+        for name, times in zip(cases, with_it, strict=True):
+            cells = [*_cells(times[1:], 2), *_cells(without.get(name, [])[:2], 2)]
+            print(f"| {name} | {times[0]:.0f} ms | {times[0] / floor:.2f} | {' | '.join(cells)} |")
         print("\nA handler that imports nothing else, with the import and without:\n")
         print("| function | without | " + " | ".join(_LIBRARIES) + " |")
         print("|---" * (len(_LIBRARIES) + 2) + "|")
@@ -264,10 +273,37 @@ def main() -> int:
     return 0
 
 
-def with_import(code: Path, library: str, environment: Mapping[str, str]) -> float:
-    """Milliseconds to the first answer of a handler that imports ``library`` alone, from the package in ``code``."""
-    _stub(code, f"import {library}\n{_NOTHING}")
-    return measure(code, "stub.handler", environment, [_PING])[0]
+def imports(case: Case, event: bytes) -> dict[str, float]:
+    """Milliseconds to the first answer of a handler that imports one library alone, from the package: of each that was imported
+    by the time of the answer to ``event``.
+    """
+    used = imported(case.code, case.handler, case.environment, event)
+    found = {}
+    for library in used:
+        _stub(case.code, f"import {library}\n{_NOTHING}")
+        ((found[library],),) = measure([Case(case.code, "stub.handler", case.environment, [_PING])])
+    return found
+
+
+def _case(name: str, code: Path, architecture: str, environment: Mapping[str, str], kinesis: Any) -> Case:
+    with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
+        archive.extractall(code)
+    batches = [] if name in _PINGED else [_event(name, n, kinesis) for n in (1, 2)]
+    return Case(code, FUNCTIONS[name].handler, environment, [_PING, *batches])
+
+
+def _event(name: str, n: int, kinesis: Any) -> bytes:
+    if name == "dead-letters":
+        return document(kinesis)
+    if name == "objects":
+        return json.dumps(s3_event(["lines"], bucket="uploads")).encode()
+    return batch(name, n)
+
+
+def _without_bytecode(case: Case) -> Case:
+    for bytecode in case.code.rglob("*.pyc"):
+        bytecode.unlink()
+    return case._replace(environment={**case.environment, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def _stub(folder: Path, program: str) -> Path:
@@ -281,4 +317,4 @@ def _cells(times: list[float], count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

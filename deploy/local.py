@@ -2,8 +2,8 @@
 
     with local_stage() as stage: ...
 
-BigQuery is local-bigquery, and CloudSearch the stand-in of localstack/. Everything else is what `./build.sh deploy` makes on AWS,
-but for CodeDeploy, which LocalStack does not have: an alias moves at once.
+BigQuery is local-bigquery, OpenSearch osmem-server, and CloudSearch the stand-in of localstack/. Everything else is what
+`./build.sh deploy` makes on AWS, but for CodeDeploy, which LocalStack does not have: an alias moves at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import boto3
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
 from local_localstack import SOONER, localstack_server
+from local_opensearch import opensearch_server
 
 from .conditions import without_what_is_left_out
 from .package import DIST, package_all
@@ -35,24 +36,30 @@ from .validate import SAM, transformed
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
+    from local_process import Running
 
 __all__ = ["FIELDS", "LocalStage", "local_stage", "make_table"]
 
-#: The search index, and the table, of the functions below.
+#: The search domain, and the table, of the functions below.
 FIELDS = {"iata": "literal", "name": "text", "city": "text", "state": "literal"}
 _TABLE = "local.shop.flights"
 _SCHEMA = (("id", "STRING", "REQUIRED"), ("origin", "STRING", "REQUIRED"), ("delay", "INTEGER", "NULLABLE"))
 _ROW = json.dumps({name: name for name, _, _ in _SCHEMA})
+#: Those of the OpenSearch index, which refuses a document that does not fit.
+_MAPPINGS = {"dynamic": "strict", "properties": {"iata": {"type": "keyword"}, "name": {"type": "text"}}}
 
 
 @dataclass(frozen=True)
 class LocalStage:
-    """``session`` is boto3's; ``search`` can be told to fail; ``pings`` are the paths that the switch was asked for."""
+    """``session`` is boto3's; ``search`` can be told to fail; ``index`` is OpenSearch; ``pings`` are the paths that the switch
+    was asked for.
+    """
 
     session: Any
     settings: Settings
     bigquery: BigQueryServer
     search: CloudSearchServer
+    index: Running
     pings: list[str]
 
 
@@ -70,6 +77,7 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
     with contextlib.ExitStack() as servers:
         bigquery = servers.enter_context(bigquery_server("local"))
         search = servers.enter_context(CloudSearchServer(FIELDS))
+        index = servers.enter_context(opensearch_server())
         switch, pings = servers.enter_context(_dead_mans_switch())
         make_table(bigquery)
         passed = {
@@ -81,15 +89,15 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
         session = boto3.session.Session(
             aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1"
         )
-        settings = _settings(session, search.endpoint, f"{switch}/flights?{{shard}}")
+        settings = _settings(session, search.endpoint, index.endpoint, f"{switch}/flights?{{shard}}")
         if only:
             settings = Settings(settings.stream, {name: settings.functions[name] for name in only}, settings.beside)
         aws = AWS(session, _for_localstack, architecture, poll=0.5)
         Deployer(aws, "local", packages or DIST).deploy(settings)
-        yield LocalStage(session, settings, bigquery, search, pings)
+        yield LocalStage(session, settings, bigquery, search, index, pings)
 
 
-def _settings(session: Any, search: str, switch: str) -> Settings:
+def _settings(session: Any, search: str, index: str, switch: str) -> Settings:
     sqs = session.client("sqs")
     orders = sqs.create_queue(QueueName="orders")["QueueUrl"]
     target = sqs.get_queue_attributes(QueueUrl=orders, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -112,6 +120,18 @@ def _settings(session: Any, search: str, switch: str) -> Settings:
                 "DocumentId": "iata",
                 "Filter": _only("airport"),
                 "Document": json.dumps({name: name for name in FIELDS}),
+            },
+            "places": quick
+            | {
+                "Function": "opensearch",
+                "SearchEndpoint": index,
+                "SearchDomain": "places",
+                "SearchIndex": "places",
+                "IndexTemplate": json.dumps({"template": {"mappings": _MAPPINGS}}),
+                "DocumentId": "iata",
+                "DocumentVersion": "updated_at",
+                "Filter": _only("place"),
+                "Document": json.dumps({"iata": "iata", "name": "name"}),
             },
             "fan": quick
             | {

@@ -55,6 +55,8 @@ Fetch = Callable[[Claim], str]
 #: its own, from 0. All records of an event have it, or none. Where they do, the answer has it too, beside ``itemIdentifier``.
 OPENED = "subSequenceNumber"
 
+# A key of 1,024 bytes has three times as many with its escapes.
+_LONGEST_NAME = 800
 _TRIGGERS = "trigger the function by a Kinesis stream, an SQS queue, an SNS topic or a bucket of S3"
 # The name of X-Ray's header among what travelled beside a message.
 _XRAY = "x-amzn-trace-id"
@@ -244,8 +246,8 @@ class ObjectRecord(Record):
 
     @property
     def event_id(self) -> str:
-        """``<bucket>/<key>:<sequencer>``, the key with the escapes that S3 sends it with; what has no sequencer has the event's
-        name and the id of the request.
+        """``<bucket>/<key>:<sequencer>``, the key with the escapes that S3 sends it with, and of a long one a digest; what has no
+        sequencer has the event's name and the id of the request.
         """
         raw = self._raw
         what = raw["s3"]["object"]
@@ -254,7 +256,13 @@ class ObjectRecord(Record):
             answers = raw.get("responseElements")
             request = answers.get("x-amz-request-id") if isinstance(answers, Mapping) else None
             told = f"{raw.get('eventName')}:{request or raw.get('eventTime')}"
-        return f"{raw['s3']['bucket']['name']}/{what['key']}:{told}"
+        name: str = f"{raw['s3']['bucket']['name']}/{what['key']}"
+        if len(name) > _LONGEST_NAME or not (name.isascii() and name.isprintable()):
+            # An envelope's id has 1,024 characters at most, and none that a line of a log ends with.
+            import hashlib
+
+            name = f"s3/{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        return f"{name}:{told}"
 
     @property
     def source(self) -> Source:
@@ -349,7 +357,7 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
         return _decode_messages("sns", raws, _sns_record, fetch)
     if source == "aws:s3":
         return _decode_objects(raws)
-    raise StreamkitError(f"records of the event source {source!r} are not known to streamkit: {_TRIGGERS}")
+    raise StreamkitError(f"records of the event source {str(source)[:60]!r} are not known to streamkit: {_TRIGGERS}")
 
 
 def _decode_stream(raws: list[Any], lenient: bool) -> Batch:

@@ -38,7 +38,10 @@ LAYERS = [
         *("window", "metrics.metering", "metrics.figures"),
     ],
     ["handler"],
-    ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
+    [
+        *("aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"),
+        *("config.ssm", "config.appconfig"),
+    ],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "objects", "producer", "local", "recovery", "testing"],
     ["kcl", "checks"],

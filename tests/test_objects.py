@@ -74,6 +74,32 @@ class TestEvents:
         assert first.event_id == "bucket/a:ObjectRestore:Completed:request-0"
         assert second.event_id == "bucket/a:ObjectRestore:Completed:request-1"
 
+    @pytest.mark.parametrize("key", ["é" * 500, "a" * 1024])
+    def test_one_of_a_long_key_is_retried_as_any(self, key: str) -> None:
+        queue, seen = MemoryQueue(), []
+
+        class Once(RecordProcessor):
+            name = "once"
+            on_failure = Divert(queue)
+
+            def process(self, record: Any) -> None:
+                seen.append((record.event_id, objects_of(record)[0].key))
+                if record.attempt is None:
+                    raise RuntimeError("not yet")
+
+        function = lambda_handler(Once)
+        function(s3_event([key]))
+        queue.advance(60)
+        queue.deliver(function)
+
+        assert seen[0] == seen[1]
+        assert seen[0][0].isascii()
+
+    def test_a_key_that_was_not_escaped_forges_no_line_of_the_log(self) -> None:
+        event = s3_event(["a"])
+        event["Records"][0]["s3"]["object"]["key"] = "a\nERROR all is lost"
+        assert decode(event).records[0].event_id.isprintable()
+
     @pytest.mark.parametrize("raw", [{}, {"s3": {}}, {"s3": {"bucket": {"name": "b"}, "object": {}}}, {"s3": "text"}])
     def test_one_that_names_no_object_is_no_event_of_s3(self, raw: Any) -> None:
         with pytest.raises(StreamkitError, match="record 0 of the event has no bucket or no key"):

@@ -1,4 +1,4 @@
-"""The system from outside: events into the stream, and then a look into the table, the index and the queues."""
+"""The system from outside: events into the stream, and then a look into the table, the indexes and the queues."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def flight(id: str, kind: str = "flight", **fields: Any) -> dict[str, Any]:  # n
 
 def airport(iata: str, name: str) -> dict[str, Any]:
     return {"type": "airport", "iata": iata, "name": name, "city": "Denver", "state": "CO"}
+
+
+def place(iata: str, name: str, updated_at: int = 1) -> dict[str, Any]:
+    return {"type": "place", "iata": iata, "name": name, "updated_at": updated_at}
 
 
 def ids(run: str, count: int) -> list[str]:
@@ -70,6 +74,51 @@ def test_each_event_is_a_document(world: World, run: str) -> None:
     world.publish(*(airport(one, f"{run} field") for one in wanted))
 
     assert eventually(lambda: world.found(run), lambda found: len(found) >= 20) == wanted
+
+
+def needs_index(world: World) -> None:
+    needs(world, "places")
+    if world.index is None:
+        pytest.skip("only an index of this machine can be looked into")
+
+
+def test_each_event_is_a_document_of_an_opensearch_index(world: World, run: str) -> None:
+    needs_index(world)
+    wanted = ids(run, 20)
+
+    world.publish(*(place(one, f"{run} field") for one in wanted))
+
+    found = eventually(lambda: world.indexed("places", run), lambda found: len(found) >= 20)
+    assert found == {one: {"iata": one, "name": f"{run} field"} for one in wanted}
+
+
+def test_what_comes_late_does_not_take_the_place_of_a_later_version(world: World, run: str) -> None:
+    needs_index(world)
+    one, last = ids(run, 2)
+
+    world.publish(place(one, f"{run} new", 2), place(one, f"{run} old", 1), place(last, f"{run} last"), key=run)
+
+    # The order of a key holds: where the last is there, what came before it was written, or left out.
+    found = eventually(lambda: world.indexed("places", run), lambda found: last in found)
+    assert {doc_id: document["name"] for doc_id, document in found.items()} == {one: f"{run} new", last: f"{run} last"}
+    assert world.dead_letters("places", run) == []
+
+
+def test_an_event_that_the_index_refuses_is_a_dead_letter_and_its_neighbours_are_documents(
+    world: World, run: str
+) -> None:
+    needs_index(world)
+    wanted = ids(run, 5)
+    events = [place(one, f"{run} field") for one in wanted]
+    events[2]["name"] = {"en": f"{run} field"}
+
+    world.publish(*events, key=run)
+
+    (letter,) = letters_of(world, "places", run, 1)
+    assert data_of(letter) == events[2]
+    assert "refused the document over its field 'name'" in letter["failures"][-1]["message"]
+    found = eventually(lambda: world.indexed("places", run), lambda found: len(found) >= 4)
+    assert sorted(found) == wanted[:2] + wanted[3:]
 
 
 def test_an_event_that_can_never_be_a_row_is_a_dead_letter_and_its_neighbours_are_rows(world: World, run: str) -> None:

@@ -1,4 +1,7 @@
-"""A deployed stage, seen from outside: its stream, its search index, its table, its queues. Nothing here imports streamkit."""
+"""A deployed stage, seen from outside: its stream, its search domain and index, its table, its queues.
+
+Nothing here imports streamkit.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """``functions`` has the parameters of each; ``breakable`` is the search index where it can be told to fail."""
+    """``functions`` has the parameters of each; ``breakable`` is the search domain where it can be told to fail."""
 
     stage: str
     session: Any
@@ -27,6 +30,8 @@ class World:
     warehouse: Any
     search: Any
     breakable: Any = None
+    #: A client of OpenSearch, where one is here.
+    index: Any = None
     #: The paths that a dead man's switch was asked for, where one is here.
     pings: Sequence[str] | None = None
     #: Variables that name the services of this machine which no client finds by itself.
@@ -61,6 +66,15 @@ class World:
         """The ids of the documents that a search for ``text`` finds."""
         answer = self.search.search(query=text, queryParser="simple", size=1000)
         return sorted(hit["id"] for hit in answer["hits"]["hit"])
+
+    def indexed(self, function: str, text: str) -> dict[str, dict[str, Any]]:
+        """The documents of the function's index that have the word ``text`` in their name, by their ids."""
+        index = self.functions[function]["SearchIndex"]
+        if not self.index.indices.exists(index=index):
+            return {}
+        self.index.indices.refresh(index=index)
+        answer = self.index.search(index=index, body={"query": {"match": {"name": text}}, "size": 1000})
+        return {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}
 
     def output(self, function: str, name: str) -> str:
         """An output of the function's stack."""
@@ -133,10 +147,11 @@ def local_world(functions: Collection[str] = ()) -> Iterator[World]:
     import boto3
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery
+    from opensearchpy import OpenSearch
 
     from deploy.local import local_stage
 
-    with local_stage(only=functions) as stage:
+    with local_stage(only=functions) as stage, OpenSearch(hosts=[stage.index.endpoint]) as index:
         warehouse: Any = bigquery.Client(
             project="local",
             credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # google-auth's fault
@@ -154,7 +169,7 @@ def local_world(functions: Collection[str] = ()) -> Iterator[World]:
             "BIGQUERY_STORAGE_EMULATOR_HOST": stage.bigquery.grpc_endpoint,
         }
         functions = stage.settings.functions
-        yield World("local", stage.session, functions, warehouse, search, stage.search, stage.pings, emulators)
+        yield World("local", stage.session, functions, warehouse, search, stage.search, index, stage.pings, emulators)
 
 
 @contextlib.contextmanager

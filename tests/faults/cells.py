@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -24,7 +24,7 @@ from streamkit.progress.base import ProgressStore
 from streamkit.queues.base import Queue
 from streamkit.sinks.base import Sink
 
-__all__ = ["FAULTS", "SEAMS", "Cell", "Fault", "Row", "backends", "empty_cells", "in_memory"]
+__all__ = ["FAULTS", "SEAMS", "Cell", "Fault", "Row", "backends", "choices", "empty_cells", "in_memory", "seams"]
 
 Fault = Literal["slow", "refusing", "throttling", "in-part", "gone", "answer-lost"]
 
@@ -34,7 +34,7 @@ FAULTS: Mapping[Fault, str] = {
     "refusing": "each request is answered that this caller has no permission",
     "throttling": "each request is answered that it is one too many, in the service's own words",
     "in-part": "some of a request's entries are not taken; where a request has one entry only, some requests are not, "
-    "or the answer breaks off half-way",
+    "or the answer breaks off half-way, or the function that is waited for raises",
     "gone": "nobody listens: connections are refused",
     "answer-lost": "each request takes effect, and the connection ends before the answer, or half-way through it",
 }
@@ -82,6 +82,8 @@ class Row(ABC):
     manner: ClassVar[str] = ""
     #: What it speaks to in the tests.
     service: ClassVar[str]
+    #: What the manner is made with, where that is an option of the class.
+    options: ClassVar[Mapping[str, Any]] = {}
     cells: ClassVar[Mapping[Fault, Cell]]
 
     @classmethod
@@ -104,6 +106,32 @@ def backends() -> list[type[Any]]:
 
 def _below(base: type[Any]) -> set[type[Any]]:
     return {base} | {one for direct in base.__subclasses__() for one in _below(direct)}
+
+
+def seams() -> set[type[Any]]:
+    """Every abstract class at the root of a ``base`` module: what a backend can be one of."""
+    backends()
+    return {one for one in _below(ABC) if inspect.isabstract(one) and ABC in one.__bases__ and _is_base(one.__module__)}
+
+
+def _is_base(module: str) -> bool:
+    return module.startswith("streamkit.") and module.endswith(".base")
+
+
+def choices(backend: type[Any]) -> dict[str, Any]:
+    """The options of a backend that are a choice between ways of working, and each one's default: those of yes or no, and of
+    one name among several.
+    """
+    defaults = inspect.signature(backend).parameters
+    return {
+        name: defaults[name].default
+        for name, kind in get_type_hints(backend.__init__).items()
+        if name in defaults and _is_choice(kind)
+    }
+
+
+def _is_choice(kind: Any) -> bool:
+    return kind is bool or any(get_origin(one) is Literal for one in (kind, *get_args(kind)))
 
 
 def in_memory(backend: type[Any]) -> bool:

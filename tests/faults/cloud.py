@@ -179,7 +179,7 @@ class Cloud:
         if self._search is None:
             from cloudsearch import CloudSearchServer
 
-            self._search = self._opened.enter_context(CloudSearchServer({"n": "int"}))
+            self._search = self._opened.enter_context(CloudSearchServer({"n": "int", "version": "int"}))
         return self._search
 
     @property

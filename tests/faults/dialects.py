@@ -20,6 +20,7 @@ __all__ = [
     "AWS_SINKS",
     "BIGQUERY",
     "CLOUDSEARCH",
+    "CLOUDSEARCH_VERSIONS",
     "DYNAMODB",
     "OPENSEARCH",
     "S3_CLAIMS",
@@ -182,6 +183,15 @@ def _not_that_one(status: int, code: str) -> Act:
     return act
 
 
+def _raise_at_that_one(request: Request) -> Answer:
+    """Lambda has invoked the function, and the function has raised. The status is that of an invocation that went well."""
+    status, headers, body = request.forward()
+    if not any(map(is_refused, _body_of(request))):
+        return status, headers, body
+    request.harmed = True
+    return status, {**headers, "X-Amz-Function-Error": "Unhandled"}, b'{"errorMessage": "told to"}'
+
+
 # BigQuery
 
 
@@ -230,6 +240,22 @@ def _count_less(request: Request) -> Answer:
     answer = json.loads(body)
     answer["adds"] -= 1
     return status, headers, json.dumps(answer).encode()
+
+
+def _is_search(request: Request) -> bool:
+    return request.path.partition("?")[0].endswith("/search")
+
+
+def _documents_or_ids(request: Request) -> list[int]:
+    """Of a batch of documents; or those whose versions a search asks for."""
+    if not _is_search(request):
+        return _documents(request)
+    (query,) = request.form["q"]
+    return [int(n) for n in re.findall(r"_id:'\w+-(\d+)'", query)]
+
+
+def _count_less_documents(request: Request) -> Answer:
+    return request.forward() if _is_search(request) else _count_less(request)
 
 
 # OpenSearch
@@ -291,6 +317,13 @@ AWS_SINKS: Mapping[str, Dialect] = {
         _not_that_one(502, "ServiceException"),
         _body_of,
     ),
+    # As one who waits for the function sees it.
+    "lambda-wait": Dialect(
+        _refuse(403, "AccessDeniedException"),
+        _refuse(429, "TooManyRequestsException"),
+        _raise_at_that_one,
+        _body_of,
+    ),
     "s3": Dialect(
         _refuse(403, "AccessDenied"), _refuse(503, "SlowDown"), _not_that_one(500, "InternalError"), _body_of
     ),
@@ -299,6 +332,7 @@ BIGQUERY = Dialect(
     _bigquery_error(403, "accessDenied"), _bigquery_error(403, "rateLimitExceeded"), _insert_in_part, _rows
 )
 CLOUDSEARCH = Dialect(_refuse(403, "AccessDenied"), _refuse(507, "BandwidthExceeded"), _count_less, _documents)
+CLOUDSEARCH_VERSIONS = CLOUDSEARCH._replace(in_part=_count_less_documents, numbers=_documents_or_ids)
 OPENSEARCH = Dialect(
     _opensearch_error(403, "security_exception"),
     _opensearch_error(429, "rejected_execution_exception"),

@@ -32,7 +32,7 @@ from streamkit.testing.contracts import stamp
 
 from . import bolt_proxy, grpc_proxy, http_proxy
 from .cells import Cell, Fault
-from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, OPENSEARCH, is_refused
+from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, CLOUDSEARCH_VERSIONS, OPENSEARCH, is_refused
 from .exchange import Exchange
 
 __all__ = ["SINKS", "SinkRow"]
@@ -205,6 +205,23 @@ class OfLambda(_OnMoto):
         return Counter(n for request in self.proxy.seen if request.reached for n in self.numbers(request))
 
 
+class OfLambdaAwaited(OfLambda):
+    """It waits for what the function returns. Where that is lost the function has run, and a repeat runs it again."""
+
+    manner, options = "wait", {"wait": True}
+    dialect = AWS_SINKS["lambda-wait"]
+    cells = {**TWICE, "in-part": Cell("only what the function raised at is failed", False, "twice")}
+
+    def made(self) -> Any:
+        self.function = self.cloud.function()
+        return LambdaSink(self.function, **self.options)
+
+    def see_what_is_there(self, kinds: Mapping[int, str], unheard: Counter[int] | None, later: Sequence[int]) -> None:
+        super().see_what_is_there(kinds, unheard, later)
+        mine = [request for request in self.proxy.seen if self.function in request.path]
+        assert {request.headers["X-Amz-Invocation-Type"] for request in mine} == {"RequestResponse"}
+
+
 class OfS3(_OnMoto):
     backend, dialect = S3Sink, AWS_SINKS["s3"]
 
@@ -255,6 +272,28 @@ class OfCloudSearch(SinkRow):
     def there(self) -> Counter[int]:
         documents = self.cloud.search.documents()
         return Counter(one["n"] for doc_id, one in documents.items() if doc_id.startswith(self.tag))
+
+
+class OfCloudSearchWithVersions(OfCloudSearch):
+    """It asks for the versions before it writes, and that request is the one that meets the fault."""
+
+    manner, options, dialect = "version_field", {"version_field": "version"}, CLOUDSEARCH_VERSIONS
+
+    def made(self) -> Any:
+        return CloudSearchSink(self.proxy.endpoint, search_endpoint=self.proxy.endpoint, **self.options)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.document(f"{self.tag}-{n}", {"n": n}, version=1)
+        return made
+
+    def numbers(self, request: Any) -> list[int]:
+        # Each write is in a search and in a batch. Whether one of them is asked again is told by those that were harmed.
+        return super().numbers(request) if request.harmed else []
+
+    def see_what_is_there(self, kinds: Mapping[int, str], unheard: Counter[int] | None, later: Sequence[int]) -> None:
+        super().see_what_is_there(kinds, unheard, later)
+        documents = self.cloud.search.documents()
+        assert all(documents[f"{self.tag}-{n}"]["version"] == 1 for n in (*kinds, *later))
 
 
 class OfOpenSearch(SinkRow):
@@ -359,12 +398,12 @@ class _OnBigQueryStorage(SinkRow):
 
 
 class OfBigQueryDefaultStream(_OnBigQueryStorage):
-    backend, manner = BigQuerySink, "storage-write"
+    backend, manner, options = BigQuerySink, "storage-write", {"method": "storage-write"}
     cells = {**TWICE, "in-part": Cell("the rows that are named are invalid, the others go in", False, "once")}
 
     def made(self) -> Any:
         self.table = self.cloud.table("id", "STRING")
-        return BigQuerySink(self.table, method="storage-write")
+        return BigQuerySink(self.table, **self.options)
 
 
 class OfBigQueryExactlyOnce(_OnBigQueryStorage):
@@ -465,10 +504,12 @@ SINKS: Sequence[type[SinkRow]] = (
     OfBigQueryDefaultStream,
     OfBigQueryExactlyOnce,
     OfCloudSearch,
+    OfCloudSearchWithVersions,
     OfEventBridge,
     OfGraph,
     OfKinesis,
     OfLambda,
+    OfLambdaAwaited,
     OfOpenSearch,
     OfS3,
     OfSns,

@@ -37,7 +37,7 @@ def page_with(made: str) -> str:
 
 
 def _title(row: type[Row]) -> str:
-    return row.name().replace("-", ", ")
+    return row.name().replace("-", ", ", 1)
 
 
 def _line(*cells: str) -> str:

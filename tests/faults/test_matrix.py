@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import re
 import socket
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -23,7 +24,7 @@ from streamkit.sinks.base import Sink, Write
 from streamkit.testing.contracts import message, stamp
 
 from . import test_files, test_queues, test_sinks, test_stores
-from .cells import FAULTS, SEAMS, Cell, Row, backends, empty_cells, in_memory
+from .cells import FAULTS, SEAMS, Cell, Row, backends, choices, empty_cells, in_memory, seams
 from .rows import ROWS
 from .stores import CheckpointCalls, OfLedger, OfMarks, OfPlans, OfProgress, OfS3Claims
 from .table import PAGE, page_with, table
@@ -62,6 +63,49 @@ def test_a_backend_that_is_new_is_found_and_its_cells_are_empty(monkeypatch: pyt
     # Nobody else is to find it.
     NewSink.__module__ = __name__
     assert NewSink not in backends()
+
+
+def test_every_seam_is_one_of_the_matrix() -> None:
+    assert seams() == set(SEAMS)
+
+
+#: The choices that change no request, or a request of their own only, and so have no row: what they do, and what tests it.
+_NO_MANNERS = {
+    (
+        "BigQuerySink",
+        "unknown",
+    ): "what becomes of columns that the table does not have (tests/sinks/test_bigquery_table.py)",
+    ("CloudSearchSink", "check_fields"): "asks for the domain's fields first (tests/sinks/test_cloudsearch_fields.py)",
+    ("OpenSearchSink", "service"): "how requests are signed (tests/sinks/test_opensearch.py)",
+}
+
+
+def test_every_way_in_which_a_backend_can_work_has_a_row_of_its_own() -> None:
+    without_row = {
+        (backend.__name__, name)
+        for backend in backends()
+        if not in_memory(backend)
+        for name, default in choices(backend).items()
+        if not any(row.backend is backend and row.options.get(name, default) != default for row in ROWS)
+    }
+
+    assert without_row == _NO_MANNERS.keys()
+
+
+def test_what_a_row_is_made_with_is_an_option_of_its_backend() -> None:
+    for row in ROWS:
+        assert row.options.keys() <= inspect.signature(row.backend).parameters.keys()
+        assert not row.options or row.manner
+
+
+def test_a_choice_that_is_new_is_found() -> None:
+    class NewSink(Sink):
+        def __init__(self, place: str, *, wait: bool = False, how: Literal["so", "or so"] | None = None) -> None: ...
+
+        def write(self, writes: Sequence[Write], *, deadline: float) -> Sequence[Any]:
+            return ()
+
+    assert choices(NewSink) == {"wait": False, "how": None}
 
 
 def test_a_fault_without_a_cell_is_told() -> None:
@@ -181,4 +225,4 @@ def test_the_table_tells_every_cell() -> None:
 
 
 def _title(row: type[Row]) -> str:
-    return row.name().replace("-", ", ")
+    return row.name().replace("-", ", ", 1)

@@ -13,7 +13,7 @@ from ..acceptance.world import World, aws_world, local_world
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     stage = os.environ.get("STAGE", "local")
-    functions = ("flights", "exact", "airports", "fan")
+    functions = ("flights", "exact", "airports", "places", "fan")
     made = local_world(functions) if stage == "local" else aws_world(stage, os.environ["REGION"], os.environ["PROFILE"])
     with made as world:
         yield world

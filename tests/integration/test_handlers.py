@@ -18,6 +18,7 @@ from processors.cloudsearch import CloudSearchProcessor
 from processors.dead_letters import DeadLetters
 from processors.fanout import fan_out
 from processors.heartbeat import Heartbeat
+from processors.opensearch import OpenSearchProcessor
 from streamkit import RecordProcessor, lambda_handler
 from streamkit.fanout import FanOut
 from streamkit.heartbeat import is_heartbeat
@@ -137,6 +138,19 @@ def test_documents_are_there_and_one_that_comes_again_takes_the_place_of_the_fir
 
     assert eventually(lambda: world.found(f"{word} new"), bool) == [word]
     assert world.found(f"{word} old") == []
+
+
+@of("places", OpenSearchProcessor)
+def test_documents_are_in_the_index_and_an_older_version_changes_none(world: World, invoke: Invoke, shard: str) -> None:
+    if world.index is None:
+        pytest.skip("only an index of this machine can be looked into")
+    word = shard.replace("-", "").lower()
+    new, old = ({"iata": word, "name": f"{word} {n}", "updated_at": n} for n in (2, 1))
+
+    assert invoke([new]) == {"batchItemFailures": []}
+    assert invoke([old]) == {"batchItemFailures": []}
+
+    assert eventually(lambda: world.indexed("places", word), bool) == {word: {"iata": word, "name": f"{word} 2"}}
 
 
 @of("fan", fan_out)
