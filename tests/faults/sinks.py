@@ -462,7 +462,13 @@ class OfGraph(SinkRow):
 
     def made(self) -> Any:
         graph = self.cloud.graph
-        return GraphSink(self.proxy.url, auth=graph.auth, database=graph.server.database, unique={graph.label: "item"})
+        return GraphSink(
+            self.proxy.url,
+            auth=graph.auth,
+            database=graph.server.database,
+            unique={graph.label: "item"},
+            **self.options,
+        )
 
     def write_of(self, n: int) -> Write:
         made: Write = self.target.node(self.cloud.graph.label, {"item": f"item-{n}-"})
@@ -498,6 +504,26 @@ class OfGraph(SinkRow):
         return Counter(_n_of(row["item"].encode()) for row in rows)
 
 
+class OfGraphMatching(OfGraph):
+    """A relationship for each item, of a node that is there."""
+
+    manner, options = "match", {"ends": "match"}
+
+    def made(self) -> Any:
+        label = f"Hub{self.tag}"
+        self.cloud.graph.run(f"CREATE (:{label} {{item: 0}})")
+        self.hub = label, {"item": 0}
+        return super().made()
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.relationship(self.hub, "HAS", self.hub, key={"item": f"item-{n}-"})
+        return made
+
+    def there(self) -> Counter[int]:
+        rows = self.cloud.graph.run(f"MATCH (:{self.hub[0]})-[r:HAS]->() RETURN r.item AS item")
+        return Counter(_n_of(row["item"].encode()) for row in rows)
+
+
 #: A sink that is new gets its row here: subclass SinkRow, name its proxy, and how its service says no (``dialects.py``).
 SINKS: Sequence[type[SinkRow]] = (
     OfBigQuery,
@@ -507,6 +533,7 @@ SINKS: Sequence[type[SinkRow]] = (
     OfCloudSearchWithVersions,
     OfEventBridge,
     OfGraph,
+    OfGraphMatching,
     OfKinesis,
     OfLambda,
     OfLambdaAwaited,
