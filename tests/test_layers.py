@@ -23,7 +23,7 @@ LAYERS = [
     ["record", "kpl", "pattern", "breaker"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
-        *("ledgers.base", "positions"),
+        *("ledgers.base", "cells.base", "positions"),
     ],
     ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
     ["heartbeat"],
@@ -35,17 +35,21 @@ LAYERS = [
     ["correlation", "correlation.context", "correlation.value"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
-        *("window", "metrics.metering", "metrics.figures"),
+        *("window", "metrics.metering", "metrics.figures", "metrics.counting"),
     ],
     ["handler"],
-    ["aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"],
+    [
+        *("aws", "cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks"),
+        *("idempotency", "invoke"),
+    ],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "objects", "producer", "local", "recovery", "testing"],
+    ["fanout", "forward", "objects", "producer", "local", "recovery", "testing", "recursion"],
+    ["loops"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]
 CORE = {name for layer in LAYERS[:9] for name in layer}
-BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
+BACKENDS = ("cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 
