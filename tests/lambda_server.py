@@ -75,9 +75,10 @@ class LambdaServer:
             copies = self.copies(self._events)
             self._events += 1
             self._under_way += copies
+        # An event that is delivered twice has one id, as one that is tried again.
+        request = str(uuid.uuid4())
         for _ in range(copies):
-            # Lambda gives both the same id where it delivers one event twice.
-            threading.Thread(target=self._deliver, args=(function, event, str(uuid.uuid4())), daemon=True).start()
+            threading.Thread(target=self._deliver, args=(function, event, request), daemon=True).start()
 
     def wait(self, seconds: float = 30.0) -> None:
         """Until no event is waiting or under way."""

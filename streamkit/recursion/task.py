@@ -42,8 +42,8 @@ class LongTask(ABC):
     that. Only the cursor is sure to reach the next step. What a step leaves on ``self`` or in ``/tmp`` may be there, and may not.
     """
 
-    #: Persistent: chains are known by it. Default ``<module>.<class>``.
-    name: ClassVar[str] = ""
+    #: Persistent: chains are known by it. Default ``<module>.<class>``; a subclass inherits a name that was given.
+    name: str = ""
     #: Invocations that one chain may have. The next one does nothing, and raises HopsExceeded with the cursor in its event.
     max_hops: int = 1000
     #: Seconds that are kept back to hand over.
@@ -56,9 +56,12 @@ class LongTask(ABC):
     #: Where a chain's place is kept, so that no two copies of it work at once: ``DynamoDbCells(table)``.
     guard: CellStore | None = None
 
+    _name_was_given: ClassVar[bool] = False
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "name" not in vars(cls):
+        cls._name_was_given = "name" in vars(cls) or cls._name_was_given
+        if not cls._name_was_given:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     def chain(self, event: Any) -> str | None:

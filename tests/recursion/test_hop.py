@@ -73,7 +73,7 @@ def test_what_has_no_mark_starts_a_chain(event: Any) -> None:
     assert not is_hop(event)
 
 
-@pytest.mark.parametrize("cursor", [object(), {1, object()}, float("nan"), "\ud800", 2**5000])
+@pytest.mark.parametrize("cursor", [object(), {1, object()}, float("nan"), "\ud800"])
 def test_a_cursor_that_is_no_json_is_refused_by_its_type(cursor: Any) -> None:
     with pytest.raises(ConfigurationError, match="export: a cursor is JSON"):
         cursor_bytes(cursor, "export")
