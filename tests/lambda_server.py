@@ -1,7 +1,7 @@
 """Lambda's Invoke, by HTTP, for functions that run in threads of this process: what boto3's own client speaks to.
 
-As Lambda does with asynchronous events: it answers 202 before the function runs, tries an event that failed twice more with the same
-request id, delivers some twice where it is told to, and gives up in the end (``given_up``). It knows neither memory nor throttles.
+As Lambda does with asynchronous events: it answers 202 before the function runs, tries an event that failed twice more with the
+same request id, delivers some twice where it is told to, and gives up in the end (``given_up``). It knows no memory and no throttles.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class LambdaServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802  # http.server's name.
+            def do_POST(self) -> None:  # http.server's name.
                 payload = self.rfile.read(int(self.headers["Content-Length"]))
                 assert self.headers["X-Amz-Invocation-Type"] == "Event"
                 function = unquote(self.path.split("/functions/")[1].removesuffix("/invocations"))

@@ -124,7 +124,7 @@ ACTION = st.tuples(
 @settings(max_examples=200, deadline=None)
 @given(actions=st.lists(ACTION, max_size=60))
 def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(actions: list[tuple[str, int, int]]) -> None:
-    """Copies are delivered in any order, again and twice; they die, fail, hand over twice, and are paused between any two acts."""
+    """Copies are delivered in any order, again and twice; they die, fail, hand over twice, and pause between any two acts."""
     time = Time()
     cells = MemoryCells()
     guard = Guard(cells, time.clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +16,10 @@ from streamkit.cells.memory import MemoryCells
 from streamkit.claims.s3 import S3Claims
 from streamkit.errors import ConfigurationError, StreamkitError, Unavailable
 from streamkit.recursion import Done, HopsExceeded, LongTask, NoProgress, long_task_handler
-from streamkit.recursion.guard import Guard
-from streamkit.recursion.hop import MARK, Hop, decode
+from streamkit.recursion.hop import MARK
 
 from ..faults.http_proxy import HttpProxy, lose_the_answer
-from ..lambda_server import Crash, Invocation, LambdaServer, lambda_client
+from ..lambda_server import Crash, LambdaServer, lambda_client
 
 
 class Time:
@@ -64,11 +62,11 @@ class Sent:
 
 
 class Throttled(Exception):
-    response = {"Error": {"Code": "TooManyRequestsException"}, "ResponseMetadata": {"HTTPStatusCode": 429}}  # noqa: RUF012
+    response = {"Error": {"Code": "TooManyRequestsException"}, "ResponseMetadata": {"HTTPStatusCode": 429}}
 
 
 class Denied(Exception):
-    response = {"Error": {"Code": "AccessDeniedException"}, "ResponseMetadata": {"HTTPStatusCode": 403}}  # noqa: RUF012
+    response = {"Error": {"Code": "AccessDeniedException"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
 
 
 class Count(LongTask):
@@ -145,7 +143,7 @@ class TestOneInvocation:
         count.max_hops = 3
         hop = {MARK: 1, "task": "count", "chain": "c", "hop": 3, "started": 1.0, "cursor": 3}
 
-        with pytest.raises(HopsExceeded, match="has had 3 invocations.*raise max_hops"):
+        with pytest.raises(HopsExceeded, match=r"has had 3 invocations.*raise max_hops"):
             long_task_handler(count, client=Sent())(hop, Time())
 
         assert count.stepped == []
@@ -283,8 +281,8 @@ def test_a_task_without_a_name_is_known_by_its_class() -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[LambdaServer]:
-    yield LambdaServer(timeout=3)
+def server() -> LambdaServer:
+    return LambdaServer(timeout=3)
 
 
 @pytest.fixture
