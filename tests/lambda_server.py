@@ -1,7 +1,7 @@
 """Lambda's Invoke, by HTTP, for functions that run in threads of this process: what boto3's own client speaks to.
 
 As Lambda does with asynchronous events: it answers 202 before the function runs, tries an event that failed twice more with the
-same request id, delivers some twice where it is told to, and gives up in the end (``given_up``). It knows no memory and no throttles.
+same request id, delivers some twice where it is told to, and gives up in the end (``given_up``). It knows no throttles.
 """
 
 from __future__ import annotations

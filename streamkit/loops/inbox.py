@@ -21,6 +21,7 @@ LONGEST_WAIT = 20
 # To connect, and to read: a receive answers after its wait.
 _TIMEOUT = (2.0, LONGEST_WAIT + 5.0)
 _TRIES = 4
+_AFTER_AN_ERROR = 1.0
 
 
 class SqsInbox:
@@ -38,9 +39,18 @@ class SqsInbox:
 
     def receive(self, most: int, wait: int, visibility: int) -> list[dict[str, Any]]:
         """Up to ``most`` messages (10), as Lambda's event has them, after ``wait`` seconds at most. Nobody else gets them for
-        ``visibility`` seconds. Where the answer is lost, nobody gets them for so long.
+        ``visibility`` seconds. Where the answer is lost, nobody gets them for so long. None after an error that may pass.
         """
-        client = self._client()
+        try:
+            return self._received(self._client(), most, wait, visibility)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            log.warning("the queue can't be read for now: %s", code_of(error) or type(error).__name__)
+            self._clock.sleep(_AFTER_AN_ERROR)
+            return []
+
+    def _received(self, client: Any, most: int, wait: int, visibility: int) -> list[dict[str, Any]]:
         if not self._arn:
             attributes = client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]
             self._arn = attributes["QueueArn"]
@@ -100,5 +110,5 @@ class SqsInbox:
         if self._given is not None:
             return self._given
         if self._own is None:
-            self._own = make_client("sqs", "SqsInbox", _TIMEOUT, tries=3)
+            self._own = make_client("sqs", "SqsInbox", _TIMEOUT)
         return self._own

@@ -22,7 +22,7 @@ class Depth(msgspec.Struct, frozen=True):
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """``least`` and ``most`` loops; ``per_loop`` messages, waiting or in flight, for each; and ``calm`` seconds for which fewer
-    have to do before there is one less. Where a message was older than ``oldest`` seconds when it was received, there is one more.
+    have to do before there is one less. Where a message was older than ``oldest`` seconds when it came, there is one more.
     """
 
     least: int = 0

@@ -8,8 +8,8 @@
      └──────────────────────────────────────────────────────────────────────────────────────────┘
 
 Each handing out has a generation of its own, and one invocation claims it: the second copy of an event finds an owner, and one
-that comes late another generation. Who holds a token stops by its own clock before the lease ends, and the supervisor hands it out
-again no sooner than ``SLACK`` behind that.
+that comes late another generation. Who holds a token stops by its own clock before the lease ends, and the supervisor hands it
+out again no sooner than ``SLACK`` behind that.
 """
 
 from __future__ import annotations
