@@ -18,6 +18,8 @@ from .base import Cell, CellStore
 __all__ = ["Clock", "change"]
 
 _LONGEST_WAIT = 2.0
+# Two or three know of a cell: hardly ever more than once.
+_MOST_TRIES = 50
 
 Transition = Callable[[dict[str, Any] | None], dict[str, Any] | None]
 
@@ -57,8 +59,8 @@ def change(
             tried.add(version)
             if store.put(key, value, version, seen=cell):
                 return Cell(value, version)
-            if clock.monotonic() >= deadline:
-                raise StreamkitError("others have changed the cell at each try, until no time was left")
+            if len(tried) >= _MOST_TRIES:
+                raise StreamkitError(f"a cell was changed by others {_MOST_TRIES} times while it was read")
         except Exception as error:
             if not store.may_pass(error) or clock.monotonic() + wait >= deadline:
                 raise
