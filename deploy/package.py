@@ -53,6 +53,7 @@ FUNCTIONS = {
     "opensearch": Function("processors.opensearch", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
     "objects": Function("processors.objects", "core", 5 * _MB),
+    "sqs-loop": Function("processors.sqs_loop", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (

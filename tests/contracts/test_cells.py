@@ -75,7 +75,7 @@ class TestDynamoDbCells(CellContract):
     def test_an_item_that_is_no_cell_is_named(self, item: dict[str, Any], store: DynamoDbCells) -> None:
         store._given_client.put_item(TableName=store.table, Item={"key": {"S": "odd"}, **item})
 
-        with pytest.raises(StreamkitError, match="'odd' of the table .* is no cell"):
+        with pytest.raises(StreamkitError, match=r"'odd' of the table .* is no cell"):
             store.get("odd")
 
     def test_a_table_by_the_environment_is_named_when_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ class Meddled(MemoryCells):
         if self.times:
             self.times -= 1
             found = self.get(key)
-            super().put(key, one_more(found and found.value), f"meddler-{self.times}", seen=found)
+            super().put(key, one_more(None if found is None else found.value), f"meddler-{self.times}", seen=found)
         return super().put(key, value, version, seen=seen)
 
 

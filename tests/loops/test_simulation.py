@@ -193,7 +193,9 @@ class World:
         """Others go on before this one does; and now and then it dies, or sleeps for longer than its lease."""
         if self.happens(0.01):
             raise Dead
-        self.current.point(self.random.uniform(LEASE / 2, 3 * LEASE) if self.happens(0.03) else self.random.uniform(0, 0.1))
+        self.current.point(
+            self.random.uniform(LEASE / 2, 3 * LEASE) if self.happens(0.03) else self.random.uniform(0, 0.1)
+        )
 
     def fault(self) -> None:
         """The same, and an error: before the effect of a request it was not made, and behind it the answer is lost."""
