@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from botocore.config import Config
 
@@ -110,9 +112,12 @@ class Cloud:
     def end(self) -> None:
         self.before = lambda body: None
         self.limits = Limits(least=0, most=3, per_loop=10, calm=0)
-        self.sqs.purge_queue(QueueUrl=self.url)
-        self.until(lambda: all(one.is_over for one in self.server.invocations), 60)
-        self.server.wait()
+        self.until(lambda: self.left() == 0 and self.is_still(), 60)
+
+    def is_still(self) -> bool:
+        """Whether every token is free, so that nothing is on its way either."""
+        tokens = [self.token(number) for number in range(3)]
+        return all(token is None or token.is_free for token in tokens)
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ def test_loops_come_with_the_work_hand_themselves_on_and_end_when_there_is_none(
 
     assert sorted(cloud.done) == sorted([*bodies, "late"])
     cloud.until(lambda: cloud.states().count("retired") == 3)
-    assert {cloud.token(number) is not None and cloud.token(number).is_free for number in range(3)} == {True}  # type: ignore[union-attr]  # Looked at before.
+    assert cloud.is_still()
     assert [one.error for one in cloud.server.invocations if one.error] == []
 
 
@@ -232,8 +237,6 @@ def refuse_all(request: Any) -> Any:
         {"Id": one["Id"], "Code": "InternalError", "SenderFault": False, "Message": ""}
         for one in request.json["Entries"]
     ]
-    import json
-
     body = json.dumps({"Successful": [], "Failed": failed}).encode()
     return 200, {"Content-Type": "application/x-amz-json-1.0"}, body
 
@@ -341,8 +344,6 @@ class Told:
     def run(self, generation: int = 1, cells: Any = None) -> Any:
         clock = Clock(lambda: self.now, lambda: self.now, self.sleep)
         loop = Loop(self.work, name="orders", inbox=self, cells=cells or self.cells, client=self, clock=clock)
-        import msgspec
-
         return loop(msgspec.json.decode(Ticket("orders", 0, generation).encode()), self)
 
     def token(self) -> Token:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -57,10 +58,8 @@ def records(endpoint: str, name: str) -> list[bytes]:
 
 
 def test_messages_become_records_and_the_loops_end_when_there_are_none(
-    moto_endpoint: str, server: LambdaServer, monkeypatch: pytest.MonkeyPatch
+    moto_endpoint: str, server: LambdaServer
 ) -> None:
-    import os
-
     name, url = os.environ["LOOP_NAME"], os.environ["LOOP_QUEUE_URL"]
     sqs = client_of(moto_endpoint, "sqs")
     for n in range(25):
@@ -70,13 +69,12 @@ def test_messages_become_records_and_the_loops_end_when_there_are_none(
 
     assert supervisor()["started"] == 2
     end = time.monotonic() + 60
-    while not server.invocations or not all(one.is_over for one in server.invocations):
+    while [one.answer["state"] for one in server.invocations if one.answer].count("retired") < 2:
         assert time.monotonic() < end
         time.sleep(1)
         supervisor()
 
     assert sorted(records(moto_endpoint, name)) == sorted(f"m{n}".encode() for n in range(25))
-    assert {one.answer["state"] for one in server.invocations if one.answer} <= {"retired", "passed on"}
     assert [one.error for one in server.invocations if one.error] == []
 
 
