@@ -7,6 +7,7 @@ lost the event may be in that queue, so that a second try makes two of it. Needs
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from .aws import Clients, code_of, may_pass
@@ -29,8 +30,10 @@ class Invoker:
         self._clients = Clients("lambda", owner, client)
         self._clock = clock
 
-    def __call__(self, function: str, payload: bytes, *, deadline: float) -> None:
-        """Hand ``payload``, JSON, to ``function``, a name or an ARN. It returns when Lambda has confirmed that it holds it.
+    def __call__(self, function: str, payload: Callable[[], bytes], *, deadline: float) -> None:
+        """Hand ``payload()``, JSON, to ``function``, a name or an ARN. It returns when Lambda has confirmed that it holds it.
+
+        It is asked for once a try, so that events of two tries can differ, as those of Lambda's own tries do not.
 
         Throttles, errors of Lambda's own and lost answers are tried again until the deadline, a time on the clock's
         ``monotonic``; once in any case. StreamkitError where it was not confirmed: it may have been taken nevertheless.
@@ -39,7 +42,7 @@ class Invoker:
         while True:
             try:
                 answer = self._clients.until(deadline).invoke(
-                    FunctionName=function, InvocationType="Event", Payload=payload
+                    FunctionName=function, InvocationType="Event", Payload=payload()
                 )
                 if answer.get("StatusCode") != _ACCEPTED:
                     raise ConnectionError(f"Lambda answered {answer.get('StatusCode')} and not 202")

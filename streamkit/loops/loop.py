@@ -177,7 +177,7 @@ class Loop:
             return run.answer("lost")
         following = Ticket(self._name, run.ticket.token, token.generation)
         until = self._clock.monotonic() + max(run.deadline.remaining() - _TO_ANSWER, 0)
-        self._invoke(_function(context), following.encode(), deadline=until)
+        self._invoke(_function(context), following.encode, deadline=until)
         return run.answer("passed on")
 
     def _changed(self, run: _Run, transition: Callable[[Token, float], Token | None]) -> Token | None:

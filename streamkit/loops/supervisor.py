@@ -143,7 +143,7 @@ class Supervisor:
             # Another supervisor was faster, or the loop has come back to life.
             return
         function = self._function if isinstance(self._function, str) else self._function()
-        self._invoke(function, Ticket(self._name, number, token.generation).encode(), deadline=until)
+        self._invoke(function, Ticket(self._name, number, token.generation).encode, deadline=until)
 
     def _change(self, number: int, transition: Callable[[Token], Token | None], until: float) -> Token | None:
         def changed(value: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ class HopHeld(StreamkitError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """How far a chain is. ``owner`` is of one try of a hop, ``request`` of Lambda's invocation, which its tries share."""
+    """How far a chain is. ``owner`` is of one try of a hop, ``request`` of the event that it came as, which all tries share."""
 
     hop: int
     owner: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import uuid
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -100,7 +101,8 @@ class LongTaskHandler:
         ticket = ""
         if guard is not None:
             seconds = min(max(deadline.remaining(), 0.0), _LONGEST)
-            taken = guard.take(hop, _request(context), seconds, self._until(deadline))
+            # Of the first hop, which somebody else invoked, all of Lambda's tries have one id.
+            taken = guard.take(hop, hop.copy or _request(context), seconds, self._until(deadline))
             if taken is None:
                 metrics.count("long_task.copies")
                 log.warning(
@@ -141,7 +143,7 @@ class LongTaskHandler:
                 "began with, so it would go on for ever. A task that waits for something counts its tries in its cursor"
             )
         following = self._following(task, hop, ticket, cursor, deadline)
-        self._invoke(_function(context), following, deadline=self._until(deadline))
+        self._invoke(_function(context), lambda: encode(_copy(following)), deadline=self._until(deadline))
         if guard is not None:
             self._note(task, hop, lambda: guard.hand_over(hop, ticket, self._until(deadline)))
         return Answer(chain=hop.chain, hop=hop.number, state="passed on", steps=steps, result=None)
@@ -158,8 +160,8 @@ class LongTaskHandler:
         cursor = cursor_bytes(task.start(event), task.name)
         return Hop(task=task.name, chain=chain, number=0, started=self._clock.time(), cursor=msgspec.Raw(cursor))
 
-    def _following(self, task: LongTask, hop: Hop, ticket: str, cursor: bytes, deadline: Deadline) -> bytes:
-        """The event of the next hop. What is too large for one goes to the claim store, before anybody is told of it."""
+    def _following(self, task: LongTask, hop: Hop, ticket: str, cursor: bytes, deadline: Deadline) -> Hop:
+        """The next hop. What is too large for one goes to the claim store, before anybody is told of it."""
         following = Hop(
             task=hop.task,
             chain=hop.chain,
@@ -168,9 +170,8 @@ class LongTaskHandler:
             after=ticket,
             cursor=msgspec.Raw(cursor),
         )
-        payload = encode(following)
-        if len(payload) <= task.payload_bytes:
-            return payload
+        if len(encode(_copy(following))) <= task.payload_bytes:
+            return following
         if task.claims is None:
             raise ConfigurationError(
                 f"{task.name}: a cursor has {len(cursor):,} bytes, and payload_bytes is {task.payload_bytes:,}: give the task "
@@ -178,7 +179,7 @@ class LongTaskHandler:
             )
         name = f"{hop.task}/{hop.chain}/{hop.number + 1}"
         claim = task.claims.put(cursor.decode(), name, deadline=self._until(deadline))
-        return encode(msgspec.structs.replace(following, cursor=msgspec.Raw(b"null"), claim=claim))
+        return msgspec.structs.replace(following, cursor=msgspec.Raw(b"null"), claim=claim)
 
     def _until(self, deadline: Deadline) -> float:
         """When requests have to be done with, on the clock's ``monotonic``; some time is left to say that they were not."""
@@ -201,6 +202,10 @@ class LongTaskHandler:
                 if part is not None:
                     part.close()
         self._invoke.close()
+
+
+def _copy(hop: Hop) -> Hop:
+    return msgspec.structs.replace(hop, copy=secrets.token_urlsafe(9))
 
 
 def _fetched(task: LongTask, hop: Hop, until: float) -> bytes:

@@ -1,9 +1,9 @@
 """One invocation of a chain, and the event that it comes as. ``encode`` and ``decode`` are pure.
 
-    {"streamkit_hop": 1, "task": …, "chain": …, "hop": 7, "after": …, "started": …, "cursor": …}
+    {"streamkit_hop": 1, "task": …, "chain": …, "hop": 7, "after": …, "copy": …, "started": …, "cursor": …}
 
-``after`` is the ticket of the invocation before, by which the guard knows that this one follows it. In the place of ``cursor``
-stands ``claim`` where the cursor is in the claim store: a claim, as text.
+``after`` is the ticket of the invocation before, by which the guard knows that this one follows it; ``copy`` tells the events of
+two tries to invoke it. In the place of ``cursor`` stands ``claim`` where the cursor is in the claim store: a claim, as text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     chain: _Name
     number: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = msgspec.field(name="hop")
     started: float
-    after: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    after: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    copy: Annotated[str, msgspec.Meta(max_length=200)] = ""
     #: JSON.
     cursor: msgspec.Raw = msgspec.Raw(b"null")
     claim: str | None = None

@@ -53,7 +53,8 @@ EVENT: dict[str, Any] = msgspec.json.decode(encode(HOP))
         *({**EVENT, "hop": n} for n in (-1, "7", 1.5, None, 2**60)),
         *({**EVENT, "chain": chain} for chain in ("", "x" * 201, 7, None)),
         *(
-            {**EVENT, "after": "x" * 201},
+            {**EVENT, "after": "x" * 301},
+            {**EVENT, "copy": 7},
             {**EVENT, "claim": 7},
             {**EVENT, "started": "now"},
             {**EVENT, "task": "other"},
