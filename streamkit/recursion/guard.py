@@ -71,13 +71,13 @@ class Guard:
         self._cells = cells
         self._clock = clock
 
-    def take(self, hop: Hop, request: str, seconds: float, deadline: float) -> str | None:
-        """Take the chain's place for so many seconds, which are those that the invocation has: the owner's ticket. None where
-        another copy is at it. HopHeld where that could not be told before the deadline, on the clock's ``monotonic``.
+    def take(self, hop: Hop, request: str, until: float, deadline: float) -> str | None:
+        """Take the chain's place until a time, which is when the invocation ends: the owner's ticket. None where another copy is
+        at it. HopHeld where that could not be told before the deadline, on the clock's ``monotonic``.
         """
         owner, wait = f"{request}/{secrets.token_urlsafe(9)}", 0.5
         while True:
-            verdict = self._try(hop, owner, request, self._clock.time() + seconds, deadline)
+            verdict = self._try(hop, owner, request, until, deadline)
             if verdict == "take":
                 return owner
             if verdict == "leave":

@@ -101,8 +101,14 @@ class LongTaskHandler:
         ticket = ""
         if guard is not None:
             seconds = min(max(deadline.remaining(), 0.0), _LONGEST)
-            # Of the first hop, which somebody else invoked, all of Lambda's tries have one id.
-            taken = guard.take(hop, hop.copy or _request(context), seconds, self._until(deadline))
+            # It waits for a dead try for half its time at most. The rest is for steps; and Lambda's last try, which comes so much
+            # later, is then behind the end of any dead one. Of the first hop, which somebody else invoked, all tries have one id.
+            taken = guard.take(
+                hop,
+                hop.copy or _request(context),
+                self._clock.time() + seconds,
+                self._clock.monotonic() + seconds / 2,
+            )
             if taken is None:
                 metrics.count("long_task.copies")
                 log.warning(

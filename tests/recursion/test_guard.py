@@ -73,9 +73,9 @@ def hop(number: int, after: str = "") -> Hop:
 def test_a_try_behind_one_that_died_waits_until_that_one_is_over_for_certain() -> None:
     time = Time()
     guard = Guard(MemoryCells(), time.clock)
-    assert guard.take(hop(0), "r", 100, NOW + 900)
+    assert guard.take(hop(0), "r", NOW + 100, NOW + 900)
 
-    assert guard.take(hop(0), "r", 100, NOW + 900)
+    assert guard.take(hop(0), "r", NOW + 100, NOW + 900)
 
     assert NOW + 105 <= time.now <= NOW + 116
 
@@ -83,10 +83,10 @@ def test_a_try_behind_one_that_died_waits_until_that_one_is_over_for_certain() -
 def test_a_try_that_can_not_wait_so_long_is_an_error_so_that_lambda_comes_again() -> None:
     time = Time()
     guard = Guard(MemoryCells(), time.clock)
-    guard.take(hop(0), "r", 100, NOW + 900)
+    guard.take(hop(0), "r", NOW + 100, NOW + 900)
 
     with pytest.raises(HopHeld, match="another try of hop 0"):
-        guard.take(hop(0), "r", 100, NOW + 50)
+        guard.take(hop(0), "r", NOW + 100, NOW + 50)
 
     assert time.now < NOW + 50
 
@@ -94,11 +94,11 @@ def test_a_try_that_can_not_wait_so_long_is_an_error_so_that_lambda_comes_again(
 def test_a_try_behind_one_that_said_that_it_failed_begins_at_once() -> None:
     time = Time()
     guard = Guard(MemoryCells(), time.clock)
-    owner = guard.take(hop(0), "r", 100, NOW + 900)
+    owner = guard.take(hop(0), "r", NOW + 100, NOW + 900)
     assert owner
     guard.give_up(hop(0), owner, NOW + 900)
 
-    assert guard.take(hop(0), "r", 100, NOW + 900)
+    assert guard.take(hop(0), "r", NOW + 100, NOW + 900)
 
     assert time.now == NOW
 
@@ -144,7 +144,7 @@ def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(actions: list
                 request = f"copy{which}"
             # It can't wait: with no time left, that is HopHeld.
             try:
-                owner = guard.take(what, request, 100, time.now)
+                owner = guard.take(what, request, time.now + 100, time.now)
             except HopHeld:
                 continue
             if owner is None:
@@ -181,7 +181,7 @@ def test_the_places_of_two_chains_and_two_tasks_are_apart() -> None:
         Hop(task="export", chain="d", number=0, started=0),
         Hop(task="other", chain="c", number=0, started=0),
     ):
-        assert Guard(cells, time.clock).take(what, "r", 100, NOW)
+        assert Guard(cells, time.clock).take(what, "r", NOW + 100, NOW)
 
 
 def test_a_place_that_somebody_else_has_written_is_an_error_that_says_what_to_do() -> None:
@@ -190,7 +190,7 @@ def test_a_place_that_somebody_else_has_written_is_an_error_that_says_what_to_do
             return super().put(key, {"hop": "x"}, version, **seen)
 
     guard = Guard(Odd(), Time().clock)
-    guard.take(hop(0), "r", 100, NOW)
+    guard.take(hop(0), "r", NOW + 100, NOW)
 
     with pytest.raises(Exception, match="delete that item"):
-        guard.take(hop(0), "r", 100, NOW)
+        guard.take(hop(0), "r", NOW + 100, NOW)

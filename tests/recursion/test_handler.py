@@ -15,7 +15,7 @@ from streamkit.cells.dynamodb import DynamoDbCells
 from streamkit.cells.memory import MemoryCells
 from streamkit.claims.s3 import S3Claims
 from streamkit.errors import ConfigurationError, StreamkitError, Unavailable
-from streamkit.recursion import Done, HopsExceeded, LongTask, NoProgress, long_task_handler
+from streamkit.recursion import Done, HopHeld, HopsExceeded, LongTask, NoProgress, long_task_handler
 from streamkit.recursion.hop import MARK
 
 from ..faults.http_proxy import HttpProxy, lose_the_answer
@@ -212,6 +212,33 @@ class TestOneInvocation:
         assert long_task_handler(count, client=Sent())({}, Time())["state"] == "done"
 
         assert "the guard of the chain r0 could not be told: ConnectionError" in caplog.text
+
+    def test_waits_for_a_dead_try_for_half_its_time_and_lambdas_last_try_has_the_rest_for_steps(self) -> None:
+        """The first dies at once. Lambda's second comes after a minute, its third two minutes behind the end of that."""
+        time, sent = Time(900), Sent()
+        count = Count(time)
+        count.guard = MemoryCells()
+        handler = long_task_handler(count, client=sent, clock=time.clock)
+
+        class Dying(Count):
+            def step(self, cursor: Any, context: Any) -> Any:
+                raise Crash
+
+        dying = Dying(time)
+        dying.guard = count.guard
+        with pytest.raises(Crash):
+            long_task_handler(dying, client=sent, clock=time.clock)({}, time)
+        time.now += 60
+        time.ends = time.now + 900
+        with pytest.raises(HopHeld):
+            handler({}, time)
+        assert time.ends - time.now >= 450
+        time.now += 120
+        time.ends = time.now + 900
+
+        assert handler({}, time)["state"] == "done"
+
+        assert time.ends - time.now >= 450
 
     def test_starts_nothing_where_its_guard_is_away(self) -> None:
         class Away(MemoryCells):
