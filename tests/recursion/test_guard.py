@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streamkit.cells.change import Clock
 from streamkit.cells.memory import MemoryCells
@@ -114,16 +113,12 @@ class Try:
     said: set[str] = field(default_factory=set)
 
 
-ACTION = st.tuples(
-    st.sampled_from(["deliver", "deliver", "redeliver", "hand over", "note", "finish", "die", "fail", "wait", "wait"]),
-    st.integers(0, 30),
-    st.integers(1, 130),
-)
+#: How often each is drawn, of 100.
+ACTIONS = {"deliver": 32, "redeliver": 10, "hand over": 16, "note": 4, "finish": 1, "die": 5, "fail": 4, "wait": 28}
 
 
-@settings(max_examples=200, deadline=None)
-@given(actions=st.lists(ACTION, max_size=60))
-def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(actions: list[tuple[str, int, int]]) -> None:
+@pytest.mark.parametrize("seed", range(100))
+def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(seed: int) -> None:
     """Copies are delivered in any order, again and twice; they die, fail, hand over twice, and pause between any two acts."""
     time = Time()
     cells = MemoryCells()
@@ -135,11 +130,14 @@ def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(actions: list
     def alive() -> list[Try]:
         return [one for one in working if time.now < one.ends]
 
-    for action, which, seconds in actions:
+    draw = random.Random(seed)
+    for action in draw.choices(list(ACTIONS), list(ACTIONS.values()), k=300):
+        # The latest events more than the old ones.
+        which, seconds = min(int(draw.expovariate(0.5)), len(events) - 1), draw.uniform(1, 60)
         mine = alive()
         one = mine[which % len(mine)] if mine else None
         if action in ("deliver", "redeliver"):
-            what, request = events[which % len(events)]
+            what, request = events[-1 - which]
             if action == "redeliver":
                 request = f"copy{which}"
             # It can't wait: with no time left, that is HopHeld.
@@ -167,7 +165,8 @@ def test_of_all_copies_one_works_at_a_time_and_none_behind_the_end(actions: list
             guard.finish(one.hop, one.owner, time.now)
             working.remove(one)
             is_done = True
-        elif action == "fail" and "handed" not in one.said:
+        elif action == "fail":
+            # Handed over or not: where the answer was lost, it does not know.
             guard.give_up(one.hop, one.owner, time.now)
             working.remove(one)
         elif action == "die":
