@@ -14,6 +14,7 @@ from . import (
     fanning,
     main_path,
     metrics,
+    parameters,
     parking,
     producing,
     reading,
@@ -49,6 +50,7 @@ def main() -> int:
         rows += followed
         measured, measuring = metrics.run(40)
         rows += measured
+        rows += parameters.run(10)
         rows += bigquery.run(20)
         rows += storage_write.run(20)
         profile = main_path.profile(12) + aggregates.profile(6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamkit import Block, Divert, Park, Record, RecordProcessor, Reject
 from streamkit.claims.s3 import S3Claims
@@ -12,6 +12,11 @@ from streamkit.ledgers.dynamodb import DynamoDbLedger
 from streamkit.policy import Policy
 from streamkit.queues.sns import SnsTopic
 from streamkit.queues.sqs import SqsQueue
+
+from .mapping import FieldMapping, FollowedMapping
+
+if TYPE_CHECKING:
+    from streamkit.config import Config
 
 __all__ = ["EventProcessor"]
 
@@ -27,6 +32,7 @@ class EventProcessor(RecordProcessor):
     ``DEAD_LETTER_QUEUE_URL``   an SQS queue for events that can never succeed, and those that have failed three times
     ``RETRY_BACKOFF_SECONDS``   the longest wait before the first of those tries, doubled for each one more; 15 by default
     ``CLAIMS_BUCKET``           an S3 bucket for what is too large for these queues
+    ``PARAMETERS``              a path of SSM: what ``fields`` reads is followed there while the function runs
     ==========================  =========================================================================================
 
     Without a retry queue or topic a failed event holds its shard (``Block``). Where there are no dead letters either,
@@ -34,9 +40,29 @@ class EventProcessor(RecordProcessor):
     A subclass with an ``__init__`` of its own calls ``super().__init__()``.
     """
 
+    #: Made by ``fields``, where there are parameters.
+    config: Config | None = None
+
     def __init__(self) -> None:
         self.name = os.environ.get("PROCESSOR_NAME") or self.name
         self.on_failure = _policy() or self.on_failure
+
+    def fields(self, variable: str) -> FieldMapping:
+        """The mapping that the environment variable holds. Where that is not set, and ``PARAMETERS`` is, the parameter of that
+        name in small letters: a change of it has reached every container a minute later, without a deployment.
+        """
+        if not os.environ.get("PARAMETERS"):
+            return FieldMapping.from_env(variable)
+        if self.config is None:
+            from streamkit.config import Config, Environment
+            from streamkit.config.ssm import SsmParameters
+
+            self.config = Config(Environment(), SsmParameters.from_env("PARAMETERS"))
+        return FollowedMapping(self.config, variable.lower())
+
+    def close(self) -> None:
+        if self.config is not None:
+            self.config.close()
 
     def event(self, record: Record) -> dict[str, Any]:
         """The record's event. Reject where its JSON is no object: no mapping can make that right."""

@@ -8,6 +8,7 @@ docs/cloudsearch.md). Set up by
     DOCUMENT_ID              path of the field in the event that is the document's id; default "id"
     DOCUMENT                 JSON, document field → path of a field in the event: {"name": "name", "city": "address.city"}.
                              Default: all fields of the event, {"*": ""}
+    PARAMETERS               a path of SSM: without DOCUMENT, its parameter "document" is followed (docs/config.md)
     PROCESSOR_NAME           default "cloudsearch"; persistent
     RETRY_QUEUE_URL          SQS; without it a failed event holds its shard
     DEAD_LETTER_QUEUE_URL    SQS; without it nothing is ever given up
@@ -26,7 +27,7 @@ from streamkit import Record, Write, lambda_handler
 from streamkit.sinks.cloudsearch import CloudSearchSink
 
 from .base import EventProcessor
-from .mapping import FieldMapping, field
+from .mapping import field
 
 __all__ = ["CloudSearchProcessor", "handler"]
 
@@ -40,7 +41,7 @@ class CloudSearchProcessor(EventProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.id_path = os.environ.get("DOCUMENT_ID") or "id"
-        self.mapping = FieldMapping.from_env("DOCUMENT")
+        self.mapping = self.fields("DOCUMENT")
 
     def document(self, record: Record) -> tuple[str | int, Mapping[str, Any]]:
         """The document's id and its fields. Raise ``Reject`` for an event that has no document."""

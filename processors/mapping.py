@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streamkit.errors import ConfigurationError, StreamkitError
 
-__all__ = ["FieldMapping", "MissingField", "field"]
+if TYPE_CHECKING:
+    from streamkit.config import Config
+
+__all__ = ["FieldMapping", "FollowedMapping", "MissingField", "field"]
 
 _EVERYTHING = "*"
 
@@ -56,6 +59,19 @@ class FieldMapping:
         for name, path in self._paths.items():
             mapped[name] = field(event, path)
         return mapped
+
+
+class FollowedMapping(FieldMapping):
+    """The mapping that the parameter ``name`` holds as JSON, as it is now.
+
+    It has no default: where there is none, or SSM can't be asked, events wait and are not written in another form.
+    """
+
+    def __init__(self, config: Config, name: str) -> None:
+        self._setting = config.value(name, type=dict[str, str], then=FieldMapping)
+
+    def of(self, event: Any) -> dict[str, Any]:
+        return self._setting.value.of(event)
 
 
 def field(event: Any, path: str) -> Any:

@@ -9,6 +9,7 @@ Deploy it with the handler ``processors.opensearch.handler``, or subclass ``Open
     DOCUMENT_VERSION         path of the field that is its version, a whole number that grows with every change; default none
     DOCUMENT                 JSON, document field → path of a field in the event: {"name": "name", "city": "address.city"}.
                              Default: all fields of the event, {"*": ""}
+    PARAMETERS               a path of SSM: without DOCUMENT, its parameter "document" is followed (docs/config.md)
     INDEX_TEMPLATE           JSON: an index template to put before the first write; default none
     PROCESSOR_NAME           default "opensearch"; persistent
     RETRY_QUEUE_URL          SQS; without it a failed event holds its shard
@@ -32,7 +33,7 @@ from streamkit.errors import ConfigurationError
 from streamkit.sinks.opensearch import OpenSearchSink
 
 from .base import EventProcessor
-from .mapping import FieldMapping, field
+from .mapping import field
 
 __all__ = ["OpenSearchProcessor", "handler"]
 
@@ -50,7 +51,7 @@ class OpenSearchProcessor(EventProcessor):
         self.search.owner = f"{owner}.search"
         self.id_path = os.environ.get("DOCUMENT_ID") or "id"
         self.version_path = os.environ.get("DOCUMENT_VERSION") or None
-        self.mapping = FieldMapping.from_env("DOCUMENT")
+        self.mapping = self.fields("DOCUMENT")
 
     def document(self, record: Record) -> tuple[str | int, Mapping[str, Any]]:
         """The document's id and its fields. Raise ``Reject`` for an event that has no document."""

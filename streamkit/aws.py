@@ -9,9 +9,19 @@ from typing import Any, TypeVar
 
 from .errors import ConfigurationError
 
-__all__ = ["Clients", "code_of", "from_environment", "make_client", "may_pass", "repeat_until", "whole_answers"]
+__all__ = [
+    "Clients",
+    "code_of",
+    "from_environment",
+    "make_client",
+    "may_pass",
+    "repeat_until",
+    "retried",
+    "whole_answers",
+]
 
 Client = TypeVar("Client")
+T = TypeVar("T")
 
 # Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
 _TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
@@ -23,12 +33,13 @@ class Clients:
     """boto3's clients of one service, made when they are first asked for; or the one that was ``given``.
 
     A client's time-outs are fixed when it is made, hence one for each. It retries nothing itself: its caller does, who knows
-    the deadline. ``owner`` is who needs boto3, for the error where there is none.
+    the deadline. ``owner`` is who needs boto3, for the error where there is none. ``session``: as ``make_client`` has it.
     """
 
-    def __init__(self, service: str, owner: str, given: Any = None) -> None:
+    def __init__(self, service: str, owner: str, given: Any = None, *, session: Any = None) -> None:
         self._service = service
         self._owner = owner
+        self._session = session
         self.given = whole_answers(given)
         #: Called with each client that is made.
         self.prepare: Callable[[Any], object] | None = None
@@ -44,7 +55,7 @@ class Clients:
         seconds = deadline - time.monotonic()
         timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
         if timeout not in self._made:
-            client = make_client(self._service, self._owner, timeout, region=region)
+            client = make_client(self._service, self._owner, timeout, region=region, session=self._session)
             if self.prepare is not None:
                 self.prepare(client)
             self._made[timeout] = client
@@ -148,4 +159,19 @@ def repeat_until(deadline: float, call: Callable[[], bool]) -> None:
         wait=wait_random_exponential(multiplier=0.05, max=2),
         stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
         retry_error_callback=lambda state: None,
+    )(call)
+
+
+def retried(deadline: float, call: Callable[[], T]) -> T:
+    """What ``call`` returns, tried again until the deadline where it fails for a passing reason. Its last error, else.
+
+    The waits between grow to 2 s, with full jitter.
+    """
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_pass(error)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
+        reraise=True,
     )(call)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, TypeVar
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "ruling"]
 
 T = TypeVar("T")
 
@@ -67,6 +68,10 @@ class Deadline:
             if took > self._longest_request.get(id(to), 0.0):
                 self._longest_request[id(to)] = took
                 self.reserve = self._margin + self._kept + sum(self._longest_request.values())
+
+
+#: That of the invocation whose records run here and now, for what ``process`` calls and is given none. None: there is no such.
+ruling: ContextVar[Deadline | None] = ContextVar("streamkit.deadline.ruling", default=None)
 
 
 def _for_ever() -> float:

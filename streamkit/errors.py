@@ -15,6 +15,7 @@ StreamkitError
 │   └── EndlessChain                         the event has gone through too many functions to be sent on once more
 ├── Retry(delay)                             raised by users: this record may succeed later
 └── Unavailable                              raised by users: a dependency is down; the record is not at fault
+    └── ConfigurationMissing (also a ConfigurationError)   a parameter has no value: no record is at fault for that
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "BacklogFull",
     "BatchFailed",
     "ConfigurationError",
+    "ConfigurationMissing",
     "DecodeError",
     "DeliveryError",
     "EndlessChain",
@@ -137,4 +139,12 @@ class Unavailable(StreamkitError):
     """Raise it in ``process`` when a dependency is down: ``raise Unavailable("payments API")``.
 
     The record stays in the stream under every policy: it is not diverted, parked, dead-lettered or counted as an attempt.
+    """
+
+
+class ConfigurationMissing(Unavailable, ConfigurationError):
+    """A parameter has no value that can be used, and no default: it is not there, can't be parsed, or its source is away.
+
+    In ``process`` it is ``Unavailable``: the records wait in the stream until somebody mends it, and none is lost for it. The
+    message names the parameter and what is wrong, and holds nothing of its value.
     """

@@ -357,7 +357,7 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
         return _decode_messages("sns", raws, _sns_record, fetch)
     if source == "aws:s3":
         return _decode_objects(raws)
-    raise StreamkitError(f"records of the event source {source!r} are not known to streamkit: {_TRIGGERS}")
+    raise StreamkitError(f"records of the event source {str(source)[:60]!r} are not known to streamkit: {_TRIGGERS}")
 
 
 def _decode_stream(raws: list[Any], lenient: bool) -> Batch:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, metrics
 from .correlation.context import reset_working, set_working, use
-from .deadline import Deadline
+from .deadline import Deadline, ruling
 from .delivery import Delivery, Failure, gravity
 from .envelope import Early
 from .errors import DecodeError, StreamkitError
@@ -69,12 +69,16 @@ class Execution:
         """Run the records, and hand on their writes and failures as soon as a full request of either is held."""
         if not self._batch.records:
             return
-        self._prepare()
-        if self._processor.concurrency == 1:
-            with making.on_this_thread() as made:
-                self._one_at_a_time(made)
-        else:
-            self._several_at_once(self._processor.concurrency)
+        token = ruling.set(self._deadline)
+        try:
+            self._prepare()
+            if self._processor.concurrency == 1:
+                with making.on_this_thread() as made:
+                    self._one_at_a_time(made)
+            else:
+                self._several_at_once(self._processor.concurrency)
+        finally:
+            ruling.reset(token)
 
     def finish_delivery(self) -> None:
         """Deliver the rest of the writes; what is refused is a failure of its record."""
@@ -151,9 +155,9 @@ class Execution:
 
         batch, running = self._batch, self._running
         has_started = False
-        # What the records of a thread count belongs to this invocation.
-        counting = (metrics.current.values,)
-        with ThreadPoolExecutor(most, "streamkit", initializer=metrics.current.set, initargs=counting) as pool:
+        # What the records of a thread count belongs to this invocation, and so does the time that they have.
+        belongs = (metrics.current.values, self._deadline)
+        with ThreadPoolExecutor(most, "streamkit", initializer=_begin_thread, initargs=belongs) as pool:
             for index, record in enumerate(batch.records):
                 self._collect(wait_for_one=False)
                 while running and not self._is_stopped and (len(running) >= most or self._is_busy(index)):
@@ -350,6 +354,11 @@ def attempt(process: Process, record: Record, made: list[Write], name: str = "pr
         reset_working(token)
         # Thousands of parsed payloads alive at once would cost the collector more than the parsing did.
         record._json = _UNPARSED
+
+
+def _begin_thread(counting: Any, deadline: Deadline) -> None:
+    metrics.current.set(counting)
+    ruling.set(deadline)
 
 
 def _timed_attempt(process: Process, record: Record, deadline: Deadline) -> tuple[Result, float]:

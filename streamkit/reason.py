@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .errors import DecodeError
 from .record import Record
 
-__all__ = ["reason"]
+__all__ = ["place", "reason"]
 
 # Long enough for a sentence, short enough that a payload quoted in part by somebody's exception stays a part.
 _LONGEST = 200
@@ -13,11 +15,11 @@ _LONGEST = 200
 _SHORTEST_PAYLOAD = 16
 
 
-def reason(error: BaseException, record: Record | None = None) -> str:
+def reason(error: BaseException, record: Record | None = None, *, without: Iterable[str] = ()) -> str:
     """``TypeError: total is missing (orders.py:12)``: the first line of the message, 200 characters at most.
 
     Where the message quotes the record's whole payload, that is cut out. It can't know what else a message quotes: an
-    exception of yours should name fields, not values.
+    exception of yours should name fields, not values. ``without``: texts that are cut out wherever the message has them.
     """
     try:
         message = str(error)
@@ -25,13 +27,15 @@ def reason(error: BaseException, record: Record | None = None) -> str:
         message = ""
     if record is not None and message:
         message = _without_payload(message, record)
+    for text in without:
+        message = message.replace(text, "<value>")
     # A lone surrogate (of a file name, for instance) can't be written to a log or read back from an envelope.
     message = message.encode("utf-8", "backslashreplace").decode()
     message = " ".join(message.strip().partition("\n")[0].split())
     if len(message) > _LONGEST:
         message = message[: _LONGEST - 1] + "…"
     line = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return line + _place(error)
+    return line + place(error)
 
 
 def _without_payload(message: str, record: Record) -> str:
@@ -46,14 +50,14 @@ def _without_payload(message: str, record: Record) -> str:
     return message
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where it was raised, outside streamkit: what replaces a traceback for each of 5,000 records."""
-    place = ""
+    found = ""
     traceback = error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
         module = traceback.tb_frame.f_globals.get("__name__", "")
         if not module.startswith("streamkit."):
-            place = f" ({code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{traceback.tb_lineno})"
+            found = f" ({code.co_filename.replace(chr(92), '/').rpartition('/')[2]}:{traceback.tb_lineno})"
         traceback = traceback.tb_next
-    return place
+    return found

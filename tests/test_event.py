@@ -379,6 +379,11 @@ class TestAnotherEvent:
         with pytest.raises(StreamkitError, match="aws:dynamodb"):
             decode({"Records": [{"eventSource": "aws:dynamodb"}]})
 
+    def test_one_of_any_length_makes_no_long_message(self) -> None:
+        with pytest.raises(StreamkitError, match=r"aws:x+'") as caught:
+            decode({"Records": [{"eventSource": "aws:" + "x" * 10_000}]})
+        assert len(str(caught.value)) < 300
+
     def test_its_values_are_not(self) -> None:
         with pytest.raises(StreamkitError) as caught:
             decode({"detail": "4111-1111"})

@@ -40,7 +40,7 @@ LAYERS = [
     ["handler"],
     [
         *("aws", "cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks"),
-        *("idempotency", "invoke"),
+        *("idempotency", "invoke", "config.ssm", "config.appconfig"),
     ],
     ["correlation.opentelemetry"],
     ["fanout", "forward", "objects", "producer", "local", "recovery", "testing", "recursion"],

@@ -1,8 +1,11 @@
-"""What a processor uses of AWS: queues, topics, tables, buckets and what its sinks write to, and what it has to be allowed."""
+"""What a processor uses of AWS: queues, topics, tables, buckets, parameters and what its sinks write to, and what it has to be
+allowed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -26,8 +29,8 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """``role``: ``retry queue``, ``dead letters``, ``ledger``, ``progress``, ``claims``, ``sink``, ``plans`` or ``marks``.
-    ``name`` is what people call it: ``orders's retry queue``.
+    """``role``: ``retry queue``, ``dead letters``, ``ledger``, ``progress``, ``claims``, ``sink``, ``plans``, ``marks``
+    or ``parameters``. ``name`` is what people call it: ``orders's retry queue``.
 
     ``place``: the URL, ARN, name or bucket that it has in the function's environment; empty where ``fault`` says why.
     ``arn``: of that place; empty where it has none, as a table of BigQuery's.
@@ -85,6 +88,12 @@ def _parts_of(processor: RecordProcessor, home: Home) -> Iterator[Part]:
             yield _part("marks", processor, value.store, home)
         elif isinstance(value, Queue):
             yield _part("queue", processor, value, home)
+        elif _class_of(value) in ("streamkit.config.setting.Setting", "streamkit.config.config.Config"):
+            config = getattr(value, "config", value)
+            if value is config or id(config) not in seen:
+                seen.add(id(config))
+                for source in config.sources:
+                    yield _parameters(processor, source, config.names, home)
 
 
 def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part:
@@ -136,6 +145,36 @@ def _claims(role: str, processor: RecordProcessor, claims: Any, home: Home) -> P
     return Part("claims", name, processor, claims, bucket, arn, tuple(needs))
 
 
+def _parameters(processor: RecordProcessor, source: Any, names: Sequence[str], home: Home) -> Part:
+    name = f"{processor.name}'s parameters of {source.label}"
+    if _class_of(source) == "streamkit.config.appconfig.AppConfig":
+        ids = source.application, source.environment, source.profile
+        place = "/".join(ids)
+        if not all(map(_APPCONFIG_ID.fullmatch, ids)):
+            # Its ARN has ids, and may be named by names.
+            return Part("parameters", name, processor, source, place, is_known=False)
+        resource = "application/{}/environment/{}/configuration/{}".format(*ids)
+        actions = ("appconfig:StartConfigurationSession", "appconfig:GetLatestConfiguration")
+        arn = home.arn("appconfig", resource)
+        return Part("parameters", name, processor, source, place, arn, (Need(actions, arn),))
+    if _class_of(source) != "streamkit.config.ssm.SsmParameters":
+        is_here = _class_of(source).startswith(("streamkit.config.", "streamkit.testing."))
+        return Part("parameters", name, processor, source, is_known=is_here)
+    try:
+        path = str(source.path)
+    except ConfigurationError as error:
+        return Part("parameters", name, processor, source, fault=str(error))
+    arn = home.arn("ssm", f"parameter{path}")
+    needs = [
+        Need(("ssm:GetParametersByPath",), f"{arn}/{one.removesuffix('/')}")
+        if one.endswith("/")
+        else Need(("ssm:GetParameters",), f"{arn}/{one}")
+        for one in names
+    ]
+    return Part("parameters", name, processor, source, path, arn, tuple(needs))
+
+
+_APPCONFIG_ID = re.compile("[a-z0-9]{4,7}")
 #: Stands for the rest of any key, so that only a pattern with a star is of it.
 _ANY_OBJECT = "any-object"
 

@@ -40,6 +40,7 @@ _COSTS = {
     "marks": "no effect is done",
     "sink": "nothing is written, and the records stay where they are",
     "queue": "nothing is sent",
+    "parameters": "it has no value but its default, and where there is none the records stay where they are",
 }
 
 

@@ -8,16 +8,13 @@ on the objects; one that is triggered by the queue ``s3:GetObject``, and ``s3:Li
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from ..aws import Clients, from_environment, may_pass
+from ..aws import Clients, from_environment, may_pass, retried
 from ..errors import Unavailable
 from .base import ClaimStore
 
 __all__ = ["S3Claims"]
-
-T = TypeVar("T")
 
 # Seconds of tries for one object: its queue, or the rest of its batch, waits meanwhile.
 _RETRY_TIME = 20.0
@@ -56,8 +53,9 @@ class S3Claims(ClaimStore):
     def _put(self, name: str, content: bytes, deadline: float) -> str:
         bucket, key = self.bucket, f"{self._prefix}{name}.json"
         client = self._clients.until(deadline)
-        _retried(
-            lambda: client.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json"), deadline
+        retried(
+            min(deadline, time.monotonic() + _RETRY_TIME),
+            lambda: client.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json"),
         )
         return key
 
@@ -65,7 +63,7 @@ class S3Claims(ClaimStore):
         client = self._clients.until(deadline)
         bucket = self.bucket
         try:
-            return _retried(lambda: _read(client, bucket, key, length), deadline)
+            return retried(min(deadline, time.monotonic() + _RETRY_TIME), lambda: _read(client, bucket, key, length))
         except Exception as error:
             if may_pass(error):
                 raise
@@ -83,16 +81,3 @@ def _read(client: Any, bucket: str, key: str, length: int) -> bytes | None:
     if len(content) < min(answer["ContentLength"], length + 1):
         raise ConnectionError("S3's answer ended early")
     return content
-
-
-def _retried(call: Callable[[], T], deadline: float) -> T:
-    """What ``call`` returns, tried again until the deadline where it fails for a passing reason. Its last error, else."""
-    from tenacity import Retrying, retry_if_exception, wait_random_exponential
-
-    deadline = min(deadline, time.monotonic() + _RETRY_TIME)
-    return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_pass(error)),
-        wait=wait_random_exponential(multiplier=0.05, max=2),
-        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
-        reraise=True,
-    )(call)

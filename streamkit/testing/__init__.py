@@ -1,4 +1,5 @@
-"""What a processor's tests need: events, a mapping on a virtual clock, and a queue, a sink and a store of claims in memory.
+"""What a processor's tests need: events, a mapping on a virtual clock, and a queue, a sink, a store of claims and
+parameters in memory.
 
 ``streamkit.testing.contracts`` has the suites for sinks, queues and stores of your own; it needs pytest.
 """
@@ -6,6 +7,7 @@
 from .claims import MemoryClaims
 from .events import kinesis_event, s3_event, sns_event, window_event
 from .mapping import Crash, EventSourceMapping
+from .parameters import MemoryParameters
 from .queue import MemoryQueue
 from .sink import MemorySink
 
@@ -13,6 +15,7 @@ __all__ = [
     "Crash",
     "EventSourceMapping",
     "MemoryClaims",
+    "MemoryParameters",
     "MemoryQueue",
     "MemorySink",
     "kinesis_event",

@@ -9,6 +9,9 @@ import pytest
 
 from streamkit import Divert, Park, RecordProcessor
 from streamkit.claims.s3 import S3Claims
+from streamkit.config import Config, Environment
+from streamkit.config.appconfig import AppConfig
+from streamkit.config.ssm import SsmParameters
 from streamkit.finding import Finding
 from streamkit.idempotency import Idempotency
 from streamkit.ledgers.dynamodb import DynamoDbLedger
@@ -480,6 +483,55 @@ def test_each_sink_and_store_needs_its_own_actions(check: Check, sink: object, a
         "allows" in finding.message
         for finding in check(allowing(f"{{Effect: Allow, Action: [{listed}], Resource: '*'}}"), writing)
     )
+
+
+def test_each_parameter_and_each_hierarchy_needs_its_own_permission(check: Check) -> None:
+    config = Config(Environment(), SsmParameters("/shop/orders"))
+    limit, _ = config.integer("limit"), config.hierarchy("routes")
+
+    held: list[dict[str, object]] = [{"config": config}, {"limit": limit}, {"limit": limit, "config": config}]
+    for attributes in held:
+
+        def reading(attributes: dict[str, object] = attributes) -> RecordProcessor:
+            return orders(**attributes)
+
+        found = [finding for finding in check(make=reading) if "ssm:" in finding.message]
+        assert [(finding.severity, finding.message.partition(", and")[0]) for finding in found] == [
+            (
+                "error",
+                f"nothing in the role allows {action} for orders's parameters of SSM /shop/orders: it has no value but "
+                "its default",
+            )
+            for action in ("ssm:GetParameters", "ssm:GetParametersByPath")
+        ]
+        assert [finding.message.rpartition("parameter")[2] for finding in found] == [
+            "/shop/orders/limit'}",
+            "/shop/orders/routes'}",
+        ]
+        under = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/shop/orders/*"
+        covered = allowing(f"{{Effect: Allow, Action: ['ssm:GetParameters*'], Resource: !Sub '{under}'}}")
+        assert not any("ssm:" in finding.message for finding in check(covered, reading))
+        others = covered.replace("parameter/shop/orders/*", "parameter/shop/others/*")
+        assert len([finding for finding in check(others, reading) if "ssm:" in finding.message]) == 2
+
+
+def test_a_path_of_parameters_that_the_environment_lacks_is_told(check: Check) -> None:
+    def reading() -> RecordProcessor:
+        return orders(limit=Config(SsmParameters.from_env("PARAMETERS")).integer("limit"))
+
+    assert "SsmParameters needs a path" in one(check(make=reading), "PARAMETERS is not set").message
+
+
+def test_appconfig_needs_its_own_permission_where_it_is_named_by_ids(check: Check) -> None:
+    def reading(*ids: str) -> RecordProcessor:
+        return orders(config=Config(AppConfig(*ids)))
+
+    found = one(check(make=lambda: reading("abc1234", "def5678", "ghi9012")), "appconfig:")
+    assert found.severity == "error"
+    assert "appconfig:StartConfigurationSession and appconfig:GetLatestConfiguration" in found.message
+    assert "application/abc1234/environment/def5678/configuration/ghi9012" in found.message
+
+    assert one(check(make=lambda: reading("shop", "production", "orders")), "shop/production/orders").severity == "note"
 
 
 def test_the_ledger_and_claims_need_theirs(check: Check) -> None:

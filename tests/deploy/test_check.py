@@ -41,6 +41,16 @@ FUNCTIONS = {
             "DocumentVersion": "updated_at",
         },
     ),
+    "opensearch, with parameters": (
+        "opensearch",
+        {
+            "SearchEndpoint": "search-x-abc.eu-west-1.es.amazonaws.com",
+            "SearchDomain": "x",
+            "SearchIndex": "orders",
+            "ParametersPath": "shop/orders",
+            "ParametersKey": "arn:aws:kms:eu-west-1:123456789012:key/9a1b",
+        },
+    ),
     "fanout": ("fanout", {"Routes": json.dumps([{"name": "audit", "to": QUEUE}]), "Targets": QUEUE}),
 }
 

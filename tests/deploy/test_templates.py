@@ -286,6 +286,35 @@ def test_every_setting_of_a_mapping_is_explained_where_it_is(name: str) -> None:
         assert [one for one, is_explained in explained.items() if not is_explained] == [], mapping
 
 
+def test_a_function_reads_the_parameters_of_its_own_path_and_decrypts_no_others(function: Template) -> None:
+    arn = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${ParametersPath}/*"
+    policy = function["Resources"]["RolePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    under = {one["Fn::If"][0]: one["Fn::If"][1:] for one in policy if "Fn::If" in one}
+    variables = function["Resources"]["Processor"]["Properties"]["Environment"]["Variables"]
+    nothing = {"Ref": "AWS::NoValue"}
+
+    read, otherwise = under["HasParameters"]
+    assert otherwise == nothing
+    assert read["Action"] == ["ssm:GetParameters", "ssm:GetParametersByPath"]
+    assert read["Resource"] == {"Fn::Sub": arn}
+    assert variables["PARAMETERS"] == {"Fn::If": ["HasParameters", {"Fn::Sub": "/${ParametersPath}"}, nothing]}
+    assert function["Conditions"]["HasParameters"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ParametersPath"}, ""]}]}
+    decrypt, otherwise = under["HasParametersKey"]
+    assert otherwise == nothing
+    assert (decrypt["Action"], decrypt["Resource"]) == ("kms:Decrypt", {"Ref": "ParametersKey"})
+    assert decrypt["Condition"] == {"StringLike": {"kms:EncryptionContext:PARAMETER_ARN": {"Fn::Sub": arn}}}
+    assert [one for _, one in statements(function) if "ssm:" in json.dumps(one)] == [read, decrypt]
+
+
+@pytest.mark.parametrize("wrong", ["*", "shop/*", "/shop/orders", "shop/orders/", "shop//orders", "shop ${x}"])
+def test_a_path_of_parameters_is_one_and_no_pattern(function: Template, wrong: str) -> None:
+    pattern = function["Parameters"]["ParametersPath"]["AllowedPattern"]
+
+    assert re.fullmatch(pattern, wrong) is None
+    assert re.fullmatch(pattern, "shop/orders")
+    assert re.fullmatch(pattern, "")
+
+
 def test_what_lambda_gives_up_is_looked_for_by_the_filters_of_the_mapping(function: Template) -> None:
     mapping, maker = (function["Resources"][name]["Properties"] for name in ("FromStream", "DeadLetterMaker"))
     wanted = '{"data": {"type": ["flight"]}}'

@@ -537,7 +537,7 @@ def test_a_column_that_cant_be_added_leaves_rows_in_the_stream(
     sink = BigQuerySink(table, unknown="add", client=client)
     writes = stamp([sink.row({"id": 1}), sink.row({"id": 2, "colour": "red"})])
 
-    refusals = sink.write(writes, deadline=soon(2))
+    refusals = sink.write(writes, deadline=soon(5))
 
     assert kinds(refusals, writes) == [(1, "unavailable")]
     assert text in str(refusals[0].error)
