@@ -59,6 +59,7 @@ FUNCTIONS = {
     "log-subscriber": Function("processors.log_subscriber", "core", 5 * _MB),
     "janitor": Function("processors.janitor", "core", 5 * _MB),
     "warmer": Function("processors.warmer", "core", 5 * _MB),
+    "sqs-loop": Function("processors.sqs_loop", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (
