@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "hos
 
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
+from local_graph import graph_server
 from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
@@ -57,6 +58,7 @@ _LIBRARIES = (
     "google.cloud.bigquery",
     "google.cloud.bigquery_storage_v1",
     "grpc",
+    "neo4j",
     "cryptography",
     "urllib3",
     "tenacity",
@@ -142,6 +144,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
         bigquery_server("local") as warehouse,
         CloudSearchServer(FIELDS) as search,
         opensearch_server() as index,
+        graph_server() as graph,
         moto_server() as moto,
     ):
         table = make_table(warehouse)
@@ -181,6 +184,14 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "bigquery-exactly-once": rows | {"PLANS_TABLE": "plans"},
             "cloudsearch": aws | {"SEARCH_ENDPOINT": search.endpoint, "DOCUMENT_ID": "iata"},
             "opensearch": aws | {"SEARCH_ENDPOINT": index.endpoint, "SEARCH_INDEX": "flights"},
+            "graph": aws
+            | {
+                "GRAPH_URL": graph.url,
+                "GRAPH_USER": graph.user,
+                "GRAPH_PASSWORD": graph.password,
+                "GRAPH_DATABASE": graph.database,
+                "GRAPH_NODES": json.dumps([{"labels": ["Flight"], "key": {"id": "id"}, "properties": {"*": ""}}]),
+            },
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
             "search-api": aws | {"SEARCH_ENDPOINT": search.endpoint, "FIELDS": json.dumps(FIELDS)},

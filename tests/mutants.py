@@ -63,6 +63,11 @@ KCL = "tests/kcl/test_kcl.py"
 KCL_RECORDS = "tests/kcl/test_records.py"
 KCL_WORKER = "tests/kcl/test_worker.py"
 BREAKER = "tests/test_breaker.py"
+LONG_TASKS = "tests/recursion/test_handler.py"
+CHAINS = "tests/recursion/test_guard.py"
+CELLS = "tests/contracts/test_cells.py"
+TOKENS = "tests/loops/test_simulation.py"
+TOLD_LOOPS = "tests/loops/test_loop.py"
 
 
 class Mutant(NamedTuple):
@@ -1189,6 +1194,118 @@ MUTANTS = [
         "does_not_do_what_one_is_at",
     ),
     Mutant(
+        "let a hop in that is not the next of who holds the chain",
+        "recursion/guard.py",
+        "(place.hop < hop and after == place.owner)",
+        "place.hop < hop",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "let a hop in that is behind its chain",
+        "recursion/guard.py",
+        "place.is_done or place.hop > hop or",
+        "place.is_done or",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "take a chain's place before its owner is over",
+        "recursion/guard.py",
+        "is_over = place.until + _SLACK <= now",
+        "is_over = place.until - 20 <= now",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "go on with a cursor that is where it was",
+        "recursion/handler.py",
+        "if cursor == first:",
+        "if False:",
+        LONG_TASKS,
+        "ends_where_it_began",
+    ),
+    Mutant(
+        "invoke the next hop with no budget",
+        "recursion/handler.py",
+        "if hop.number >= task.max_hops:",
+        "if False:",
+        LONG_TASKS,
+        "budget",
+    ),
+    Mutant(
+        "keep a chain's place when a hop has failed",
+        "recursion/guard.py",
+        "self._note(hop, owner, deadline, until=-_SLACK)",
+        "pass",
+        LONG_TASKS,
+        "gives_the_place_up",
+    ),
+    Mutant(
+        "change a cell over what somebody else has written",
+        "cells/dynamodb.py",
+        '"ConditionExpression": "#version = :seen",',
+        '"ConditionExpression": "#version <> :seen OR #version = :seen",',
+        CELLS,
+        "TestDynamoDbCells and only_over_what_was_seen",
+    ),
+    Mutant(
+        "make a change again whose answer was lost",
+        "cells/change.py",
+        "if cell is not None and cell.version in tried:",
+        "if False:",
+        CELLS,
+        "answer_is_lost",
+    ),
+    Mutant(
+        "claim a token that another invocation has",
+        "loops/token.py",
+        'self.owner not in ("", owner)',
+        "False",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "hand a token out again before its lease is over",
+        "loops/token.py",
+        "SLACK = 5.0",
+        "SLACK = -30.0",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "run messages when the lease has ended meanwhile",
+        "loops/loop.py",
+        "if self._lease_left(run) <= 0:",
+        "if False:",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "count a lease from behind its renewal",
+        "loops/loop.py",
+        "run.lease_ends = since + self._lease * (1 - _LEASE_MARGIN)",
+        "run.lease_ends = self._clock.monotonic() + 2 * self._lease",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "delete messages that have failed",
+        "loops/loop.py",
+        'done = [record for record in records if record["messageId"] not in failed]',
+        "done = records",
+        TOLD_LOOPS,
+        "not_understood",
+    ),
+    Mutant(
+        "end a loop as soon as the queue is empty for a moment",
+        "loops/plan.py",
+        "elif now - since >= limits.calm:",
+        "elif True:",
+        "tests/loops/test_plan.py",
+        "comes_and_goes",
+    ),
+    Mutant(
         "run the records of a parked key",
         "parking.py",
         '            batch.outcomes[index] = Held("the records of its key that are parked")\n',
@@ -1813,8 +1930,8 @@ MUTANTS = [
     Mutant(
         "count on no thread but the handler's",
         "execution.py",
-        "initializer=metrics.current.set, initargs=counting",
-        "initializer=None",
+        "    metrics.current.set(counting)\n",
+        "    pass\n",
         OWN_METRICS,
         "whatever_thread",
     ),

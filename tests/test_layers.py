@@ -23,7 +23,7 @@ LAYERS = [
     ["record", "kpl", "pattern", "breaker"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
-        *("ledgers.base", "positions"),
+        *("ledgers.base", "cells.base", "positions"),
     ],
     [
         "outcome",
@@ -47,24 +47,25 @@ LAYERS = [
     ["correlation", "correlation.context", "correlation.value"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
-        *("window", "metrics.metering", "metrics.figures"),
+        *("window", "metrics.metering", "metrics.figures", "metrics.counting"),
     ],
     ["health"],
     ["handler"],
     [
-        *("aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"),
-        *("config.ssm", "config.appconfig"),
+        *("aws", "cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks"),
+        *("idempotency", "invoke", "config.ssm", "config.appconfig"),
     ],
     ["correlation.opentelemetry"],
     [
         *("fanout", "forward", "gunzip", "janitor", "logs", "objects", "producer", "local", "recovery", "search"),
-        *("testing", "warmer"),
+        *("testing", "recursion", "warmer"),
     ],
+    ["loops"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]
 CORE = {name for layer in LAYERS[:10] for name in layer}
-BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
+BACKENDS = ("cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 
