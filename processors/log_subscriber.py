@@ -86,7 +86,7 @@ class LogSubscriber:
             )
         payload = msgspec.json.encode({"resume": left, "hop": hop + 1})
         client = self._functions.until(time.monotonic() + _MARGIN / 2)
-        client.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)
+        client.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)["Payload"].close()
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -44,6 +44,8 @@ class Invoker:
                 answer = self._clients.until(deadline).invoke(
                     FunctionName=function, InvocationType="Event", Payload=payload()
                 )
+                if body := answer.get("Payload"):
+                    body.close()  # Else its connection is never used again.
                 if answer.get("StatusCode") != _ACCEPTED:
                     raise ConnectionError(f"Lambda answered {answer.get('StatusCode')} and not 202")
                 return
