@@ -100,7 +100,10 @@ def opened(
 
 @contextmanager
 def explained(stream: str, noun: str = "stream") -> Iterator[None]:
-    """What goes wrong in the block on the way to AWS is a StreamkitError that says what to do; ConfigurationError without boto3."""
+    """What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
+
+    ``noun`` is what ``stream`` is, where it is none. ConfigurationError where boto3 is not installed.
+    """
     try:
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:

@@ -196,7 +196,9 @@ class Redrive:
                     "than the others: try again when they are back (a run that was killed lets go after its --hold)"
                 )
             if not said:
-                self._tell(f"waiting for {counted(others, 'letter')} that somebody else holds, perhaps a run that was killed")
+                self._tell(
+                    f"waiting for {counted(others, 'letter')} that somebody else holds, perhaps a run that was killed"
+                )
                 said = True
             time.sleep(min(_BETWEEN_LOOKS, max(0.0, give_up_at - time.monotonic())))
 
