@@ -90,7 +90,7 @@ class _Stop(msgspec.Struct, forbid_unknown_fields=True):
     job: str
 
 
-class _Refused(Exception):  # noqa: N818  # It is an answer.
+class _Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status

@@ -12,7 +12,7 @@ from ...errors import ConfigurationError, StreamkitError
 from ...ledgers.dynamodb import DynamoDbLedger
 from ..parked import ParkedRow, parked_rows
 from .clients import Clients
-from .watch import Task
+from .watch import Task, bound
 
 __all__ = ["LedgerView", "ParkedKeys"]
 
@@ -42,7 +42,7 @@ class ParkedKeys:
 
     def tasks(self) -> list[Task]:
         return [
-            Task(f"parked {table} {name}", _BETWEEN_LOOKS, self._looking(table, name)) for table, name in self._seen
+            Task(f"parked {table} {name}", _BETWEEN_LOOKS, bound(self._look, table, name)) for table, name in self._seen
         ]
 
     def view(self, error: Callable[[str], str]) -> list[LedgerView]:
@@ -51,9 +51,6 @@ class ParkedKeys:
                 msgspec.structs.replace(one, error=error(f"parked {table} {name}"))
                 for (table, name), one in self._seen.items()
             ]
-
-    def _looking(self, table: str, name: str) -> Callable[[], None]:
-        return lambda: self._look(table, name)
 
     def _look(self, table: str, name: str) -> None:
         with self._clients.using("dynamodb", table, "table") as client:

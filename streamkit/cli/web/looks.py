@@ -33,7 +33,10 @@ _FILTERS = ("error", "key", "processor", "since", "until", "correlation")
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was seen at ``at``, in seconds since the epoch. ``is_cut``: there may be more; ``hidden``: about so many behind others."""
+    """What was seen at ``at``, in seconds since the epoch.
+
+    ``is_cut``: there may be more; ``hidden``: about so many stand behind others of their FIFO group.
+    """
 
     token: str
     source: str

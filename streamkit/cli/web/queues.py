@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .clients import Clients
-from .watch import Task
+from .watch import Task, bound
 
 __all__ = ["MOST_QUEUES", "QueueView", "Queues"]
 
@@ -71,7 +71,7 @@ class Queues:
         tasks = [Task("queues", _BETWEEN_LISTS, self._list)] if self._is_listed else []
         with self._lock:
             seen = list(self._seen.values())
-        return tasks + [Task(f"queue {one.name}", _BETWEEN_COUNTS, self._counting(one)) for one in seen]
+        return tasks + [Task(f"queue {one.name}", _BETWEEN_COUNTS, bound(self._count, one)) for one in seen]
 
     def view(self, error: Callable[[str], str]) -> list[QueueView]:
         with self._lock:
@@ -84,7 +84,9 @@ class Queues:
                     _short(one.name),
                     one.url,
                     one.kind or _kind(one, dead),
-                    *(_count(one.facts, name) for name in _ATTRIBUTES[:3]),
+                    _number(one.facts, _ATTRIBUTES[0]),
+                    _number(one.facts, _ATTRIBUTES[1]),
+                    _number(one.facts, _ATTRIBUTES[2]),
                     _dead_letters(one.facts),
                     list(one.history),
                     error(f"queue {one.name}"),
@@ -105,9 +107,6 @@ class Queues:
             self._seen = {url: self._seen.get(url) or _Seen(url, url) for url in urls}
             self.has_more = bool(answer.get("NextToken"))
 
-    def _counting(self, seen: _Seen) -> Callable[[], None]:
-        return lambda: self._count(seen)
-
     def _count(self, seen: _Seen) -> None:
         with self._clients.using("sqs", seen.name, "queue") as sqs:
             if not seen.url:
@@ -124,7 +123,7 @@ def _short(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2]
 
 
-def _count(facts: dict[str, str], name: str) -> int | None:
+def _number(facts: dict[str, str], name: str) -> int | None:
     return int(facts[name]) if name in facts else None
 
 

@@ -1,7 +1,7 @@
 """How far the readers of a stream are, by their checkpoints: as ``streamkit lag`` has it, with fewer reads.
 
-The first record after a checkpoint tells a shard's age. It is read once: as long as the checkpoint stays where it is, so does that
-record, and the age only grows. A reader that is caught up costs a read of one record every ten seconds a shard.
+The first record after a checkpoint tells a shard's age. It is read once: as long as the checkpoint stays where it is, so does
+that record, and the age only grows. A reader that is caught up costs a read of one record every ten seconds a shard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..checkpoints import open_checkpoints
 from ..shards import StreamShard, arrival_of
 from .clients import Clients
 from .streams import Streams
-from .watch import Task
+from .watch import Task, bound
 
 __all__ = ["ReaderShard", "ReaderView", "Readers"]
 
@@ -83,10 +83,10 @@ class Readers:
         is_remote = self._options.checkpoints.startswith("dynamodb:")
         for stream in self._streams.names:
             for name in self._names:
-                look = _bound(self._look, name, stream)
+                look = bound(self._look, name, stream)
                 tasks.append(Task(f"reader {name} {stream}", _BETWEEN_LOOKS, look, int(is_remote)))
                 tasks += [
-                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, _bound(self._read, name, stream, shard), 2)
+                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard), 2)
                     for shard in self._streams.shards(stream).values()
                     if self._needs_read(name, stream, shard.id)
                 ]
@@ -177,10 +177,6 @@ class _Kept:
 
     def close(self) -> None:
         return
-
-
-def _bound(call: Callable[..., None], *arguments: Any) -> Callable[[], None]:
-    return lambda: call(*arguments)
 
 
 def _view(shard_id: str, place: _Place, now: float, then: float) -> ReaderShard:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..published import STALE_AFTER, Published, PublishedShard, read_published
-from .watch import Task
+from .watch import Task, bound
 
 __all__ = ["RunView", "Runs"]
 
@@ -39,14 +39,11 @@ class Runs:
         self._states: dict[str, list[Published]] = {path: [] for path in paths}
 
     def tasks(self) -> list[Task]:
-        return [Task(f"run {path}", _BETWEEN_READS, self._reading(path), 0) for path in self._states]
+        return [Task(f"run {path}", _BETWEEN_READS, bound(self._read, path), 0) for path in self._states]
 
     def view(self, error: Callable[[str], str]) -> list[RunView]:
         with self._lock:
             return [_view(path, states, error(f"run {path}")) for path, states in self._states.items()]
-
-    def _reading(self, path: str) -> Callable[[], None]:
-        return lambda: self._read(path)
 
     def _read(self, path: str) -> None:
         state = read_published(path)

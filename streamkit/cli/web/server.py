@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(b"")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # The name that the server looks for.
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(self.rfile.read(int(length)))
 
-    def log_message(self, format: str, *arguments: Any) -> None:
+    def log_message(self, *arguments: Any) -> None:
         """Nothing: a line every two seconds helps nobody."""
 
     def _answer(self, body: bytes) -> None:

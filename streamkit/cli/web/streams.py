@@ -17,7 +17,7 @@ import msgspec
 from ..shards import StreamShard, arrival_of, shards_of
 from .clients import Clients
 from .throughput import Arrival, Rate, next_limit, rate_of
-from .watch import Task
+from .watch import Task, bound
 
 __all__ = ["MOST_STREAMS", "ShardView", "StreamView", "Streams"]
 
@@ -89,15 +89,10 @@ class Streams:
         with self._lock:
             seen = list(self._seen.values())
         for one in seen:
-            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, lambda one=one: self._describe(one), 2))  # type: ignore[misc]  # mypy sees no type for a lambda's default.
+            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, bound(self._describe, one), 2))
             if self._sample:
                 tasks += [
-                    Task(
-                        f"sample {one.name} {shard.id}",
-                        self._sample,
-                        lambda one=one, shard=shard: self._look(one, shard),
-                        2,
-                    )  # type: ignore[misc]  # As above.
+                    Task(f"sample {one.name} {shard.id}", self._sample, bound(self._look, one, shard), 2)
                     for shard in one.shards.values()
                     if not shard.is_closed
                 ]

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from ...errors import StreamkitError
 from ...reason import reason
 
-__all__ = ["Due", "Schedule", "Task", "Watch"]
+__all__ = ["Due", "Schedule", "Task", "Watch", "bound"]
 
 _LONGEST_BACKOFF = 120.0
 # Seconds between two calls, so that there are eight a second at most.
@@ -34,6 +35,11 @@ class Task(msgspec.Struct, frozen=True):
     every: float
     run: Callable[[], object]
     calls: int = 1
+
+
+def bound(call: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+    """What a task runs: ``call`` with these arguments."""
+    return lambda: call(*arguments)
 
 
 class Due(msgspec.Struct):
