@@ -20,7 +20,7 @@ from .looks import Looks
 from .overview import Overview
 from .redrives import Redrives
 
-__all__ = ["MOST_BODY_BYTES", "TOKEN_HEADER", "Answers", "Reply", "Request"]
+__all__ = ["HEADERS", "MOST_BODY_BYTES", "TOKEN_HEADER", "Answers", "Reply", "Request"]
 
 TOKEN_HEADER = "X-Streamkit-Token"  # noqa: S105  # A header's name.
 MOST_BODY_BYTES = 256 * 1024
@@ -37,7 +37,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-_HEADERS = {
+#: What every reply has.
+HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -62,7 +63,6 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     type: str = _JSON
-    headers: dict[str, str] = _HEADERS
 
 
 class _Look(msgspec.Struct, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...errors import ConfigurationError
-from .answers import MOST_BODY_BYTES, Answers, Reply, Request
+from .answers import HEADERS, MOST_BODY_BYTES, Answers, Reply, Request
 
 __all__ = ["LOOPBACK", "ConsoleServer"]
 
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", reply.type)
         self.send_header("Content-Length", str(len(reply.body)))
