@@ -245,6 +245,7 @@ function drawLedgers(view) {
       show(title, Boolean(one.processor));
       show(note, Boolean(one.error));
       text(note, one.error);
+      note.className = one.processor ? "note" : "quiet";
       show(part.querySelector("table"), one.keys.length > 0);
       fill(part.querySelector("tbody"), one.keys, (key) => key.group, () => make("tr"), (row, key) =>
         cells(row, [key.group, [number(key.records), "number"], [duration(key.oldest_age), key.oldest_age > 900 ? "number bad" : "number"], [duration(key.parked_for), "number"], [number(key.attempts), "number"], [key.not_before ? `in ${duration(Math.max(0, key.not_before - view.at))}` : "–", "number"]]));
@@ -537,7 +538,7 @@ function wordsOf(job) {
   if (done.left) left.push(`${number(done.left)} stay, see below`);
   if (done.not_deleted) left.push(`${number(done.not_deleted)} could not be deleted: the next redrive does it`);
   if (done.hidden) left.push(`about ${number(done.hidden)} more stand behind others of their group: put back once more`);
-  return [`Put back ${counted(done.put_back, "letter")} to ${job.target}.`, ...left.map((one) => `${one}.`), job.note].filter(Boolean).join(" ");
+  return [`Put back ${counted(done.put_back, "letter")} to ${job.target.split("/").at(-1)}.`, ...left.map((one) => `${one}.`), job.note].filter(Boolean).join(" ");
 }
 
 const answer = (yes) => doing(() => ask("/api/redrive/answer", { job: state.job.job, yes }));
