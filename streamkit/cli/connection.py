@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from ..aws import make_client
 from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 
-__all__ = ["add_connection", "connected", "error_code", "explained", "is_passing", "is_unreachable", "opened"]
+__all__ = ["add_connection", "connected", "error_code", "explained", "is_passing", "is_unreachable", "masked", "opened"]
 
 _PASSING_CODES = (
     "ProvisionedThroughputExceededException",
@@ -23,6 +24,7 @@ _MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _NO_QUEUE_CODES = ("NonExistentQueue", "QueueDoesNotExist")
+_CREDENTIALS = re.compile(r"""(?<=://)[^/\s"']*@""")
 _BAD_KEYS_CODES = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
 
 
@@ -111,7 +113,12 @@ def explained(stream: str, noun: str = "stream") -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise StreamkitError(f"{noun} {stream}: {_explained(error)}") from error
+        raise StreamkitError(masked(f"{noun} {stream}: {_explained(error)}")) from error
+
+
+def masked(text: str) -> str:
+    """``text`` without the credentials that a URL in it may have."""
+    return _CREDENTIALS.sub("…@", text)
 
 
 def _explained(error: Exception) -> str:

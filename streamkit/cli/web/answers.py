@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ...errors import StreamkitError
-from .clients import masked
+from ..connection import masked
 from .looks import Looks
 from .overview import Overview
 from .redrives import Redrives

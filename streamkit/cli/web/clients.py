@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..connection import explained, opened
+from ..connection import explained, masked, opened
 
-__all__ = ["Clients", "masked"]
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?:/[^/@\s]*)?@")
-
-
-def masked(text: str) -> str:
-    """``text`` without the credentials that a URL in it may have."""
-    return _CREDENTIALS.sub("…@", text)
+__all__ = ["Clients"]
 
 
 class Clients:

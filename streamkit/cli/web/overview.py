@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from ...errors import StreamkitError
-from .clients import Clients, masked
+from ..connection import masked
+from .clients import Clients
 from .keys import ParkedKeys
 from .queues import Queues
 from .readers import Readers

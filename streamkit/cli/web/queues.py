@@ -97,7 +97,7 @@ class Queues:
     def has(self, name: str) -> bool:
         """Whether a queue of that name or URL is among these."""
         with self._lock:
-            return any(name in (one.name, one.url, _short(one.name)) for one in self._seen.values())
+            return bool(name) and any(name in (one.name, one.url, _short(one.name)) for one in self._seen.values())
 
     def _list(self) -> None:
         with self._clients.using("sqs", "of this endpoint", "queues") as sqs:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ...errors import StreamkitError
 from ...reason import reason
+from ..connection import masked
 from ..journal import Journal
 from ..letters import open_letters, open_recovery
 from ..redriving import Redrive, check_places, open_target
@@ -72,11 +73,11 @@ class _Job:
         return {
             "job": self.token,
             "state": self.state,
-            "source": options.source,
-            "target": options.to_queue or options.to_topic or options.to_stream,
-            "question": self.question,
+            "source": masked(options.source),
+            "target": masked(options.to_queue or options.to_topic or options.to_stream),
+            "question": masked(self.question),
             "note": self.note,
-            "error": self.error,
+            "error": masked(self.error),
             "summary": None if self.run is None else self.run.summary(),
             "outcomes": [[printable(name), printable(what)] for name, what in list(self.outcomes.items())],
         }

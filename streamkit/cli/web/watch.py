@@ -17,6 +17,7 @@ import msgspec
 
 from ...errors import StreamkitError
 from ...reason import reason
+from ..connection import masked
 
 __all__ = ["Due", "Schedule", "Task", "Watch", "bound"]
 
@@ -151,7 +152,7 @@ def _error_of(task: Task) -> str:
     try:
         task.run()
     except StreamkitError as error:
-        return str(error)
+        return masked(str(error))
     except Exception as error:  # noqa: BLE001  # Shown on the page; what is beside it goes on.
-        return reason(error)
+        return masked(reason(error))
     return ""

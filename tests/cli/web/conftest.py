@@ -45,6 +45,18 @@ def start(tmp_path: Path, moto_endpoint: str) -> Iterator[Start]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def console(
+    kinesis: Any, sqs: Any, dynamodb: Any, moto_endpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
+    """One that the tests of a file share, over a shop with one letter: for those that change nothing. ``dead`` is its queue."""
+    shop = Shop(kinesis, sqs, dynamodb, uuid.uuid4().hex[:12])
+    shop.fail("secret payload")
+    with _running(tmp_path_factory.mktemp("console"), "--endpoint-url", moto_endpoint, *shop.arguments()) as console:
+        console.dead = shop.dead
+        yield console
+
+
 @contextmanager
 def _running(folder: Path, *arguments: str) -> Iterator[Console]:
     process = subprocess.Popen(

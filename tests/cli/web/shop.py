@@ -24,6 +24,7 @@ class Shop:
 
     def __init__(self, kinesis: Any, sqs: Any, dynamodb: Any, name: str) -> None:
         self.kinesis, self.sqs = kinesis, sqs
+        self._failed = 0
         self.stream, self.retries, self.dead = f"shop-{name}", f"retries-{name}", f"dead-{name}"
         kinesis.create_stream(StreamName=self.stream, ShardCount=2)
         kinesis.get_waiter("stream_exists").wait(StreamName=self.stream, WaiterConfig={"Delay": 1})
@@ -50,7 +51,10 @@ class Shop:
             def process(self, record: Record) -> None:
                 raise Reject(f"no order: {record.data.decode('utf-8', 'replace')[:200]}")
 
-        event = kinesis_event(list(payloads), partition_keys=[key] * len(payloads), stream=self.stream)
+        event = kinesis_event(
+            list(payloads), partition_keys=[key] * len(payloads), stream=self.stream, start=10**55 + self._failed
+        )
+        self._failed += len(payloads)
         assert lambda_handler(Orders)(event, None) == {"batchItemFailures": []}
 
     def park(self, *keys: str) -> None:
@@ -85,6 +89,7 @@ class Console:
         self.url = url
         self.port = urlsplit(url).port or 0
         self.token = url.partition("#token=")[2]
+        self.dead = ""
 
     def request(
         self, method: str, path: str, body: Any = None, *, headers: dict[str, str | None] | None = None

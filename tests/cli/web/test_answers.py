@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ from .conftest import Start
 from .shop import HOSTILE, Console, Shop
 
 
-def until(console: Console, wanted: Any, path: str = "/api/overview", seconds: float = 30.0) -> Any:
+def until(
+    console: Console,
+    wanted: Any,
+    path: str = "/api/overview",
+    seconds: float = 30.0,
+    between: Callable[[], object] = lambda: None,
+) -> Any:
     """The first answer of ``path`` for which ``wanted`` holds."""
     give_up_at = time.monotonic() + seconds
     while True:
@@ -26,12 +33,12 @@ def until(console: Console, wanted: Any, path: str = "/api/overview", seconds: f
         if wanted(said):
             return said
         assert time.monotonic() < give_up_at, said
+        between()
         time.sleep(0.3)
 
 
 class TestWhoIsAnswered:
-    def test_it_listens_on_the_loopback_address_only(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_it_listens_on_the_loopback_address_only(self, console: Console) -> None:
         hexes = {
             line.split()[1]
             for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -52,8 +59,7 @@ class TestWhoIsAnswered:
             "",
         ],
     )
-    def test_another_host_name_is_refused_for_every_path(self, start: Start, shop: Shop, host: str) -> None:
-        console = start(*shop.arguments())
+    def test_another_host_name_is_refused_for_every_path(self, console: Console, host: str) -> None:
         headers: dict[str, str | None] = {"Host": host.format(port=console.port)}
 
         for path in ("/", "/console.js", "/api/overview"):
@@ -61,40 +67,34 @@ class TestWhoIsAnswered:
             assert status == 403, path
             assert said == {"error": "this console answers to 127.0.0.1 and localhost only"}
 
-    def test_both_names_of_this_machine_are_answered(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_both_names_of_this_machine_are_answered(self, console: Console) -> None:
 
         for host in (f"127.0.0.1:{console.port}", f"localhost:{console.port}", "localhost:1234", "localhost"):
             assert console.request("GET", "/api/overview", headers={"Host": host})[0] == 200
 
-    def test_two_host_headers_are_refused(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_two_host_headers_are_refused(self, console: Console) -> None:
         with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
             raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
 
             assert raw.recv(100).startswith(b"HTTP/1.1 400 ")
 
     @pytest.mark.parametrize("token", [None, "", "guessed", "é"])
-    def test_without_the_token_nothing_is_told_and_nothing_done(
-        self, start: Start, shop: Shop, token: str | None
-    ) -> None:
-        shop.fail("secret payload")
-        console = start(*shop.arguments())
+    def test_without_the_token_nothing_is_told_and_nothing_done(self, console: Console, token: str | None) -> None:
         headers = {"X-Streamkit-Token": token if token is None else token.encode().decode("latin-1")}
 
         for method, path in (
             ("GET", "/api/overview"),
-            ("GET", f"/api/letters?source={shop.dead}"),
+            ("GET", f"/api/letters?source={console.dead}"),
             ("GET", "/api/redrive"),
             ("POST", "/api/look"),
             ("POST", "/api/redrive"),
         ):
-            status, said, _ = console.request(method, path, {"source": shop.dead}, headers=headers)
+            status, said, _ = console.request(method, path, {"source": console.dead}, headers=headers)
             assert status == 403, path
             assert "open the URL that `streamkit console` has printed" in said["error"]
 
-    def test_a_token_lasts_for_one_start(self, start: Start, shop: Shop) -> None:
-        one, other = start(*shop.arguments()), start(*shop.arguments())
+    def test_a_token_lasts_for_one_start(self, console: Console, start: Start, shop: Shop) -> None:
+        one, other = console, start(*shop.arguments())
 
         assert len(one.token) >= 32
         assert other.request("GET", "/api/overview", headers={"X-Streamkit-Token": one.token})[0] == 403
@@ -109,20 +109,19 @@ class TestWhoIsAnswered:
         ],
     )
     def test_another_sites_request_is_refused_even_with_the_token(
-        self, start: Start, shop: Shop, headers: dict[str, str | None]
+        self, console: Console, headers: dict[str, str | None]
     ) -> None:
-        console = start(*shop.arguments())
 
-        assert console.request("POST", "/api/look", {"source": shop.dead}, headers=headers)[0] == 403
+        assert console.request("POST", "/api/look", {"source": console.dead}, headers=headers)[0] == 403
 
-    def test_a_form_of_another_page_can_send_no_body_that_is_taken(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_a_form_of_another_page_can_send_no_body_that_is_taken(self, console: Console) -> None:
 
         for kind in ("text/plain", "application/x-www-form-urlencoded", None):
-            assert console.request("POST", "/api/look", {"source": shop.dead}, headers={"Content-Type": kind})[0] == 415
+            assert (
+                console.request("POST", "/api/look", {"source": console.dead}, headers={"Content-Type": kind})[0] == 415
+            )
 
-    def test_the_page_may_load_and_run_nothing_but_its_own_files(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_the_page_may_load_and_run_nothing_but_its_own_files(self, console: Console) -> None:
 
         for path in ("/", "/console.js", "/parts.js", "/console.css", "/icon.svg", "/api/overview", "/nothing"):
             _, body, headers = console.request("GET", path)
@@ -139,8 +138,8 @@ class TestWhoIsAnswered:
                 assert "https://" not in text
 
     @pytest.mark.parametrize("path", ["/page/page.html", "/../answers.py", "/..%2fanswers.py", "/api/", "/api/look"])
-    def test_no_other_file_and_no_other_path_is_there(self, start: Start, shop: Shop, path: str) -> None:
-        assert start(*shop.arguments()).request("GET", path)[0] == 404
+    def test_no_other_file_and_no_other_path_is_there(self, console: Console, path: str) -> None:
+        assert console.request("GET", path)[0] == 404
 
     @pytest.mark.parametrize(
         ("body", "status"),
@@ -154,27 +153,23 @@ class TestWhoIsAnswered:
         ],
     )
     def test_a_body_that_is_none_is_an_error_and_the_next_request_is_answered(
-        self, start: Start, shop: Shop, body: bytes, status: int
+        self, console: Console, body: bytes, status: int
     ) -> None:
-        console = start(*shop.arguments())
 
         assert console.request("POST", "/api/look", body)[0] == status
         assert console.request("GET", "/api/overview")[0] == 200
 
-    def test_a_body_that_is_too_large_is_not_read(self, start: Start, shop: Shop) -> None:
-        console = start(*shop.arguments())
+    def test_a_body_that_is_too_large_is_not_read(self, console: Console) -> None:
 
         status, _, _ = console.request("POST", "/api/look", headers={"Content-Length": str(10**12)})
 
         assert status == 413
 
     @pytest.mark.parametrize("query", ["page=x", "page=1&error=%ff", "since=yesterday", "nothing=1"])
-    def test_a_query_that_is_none_is_an_error_that_says_why(self, start: Start, shop: Shop, query: str) -> None:
-        shop.fail("x")
-        console = start(*shop.arguments())
-        console.post("/api/look", {"source": shop.dead})
+    def test_a_query_that_is_none_is_an_error_that_says_why(self, console: Console, query: str) -> None:
+        console.post("/api/look", {"source": console.dead})
 
-        status, said, _ = console.request("GET", f"/api/letters?source={shop.dead}&{query}")
+        status, said, _ = console.request("GET", f"/api/letters?source={console.dead}&{query}")
 
         assert status in (400, 409)
         assert said["error"]
@@ -196,7 +191,7 @@ class TestTheOverview:
                 and view["ledgers"][0]["count"] is not None
             )
 
-        view = until(console, lambda one: is_complete(one) or shop.put(4))
+        view = until(console, is_complete, between=lambda: shop.put(4))
 
         (stream,) = view["streams"]
         assert (stream["name"], stream["status"]) == (shop.stream, "ACTIVE")
@@ -365,10 +360,8 @@ class TestDeadLetters:
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "s3://somebody/else", "other-queue", "", "-"])
     def test_the_page_can_ask_for_no_other_source_than_the_command_has_named(
-        self, start: Start, shop: Shop, source: str
+        self, console: Console, source: str
     ) -> None:
-        console = start(*shop.arguments())
-
         status, said, _ = console.request("POST", "/api/look", {"source": source})
 
         assert status == 409
@@ -442,7 +435,7 @@ class TestTheWayBack:
 
     def test_a_letter_that_is_refused_stays_and_says_why(self, start: Start, shop: Shop) -> None:
         shop.fail("a")
-        shop.fail("x" * 900_000, key="customer-2")
+        shop.fail("x" * 30_000, key="customer-2")
         small = f"{shop.retries}-small"
         shop.sqs.create_queue(QueueName=small, Attributes={"MaximumMessageSize": "20000"})
         console = start(*shop.arguments(), "--retry-queue", small)
@@ -477,11 +470,9 @@ class TestTheWayBack:
         [("queue", "elsewhere"), ("stream", "elsewhere"), ("topic", "elsewhere"), ("file", "x"), ("queue", "--yes")],
     )
     def test_the_page_can_name_no_other_target_than_the_command_has(
-        self, start: Start, shop: Shop, kind: str, target: str
+        self, console: Console, kind: str, target: str
     ) -> None:
-        console = start(*shop.arguments())
-
-        status, _, _ = console.request("POST", "/api/redrive", {"source": shop.dead, "kind": kind, "target": target})
+        status, _, _ = console.request("POST", "/api/redrive", {"source": console.dead, "kind": kind, "target": target})
 
         assert status == 409
 

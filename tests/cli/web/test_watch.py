@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -73,7 +74,7 @@ class TestWatch:
         assert before == 0
         # Eight a second at most, though the task is always due.
         assert 3 <= len(ran) <= 14
-        assert all(later - one >= 0.12 for one, later in zip(ran, ran[1:], strict=False))
+        assert all(later - one >= 0.12 for one, later in pairwise(ran))
         assert watch.calls_a_second() == pytest.approx(len(ran) / 10, abs=0.11)
 
     def test_what_one_task_raises_is_told_and_the_others_go_on(self) -> None:
