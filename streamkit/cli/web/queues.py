@@ -29,10 +29,13 @@ _DEAD_NAMES = ("dead", "dlq")
 
 
 class QueueView(msgspec.Struct):
-    """A queue: SQS's own approximate counts. ``kind`` is "retries" or "dead letters"; ``dead_letters`` where it sends its own."""
+    """A queue: SQS's own approximate counts. ``kind`` is "retries" or "dead letters"; ``dead_letters`` where it sends its own.
+
+    ``source`` is what it goes by in requests: what it was given as, always the same.
+    """
 
     name: str
-    url: str = ""
+    source: str
     kind: str = "retries"
     waiting: int | None = None
     in_flight: int | None = None
@@ -82,7 +85,7 @@ class Queues:
             return [
                 QueueView(
                     _short(one.name),
-                    one.url,
+                    one.name,
                     one.kind or _kind(one, dead),
                     _number(one.facts, _ATTRIBUTES[0]),
                     _number(one.facts, _ATTRIBUTES[1]),

@@ -202,10 +202,10 @@ function drawQueues(view) {
   if (view.more_streams) problems.push("There are more streams than these: name those to show.");
   show($("queues-note"), problems.length > 0);
   text($("queues-note"), problems.join(" · "));
-  fill($("queues").tBodies[0], view.queues, (one) => one.url || one.name, () => make("tr"), (row, queue) => {
+  fill($("queues").tBodies[0], view.queues, (one) => one.source, () => make("tr"), (row, queue) => {
     row.sparks ??= {};
     row.sparks.depth = spark(row.sparks.depth, queue.history, "messages", number);
-    const oldest = state.oldest[queue.url || queue.name];
+    const oldest = state.oldest[queue.source];
     row.go ??= isDead(queue) ? lookButton(queue) : document.createTextNode(queue.dead_letters ? `dead letters: ${queue.dead_letters}` : "");
     cells(row, [
       queue.name,
@@ -224,7 +224,7 @@ function lookButton(queue) {
   const button = make("button", { type: "button", "aria-label": `Read the dead letters of ${queue.name}` }, "Read");
   button.addEventListener("click", () => {
     choose("letters");
-    $("source").value = queue.url || queue.name;
+    $("source").value = queue.source;
     changeSource();
     $("look").focus();
   });
@@ -280,7 +280,7 @@ TABS.forEach((name, n) => {
 // Dead letters.
 
 function drawSources(view) {
-  const places = [...view.queues.filter(isDead).map((one) => [one.url || one.name, `${one.name} (${number(one.waiting)})`]), ...view.sources.map((one) => [one, one])];
+  const places = [...view.queues.filter(isDead).map((one) => [one.source, `${one.name} (${number(one.waiting)})`]), ...view.sources.map((one) => [one, one])];
   fill($("source"), places, ([value]) => value, ([value]) => make("option", { value }), (option, [, label]) => text(option, label));
   $("look").disabled = places.length === 0;
   if (!places.length) text($("looked"), "no queue of dead letters: name one with --dead-letters");
@@ -443,8 +443,8 @@ function openRedrive() {
   if ($("redrive").disabled) return;
   const source = $("source").value;
   const view = state.overview;
-  const queues = view.queues.filter((one) => (one.url || one.name) !== source && !isDead(one));
-  fill($("going-target"), [...queues.map((one) => [`queue ${one.url || one.name}`, `queue ${one.name}`]), ...view.streams.map((one) => [`stream ${one.name}`, `stream ${one.name}: a new record, with a new event id`])], ([value]) => value, ([value]) => make("option", { value }), (option, [, label]) => text(option, label));
+  const queues = view.queues.filter((one) => one.source !== source && !isDead(one));
+  fill($("going-target"), [...queues.map((one) => [`queue ${one.source}`, `queue ${one.name}`]), ...view.streams.map((one) => [`stream ${one.name}`, `stream ${one.name}: a new record, with a new event id`])], ([value]) => value, ([value]) => make("option", { value }), (option, [, label]) => text(option, label));
   const wanted = Object.entries(filters()).map(([name, value]) => `${name} ${value}`);
   text($("going-what"), state.chosen.size ? `The ${counted(state.chosen.size, "letter")} that you have chosen.` : wanted.length ? `All letters of this source with ${wanted.join(", ")}.` : "All letters of this source.");
   step("form");
