@@ -85,5 +85,5 @@ def test_another_file_is_said_to_be_none(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_file_that_is_not_there_says_what_makes_one() -> None:
-    with pytest.raises(StreamkitError, match="no run writes nothing.json now: start one with"):
+    with pytest.raises(StreamkitError, match=r"no run writes nothing\.json now: start one with"):
         read_published("nothing.json")

@@ -440,7 +440,7 @@ class TestTheWayBack:
         shop.sqs.create_queue(QueueName=small, Attributes={"MaximumMessageSize": "20000"})
         console = start(*shop.arguments(), "--retry-queue", small)
 
-        asked = self.begin(console, shop, target=small)
+        asked = self.begin(console, shop, target=small, rate=1)
         console.post("/api/redrive/answer", {"job": asked["job"], "yes": True})
 
         done = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive", seconds=90)

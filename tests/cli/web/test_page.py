@@ -410,7 +410,7 @@ class TestHowItLooks:
     def test_nothing_moves_for_those_who_ask_for_that(self, browser: Browser, console: Console) -> None:
         found = {}
         for motion in ("reduce", "no-preference"):
-            context = browser.new_context(reduced_motion=motion)  # type: ignore[arg-type]  # One of the two it takes.
+            context = browser.new_context(reduced_motion=motion)
             page = opened(context.new_page(), console)
             page.evaluate("() => document.getElementById('live').classList.add('beat')")
             found[motion] = page.evaluate("() => getComputedStyle(document.querySelector('.dot')).animationName")
