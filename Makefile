@@ -18,8 +18,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-setup: $(INSTALLED)  ## make .venv, and the local BigQuery beside it: all that the other targets need
+setup: $(INSTALLED)  ## make .venv, and the local BigQuery and graph database beside it: all that the other targets need
 	@$(BIN)/python localstack/setup_bigquery.py
+	@$(BIN)/python localstack/setup_graph.py
 
 run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery and CloudSearch (EVENTS=file for others)
 	$(BIN)/python -m demo $(EVENTS)

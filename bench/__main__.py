@@ -12,8 +12,10 @@ from . import (
     cold_start,
     correlation,
     fanning,
+    graph,
     main_path,
     metrics,
+    parameters,
     parking,
     producing,
     reading,
@@ -31,6 +33,7 @@ _PEERS = (
     "boto3",
     "google-cloud-bigquery",
     "google-cloud-bigquery-storage",
+    "neo4j",
 )
 
 
@@ -49,8 +52,10 @@ def main() -> int:
         rows += followed
         measured, measuring = metrics.run(40)
         rows += measured
+        rows += parameters.run(10)
         rows += bigquery.run(20)
         rows += storage_write.run(20)
+        rows += graph.run(20)
         profile = main_path.profile(12) + aggregates.profile(6)
         # Last in this process: from its threads on, base64 is decoded in another way.
         rows += reading.run(40)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools.utilities.parameters.base import BaseProvider
@@ -15,7 +16,7 @@ from aws_lambda_powertools.utilities.parameters.base import BaseProvider
 from streamkit.config import Config
 from streamkit.testing import MemoryParameters
 
-from .harness import Side, check_equal, progress, take_turns
+from .harness import Row, Side, check_equal, compare, progress, take_turns
 
 __all__ = ["run"]
 
@@ -33,8 +34,28 @@ class _MemoryProvider(BaseProvider):
         return {}
 
 
-def run(seconds: float) -> list[list[str]]:
+def run(seconds: float) -> list[Row]:
+    """The benchmark of a parameter's value."""
+    took = _rounds(seconds)
+    per_read = partial(compare, per=_READS)
+    return [
+        per_read("a parameter's value / int(os.environ[…])", took["limit.value"], took[_ENVIRONMENT], times_faster=0),
+        per_read(
+            "a parameter's value / powertools, cached", took["limit.value"], took["powertools, cached"], times_faster=0
+        ),
+    ]
+
+
+def _lines(seconds: float) -> list[list[str]]:
     """A line for each way to read one: nanoseconds of one read, and their ratio to that of the environment."""
+    rounds = _rounds(seconds)
+    # A loop and a call are no part of any of them.
+    loop = min(rounds["nothing"])
+    took = {name: (min(times) - loop) / _READS for name, times in rounds.items() if name != "nothing"}
+    return [[name, f"{each:.0f} ns", f"{each / took[_ENVIRONMENT]:.2f}"] for name, each in took.items()]
+
+
+def _rounds(seconds: float) -> dict[str, list[float]]:
     os.environ["BENCH_LIMIT"] = "10"
     held, limit = {"limit": 10}, Config(MemoryParameters({"limit": "10"}), life=86_400).integer("limit")
     provider: Any = _MemoryProvider()  # type: ignore[no-untyped-call]  # powertools gives its __init__ no types.
@@ -57,13 +78,9 @@ def run(seconds: float) -> list[list[str]]:
     }
     check_equal("a parameter", {name: side.run() for name, side in sides.items()})
     progress(f"{_READS:,} reads of a parameter in {len(sides)} ways, for {seconds:.0f} s")
-    rounds = take_turns(sides, seconds)
-    # A loop and a call are no part of any of them.
-    loop = min(rounds["nothing"])
-    took = {name: (min(times) - loop) / _READS for name, times in rounds.items() if name != "nothing"}
-    return [[name, f"{each:.0f} ns", f"{each / took[_ENVIRONMENT]:.2f}"] for name, each in took.items()]
+    return take_turns(sides, seconds)
 
 
 if __name__ == "__main__":
-    for line in run(float(sys.argv[1]) if len(sys.argv) > 1 else 10):
+    for line in _lines(float(sys.argv[1]) if len(sys.argv) > 1 else 10):
         print("{:20} {:>8} {:>6}".format(*line))

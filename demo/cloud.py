@@ -22,7 +22,7 @@ from local_moto import moto_server  # noqa: E402
 from local_process import Running, answers, running  # noqa: E402
 from localstack_client.session import Session  # noqa: E402
 
-__all__ = ["ROOT", "VISIBILITY", "Cloud", "Queues", "local_cloud"]
+__all__ = ["ROOT", "VISIBILITY", "Cloud", "Queues", "Streams", "local_cloud", "local_streams"]
 
 SHARDS = {"flights": 4, "airports": 1}
 TABLE = "demo.flights"
@@ -64,27 +64,14 @@ class Queues:
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """Clients of the servers, and what a function's environment has to say to find them."""
+class Streams:
+    """Kinesis and SQS, with the streams of the events and the queues of their functions."""
 
     kinesis: Any
     sqs: Any
-    warehouse: Any
-    search: Any
     queues: dict[str, Queues]
+    #: What a function's environment has to say to find the servers.
     environment: dict[str, str]
-
-    def rows(self) -> int:
-        """How many rows the table has."""
-        return int(self.query(f"SELECT COUNT(*) AS n FROM {TABLE}")[0].n)  # noqa: S608 (a name of ours)
-
-    def query(self, sql: str) -> list[Any]:
-        return list(self.warehouse.query_and_wait(sql))
-
-    def documents(self) -> int:
-        """How many documents a search for everything finds."""
-        answer = self.search.search(query="matchall", queryParser="structured", size=0)
-        return int(answer["hits"]["found"])
 
     def waiting(self, queue: str) -> int:
         """How many messages a queue holds, those that are being worked on included."""
@@ -102,12 +89,29 @@ class Cloud:
         return bodies
 
 
-@contextlib.contextmanager
-def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = moto_server) -> Iterator[Cloud]:
-    """Start the servers, with empty streams, queues, table and domain; they end with the block, and leave nothing.
+@dataclass(frozen=True)
+class Cloud(Streams):
+    """Those, and where the events of both streams end."""
 
-    ``aws`` starts the one for Kinesis and SQS.
-    """
+    warehouse: Any
+    search: Any
+
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return int(self.query(f"SELECT COUNT(*) AS n FROM {TABLE}")[0].n)  # noqa: S608 (a name of ours)
+
+    def query(self, sql: str) -> list[Any]:
+        return list(self.warehouse.query_and_wait(sql))
+
+    def documents(self) -> int:
+        """How many documents a search for everything finds."""
+        answer = self.search.search(query="matchall", queryParser="structured", size=0)
+        return int(answer["hits"]["found"])
+
+
+@contextlib.contextmanager
+def local_streams(aws: Callable[[], contextlib.AbstractContextManager[Running]] = moto_server) -> Iterator[Streams]:
+    """Start Kinesis and SQS by ``aws``, with empty streams and queues; they end with the block, and leave nothing."""
     # The owner's own AWS settings, from which a profile or an endpoint might come, are not for this.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
@@ -115,16 +119,9 @@ def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = 
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(aws()).endpoint
         os.environ["AWS_ENDPOINT_URL"] = endpoint
-        warehouse_server = stack.enter_context(bigquery_server())
-        domain = stack.enter_context(running("cloudsearch", _cloudsearch, answers()))
-
         session = Session()
         kinesis = stack.enter_context(contextlib.closing(session.client("kinesis")))
         sqs = stack.enter_context(contextlib.closing(session.client("sqs")))
-        # A domain has an endpoint of its own.
-        search = stack.enter_context(
-            contextlib.closing(boto3.client("cloudsearchdomain", endpoint_url=domain.endpoint))
-        )
         for stream, shards in SHARDS.items():
             kinesis.create_stream(StreamName=stream, ShardCount=shards)
         for stream in SHARDS:
@@ -134,6 +131,21 @@ def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = 
             url: str = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY)})["QueueUrl"]
             return url
 
+        queues = {stream: Queues(queue(f"{stream}-retries"), queue(f"{stream}-dead-letters")) for stream in SHARDS}
+        yield Streams(kinesis, sqs, queues, {"AWS_ENDPOINT_URL": endpoint})
+
+
+@contextlib.contextmanager
+def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = moto_server) -> Iterator[Cloud]:
+    """``local_streams``, and an empty table and domain beside them."""
+    with contextlib.ExitStack() as stack:
+        streams = stack.enter_context(local_streams(aws))
+        warehouse_server = stack.enter_context(bigquery_server())
+        domain = stack.enter_context(running("cloudsearch", _cloudsearch, answers()))
+        # A domain has an endpoint of its own.
+        search = stack.enter_context(
+            contextlib.closing(boto3.client("cloudsearchdomain", endpoint_url=domain.endpoint))
+        )
         warehouse = stack.enter_context(
             contextlib.closing(
                 cast(Any, bigquery.Client)(
@@ -146,19 +158,13 @@ def local_cloud(aws: Callable[[], contextlib.AbstractContextManager[Running]] = 
         warehouse.create_dataset(TABLE.partition(".")[0])
         schema = [bigquery.SchemaField(name, kind, mode=mode) for name, kind, mode in _SCHEMA]
         warehouse.create_table(bigquery.Table(f"{warehouse.project}.{TABLE}", schema=schema))
-        yield Cloud(
-            kinesis,
-            sqs,
-            warehouse,
-            search,
-            {stream: Queues(queue(f"{stream}-retries"), queue(f"{stream}-dead-letters")) for stream in SHARDS},
-            {
-                "AWS_ENDPOINT_URL": endpoint,
-                "BIGQUERY_EMULATOR_HOST": warehouse_server.endpoint,
-                "BIGQUERY_TABLE": f"{warehouse.project}.{TABLE}",
-                "SEARCH_ENDPOINT": domain.endpoint,
-            },
-        )
+        environment = {
+            **streams.environment,
+            "BIGQUERY_EMULATOR_HOST": warehouse_server.endpoint,
+            "BIGQUERY_TABLE": f"{warehouse.project}.{TABLE}",
+            "SEARCH_ENDPOINT": domain.endpoint,
+        }
+        yield Cloud(streams.kinesis, streams.sqs, streams.queues, environment, warehouse, search)
 
 
 def _cloudsearch(port: int) -> Sequence[str]:

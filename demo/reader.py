@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self, TextIO
 
 from streamkit.checkpoints.sqlite import SqliteCheckpoints
 
-from .cloud import ROOT, VISIBILITY, Cloud
+from .cloud import ROOT, VISIBILITY, Streams
 
 from local_process import running  # isort: skip  # On sys.path since .cloud was imported.
 
@@ -43,14 +44,20 @@ class ReaderEnded(RuntimeError):
 
 
 class Reader:
-    """Runs the function of ``stream`` from the start of a ``with`` block to its end. Checkpoints are kept in ``folder``."""
+    """Runs the function of ``stream`` from the start of a ``with`` block to its end. Checkpoints are kept in ``folder``.
 
-    def __init__(self, stream: str, cloud: Cloud, folder: Path) -> None:
+    Another function than the demo's own is a ``handler``, with ``settings`` in its environment, where its PROCESSOR_NAME is the
+    stream's.
+    """
+
+    def __init__(
+        self, stream: str, cloud: Streams, folder: Path, *, handler: str = "", settings: Mapping[str, str] | None = None
+    ) -> None:
         self.stream = stream
         self._file = folder / f"{stream}.sqlite"
         queues = cloud.queues[stream]
         self._command = [
-            *(sys.executable, "-m", "streamkit.cli", "run", _HANDLERS[stream]),
+            *(sys.executable, "-m", "streamkit.cli", "run", handler or _HANDLERS[stream]),
             *("--stream", stream, "--retry-queue", queues.retries, "--checkpoints", str(self._file)),
             *("--batch-size", "1000", "--function-timeout-in-seconds", str(VISIBILITY)),
             # One that was killed is started again at once, and waits until its lease is over.
@@ -58,7 +65,7 @@ class Reader:
         ]
         self._environment = {
             **cloud.environment,
-            **_SETTINGS[stream],
+            **(_SETTINGS[stream] if settings is None else settings),
             "RETRY_QUEUE_URL": queues.retries,
             "DEAD_LETTER_QUEUE_URL": queues.dead_letters,
             # One broken event has three tries.

@@ -29,11 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack" / "hos
 
 from cloudsearch import CloudSearchServer
 from local_bigquery import bigquery_server
+from local_graph import graph_server
 from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 
-from streamkit.testing import kinesis_event, s3_event
+from streamkit.testing import kinesis_event, logs_event, s3_event
 
 from .local import FIELDS, make_table
 from .package import DIST, FUNCTIONS, package_all
@@ -43,7 +44,9 @@ __all__: list[str] = []
 
 _ROUNDS = 9
 # Functions whose whole work a ping is.
-_PINGED = ("heartbeat",)
+_PINGED = ("heartbeat", "log-subscriber")
+# Those that run by a schedule, and that nobody waits for.
+_NOT_WAITED_FOR = ("janitor", "warmer")
 _PING = b'{"source": "serverless-plugin-warmup"}'
 _NOTHING = "def handler(event, context):\n    return {}\n"
 #: What is asked about by name: the heaviest of each function.
@@ -54,6 +57,7 @@ _LIBRARIES = (
     "google.cloud.bigquery",
     "google.cloud.bigquery_storage_v1",
     "grpc",
+    "neo4j",
     "cryptography",
     "urllib3",
     "tenacity",
@@ -139,6 +143,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
         bigquery_server("local") as warehouse,
         CloudSearchServer(FIELDS) as search,
         opensearch_server() as index,
+        graph_server() as graph,
         moto_server() as moto,
     ):
         table = make_table(warehouse)
@@ -178,9 +183,19 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "bigquery-exactly-once": rows | {"PLANS_TABLE": "plans"},
             "cloudsearch": aws | {"SEARCH_ENDPOINT": search.endpoint, "DOCUMENT_ID": "iata"},
             "opensearch": aws | {"SEARCH_ENDPOINT": index.endpoint, "SEARCH_INDEX": "flights"},
+            "graph": aws
+            | {
+                "GRAPH_URL": graph.url,
+                "GRAPH_USER": graph.user,
+                "GRAPH_PASSWORD": graph.password,
+                "GRAPH_DATABASE": graph.database,
+                "GRAPH_NODES": json.dumps([{"labels": ["Flight"], "key": {"id": "id"}, "properties": {"*": ""}}]),
+            },
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
             "objects": aws | {"STREAM": "beating", "LINE_KEY": "iata"},
+            "logs": aws | {"SEARCH_ENDPOINT": index.endpoint},
+            "log-subscriber": aws | {"DESTINATION_ARN": "arn:aws:lambda:us-east-1:123456789012:function:logs"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
         }
         yield functions, kinesis
@@ -227,17 +242,18 @@ def document(kinesis: Any) -> bytes:
 
 
 def main(names: Sequence[str]) -> int:
-    if unknown := set(names) - FUNCTIONS.keys():
-        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(FUNCTIONS)}", file=sys.stderr)
+    waited_for = [name for name in FUNCTIONS if name not in _NOT_WAITED_FOR]
+    if unknown := set(names) - set(waited_for):
+        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(waited_for)}", file=sys.stderr)
         return 2
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    package_all(names, architectures=[architecture])
+    package_all(names or waited_for, architectures=[architecture])
     with tempfile.TemporaryDirectory() as folder, services() as (variables, kinesis):
         nothing = Case(_stub(Path(folder) / "nothing", _NOTHING), "stub.handler", variables["fanout"], [_PING])
         cases = {
             name: _case(name, Path(folder) / name, architecture, variables[name], kinesis)
-            for name in names or FUNCTIONS
+            for name in names or waited_for
         }
         (floor,), *with_it = measure([nothing, *cases.values()])
         print(f"\na handler that imports nothing: {floor:.0f} ms\n", flush=True)
@@ -286,6 +302,8 @@ def _event(name: str, n: int, kinesis: Any) -> bytes:
         return document(kinesis)
     if name == "objects":
         return json.dumps(s3_event(["lines"], bucket="uploads")).encode()
+    if name == "logs":
+        return json.dumps(logs_event([f"line {i}" for i in range(10)], start=1_767_225_600_000 + 1000 * n)).encode()
     return batch(name, n)
 
 

@@ -49,10 +49,17 @@ FUNCTIONS = {
     "cloudsearch": Function("processors.cloudsearch", "core", 5 * _MB),
     "dead-letters": Function("processors.dead_letters", "core", 5 * _MB),
     "fanout": Function("processors.fanout", "core", 5 * _MB),
+    # Neo4j's driver, and pytz, which that needs.
+    "graph": Function("processors.graph", "graph", 5 * _MB),
     # urllib3 and botocore, which Lambda's runtime brings with boto3, are all that it needs.
     "opensearch": Function("processors.opensearch", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
     "objects": Function("processors.objects", "core", 5 * _MB),
+    "logs": Function("processors.logs", "core", 5 * _MB),
+    "log-subscriber": Function("processors.log_subscriber", "core", 5 * _MB),
+    "janitor": Function("processors.janitor", "core", 5 * _MB),
+    "warmer": Function("processors.warmer", "core", 5 * _MB),
+    "sqs-loop": Function("processors.sqs_loop", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (

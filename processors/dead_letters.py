@@ -23,13 +23,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from streamkit.aws import make_client
+from streamkit.aws import borrow
 from streamkit.claims.s3 import S3Claims
 from streamkit.deadline import Deadline
 from streamkit.envelope import Envelope
 from streamkit.errors import BatchFailed, ConfigurationError, QueueError, StreamkitError
 from streamkit.event import Answer, is_warm_up
 from streamkit.failure import group_of
+from streamkit.health import health
 from streamkit.letters import Message, deduplication_id, notified
 from streamkit.local.filters import Filters
 from streamkit.queues.base import Message as Outgoing
@@ -37,6 +38,7 @@ from streamkit.queues.base import Queue
 from streamkit.queues.sqs import SqsQueue
 from streamkit.reason import reason
 from streamkit.recovery import Recovery
+from streamkit.warm import Container, ping_of
 
 __all__ = ["DeadLetters", "handler"]
 
@@ -56,11 +58,16 @@ class DeadLetters:
         self._queue = queue
         self._clients = clients or _Clients()
         self._recovery: Recovery | None = None
+        self._container = Container()
 
     def __call__(self, event: Any, context: Any = None) -> Answer:
         """SQS: the answer names the messages that stay. SNS and S3 know no such answer: it raises, and Lambda tries again."""
+        self._container.invocations += 1
         if is_warm_up(event):
             return {"batchItemFailures": []}
+        if (ping := ping_of(event)) is not None:
+            ping.wait()
+            return ping.answer(self._container) if ping.kind == "warm" else health(self._container, [])
         queue, recovery = self._ready()
         deadline = Deadline(context, _MARGIN)
         left: list[str] = []
@@ -120,7 +127,7 @@ class DeadLetters:
 
 
 class _Clients:
-    """boto3's clients, made on first use."""
+    """boto3's clients, shared by the container, and made on first use."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, str], Any] = {}
@@ -128,7 +135,7 @@ class _Clients:
     def __call__(self, service: str, region: str) -> Any:
         if (service, region) not in self._made:
             # Retried by the recovery, which knows how long.
-            self._made[service, region] = make_client(service, "DeadLetters", (3.0, 10.0), region=region)
+            self._made[service, region] = borrow(service, "DeadLetters", (3.0, 10.0), region=region).thing
         return self._made[service, region]
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from . import sharing
 from .errors import ConfigurationError
+from .sharing import Borrowed
 
 __all__ = [
     "Clients",
+    "borrow",
     "code_of",
     "from_environment",
     "make_client",
@@ -23,27 +26,39 @@ __all__ = [
 Client = TypeVar("Client")
 T = TypeVar("T")
 
-# Seconds that one try may take. The shortest is given past the deadline too: once, or an answer could never come.
-_TIMEOUTS = (5.0, 2.0, 1.0, 0.5)
 # Throttles and time-outs that are answered with the status of a request at fault.
 _PASSING_CODES = ("ProvisionedThroughputExceededException", "RequestTimeout", "LimitExceededException")
+# (seconds left at least, seconds that one try may take, tries). The shortest is given past the deadline too: once, or an answer
+# could never come.
+_TIMEOUTS = ((5.0, 5.0, 1), (2.0, 2.0, 1), (1.0, 1.0, 1), (0.0, 0.5, 1))
 
 
 class Clients:
-    """boto3's clients of one service, made when they are first asked for; or the one that was ``given``.
+    """boto3's clients of one service, shared by all in this container who want the same; or the one that was ``given``.
 
-    A client's time-outs are fixed when it is made, hence one for each. It retries nothing itself: its caller does, who knows
-    the deadline. ``owner`` is who needs boto3, for the error where there is none. ``session``: as ``make_client`` has it.
+    A client's time-outs are fixed when it is made, hence one for each row of ``timeouts``: the seconds that have to be left,
+    those that one try may take, and tries. By default it retries nothing itself: its caller does, who knows the deadline.
+    ``owner`` is who needs boto3, for the error where there is none. ``session``: as ``make_client`` has it. Any thread may
+    call it.
     """
 
-    def __init__(self, service: str, owner: str, given: Any = None, *, session: Any = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        owner: str,
+        given: Any = None,
+        timeouts: Sequence[tuple[float, float, int]] = _TIMEOUTS,
+        *,
+        session: Any = None,
+    ) -> None:
         self._service = service
         self._owner = owner
         self._session = session
+        self._timeouts = timeouts
         self.given = whole_answers(given)
-        #: Called with each client that is made.
+        #: Called with each client that is made: shared are those that the same was done to.
         self.prepare: Callable[[Any], object] | None = None
-        self._made: dict[float, Any] = {}
+        self._borrowed: dict[tuple[float, int], Borrowed] = {}
 
     def until(self, deadline: float, region: str | None = None) -> Any:
         """A client that gives up within what is left until ``deadline``, a time on ``time.monotonic()``'s clock.
@@ -53,19 +68,72 @@ class Clients:
         if self.given is not None:
             return self.given
         seconds = deadline - time.monotonic()
-        timeout = next((timeout for timeout in _TIMEOUTS if timeout <= seconds), _TIMEOUTS[-1])
-        if timeout not in self._made:
-            client = make_client(self._service, self._owner, timeout, region=region, session=self._session)
-            if self.prepare is not None:
-                self.prepare(client)
-            self._made[timeout] = client
-        return self._made[timeout]
+        row = next((row for row in self._timeouts if row[0] <= seconds), self._timeouts[-1])
+        timeout, tries = row[1:]
+        found = self._borrowed.get((timeout, tries))
+        if found is None:
+            mine = borrow(
+                self._service,
+                self._owner,
+                timeout,
+                tries=tries,
+                region=region,
+                session=self._session,
+                prepare=self.prepare,
+            )
+            found = self._borrowed.setdefault((timeout, tries), mine)
+            if found is not mine:
+                mine.give_back()
+        return found.thing
 
     def close(self) -> None:
-        """Close the clients that were made here, and not one that was given."""
-        made, self._made = self._made, {}
-        for client in made.values():
-            client.close()
+        """Give back the clients that were made here, and not one that was given: the last who has one closes it."""
+        borrowed, self._borrowed = self._borrowed, {}
+        for one in borrowed.values():
+            one.give_back()
+
+
+def borrow(
+    service: str,
+    owner: str,
+    timeout: float | tuple[float, float],
+    *,
+    tries: int = 1,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    session: Any = None,
+    prepare: Callable[[Any], object] | None = None,
+    **config: Any,
+) -> Borrowed:
+    """``make_client``'s client, which all in this container share who ask for the same; its connections, too.
+
+    ``prepare`` is called with it when it is made. All of them have their credentials from boto3's own session, which gets them
+    once; but for those that name another ``session``. Any thread may call it, and use the client.
+    """
+    asked = (service, timeout, tries, region, endpoint_url, session, prepare)
+    key = (*asked, tuple(sorted(config.items())), _environment())
+
+    def make() -> Any:
+        client = make_client(
+            service,
+            owner,
+            timeout,
+            tries=tries,
+            region=region,
+            endpoint_url=endpoint_url,
+            session=session,
+            **config,
+        )
+        if prepare is not None:
+            prepare(client)
+        return client
+
+    return sharing.borrow(key, make)
+
+
+def _environment() -> int:
+    """Stands for all that a client reads in the environment when it is made. A secret is among it, so it is not kept as it is."""
+    return hash(frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
 def make_client(

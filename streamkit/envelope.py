@@ -4,7 +4,7 @@ Version 1 is JSON, ASCII only (SQS refuses some characters), and is marked by it
 
     streamkit_envelope               1
     event_id                         of the record, the same through every retry and redrive
-    source                           "kinesis", "sqs", "sns" or "s3": what first brought the record to streamkit
+    source                           "kinesis", "sqs", "sns", "s3" or "logs": what first brought the record to streamkit
     processor                        the name of the processor that it failed in
     data                             the payload in base64; null where it could not be decoded
     undecoded                        what came in its place, as text; else null

@@ -6,6 +6,7 @@
 | SQS     | each message: an envelope's record, or the body | every unsettled message |
 | SNS     | each notification, likewise | nothing: it raises, and Lambda delivers again |
 | S3      | what happened to each object, as S3 tells it | nothing, likewise |
+| Logs    | the one delivery of a subscription, as it came | nothing, likewise |
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .wrapper import unwrap
 __all__ = [
     "OPENED",
     "Batch",
+    "LogsRecord",
     "ObjectRecord",
     "OpenedRecord",
     "QueuedRecord",
@@ -57,7 +59,10 @@ OPENED = "subSequenceNumber"
 
 # A key of 1,024 bytes has three times as many with its escapes.
 _LONGEST_NAME = 800
-_TRIGGERS = "trigger the function by a Kinesis stream, an SQS queue, an SNS topic or a bucket of S3"
+_TRIGGERS = (
+    "trigger the function by a Kinesis stream, an SQS queue, an SNS topic, a bucket of S3 or a subscription of "
+    "CloudWatch Logs"
+)
 # The name of X-Ray's header among what travelled beside a message.
 _XRAY = "x-amzn-trace-id"
 
@@ -273,6 +278,33 @@ class ObjectRecord(Record):
         return None
 
 
+class LogsRecord(Record):
+    """What a subscription filter of CloudWatch Logs has delivered to the function itself: many log events, of one log stream. The
+    data is gzip, as it comes through a stream; ``streamkit.logs`` reads both.
+    """
+
+    _digest: str = ""
+    # As it came, in base64.
+    _text: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """``logs/<SHA-256 of the delivery>``: the same at each of Lambda's tries."""
+        return f"logs/{self._digest}"
+
+    @property
+    def source(self) -> Source:
+        return "logs"
+
+    @property
+    def attempt(self) -> int | None:
+        return None
+
+    @property
+    def undecoded(self) -> str | None:
+        return self._text
+
+
 class _Notification(msgspec.Struct):
     """What SNS delivers to a queue, without raw delivery."""
 
@@ -291,7 +323,7 @@ class Batch(msgspec.Struct):
     An outcome is ``NOT_STARTED`` where the record is to be run, and another where decoding has decided already.
     """
 
-    source: Literal["kinesis", "sqs", "sns", "s3"]
+    source: Literal["kinesis", "sqs", "sns", "s3", "logs"]
     records: list[Record]
     outcomes: list[Outcome]
     #: The indexes of those whose work or writes have failed in this invocation, wherever they are to go.
@@ -322,7 +354,7 @@ class Batch(msgspec.Struct):
 
 
 def is_warm_up(event: Any) -> bool:
-    """Whether ``event`` is a ping that keeps a container warm: nothing at all, or what the usual warmers send."""
+    """Whether ``event`` is a ping of others that keeps a container warm: nothing at all, or what the usual warmers send."""
     if event is None or event == {}:
         return True
     if not isinstance(event, Mapping) or "Records" in event:
@@ -335,7 +367,7 @@ def _fetch_nothing(claim: Claim) -> str:
 
 
 def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) -> Batch:
-    """The records of a Kinesis, SQS, SNS or S3 event as Lambda sends it.
+    """The records of a Kinesis, SQS, SNS, S3 or CloudWatch Logs event as Lambda sends it.
 
     A record whose data can't be decoded is in the batch, with its failure as its outcome. ``fetch`` gets the body that a
     message claims; what it finds unavailable is that record's outcome too. StreamkitError where the event
@@ -343,6 +375,8 @@ def decode(event: Any, *, lenient: bool = False, fetch: Fetch = _fetch_nothing) 
     """
     raws = event.get("Records") if isinstance(event, Mapping) else None
     if not isinstance(raws, list):
+        if isinstance(event, Mapping) and isinstance(logs := event.get("awslogs"), Mapping):
+            return _decode_logs(logs)
         raise StreamkitError(f"this is not an event that streamkit knows ({_shape(event)}): {_TRIGGERS}")
     if not raws:
         return Batch("kinesis", [], [])
@@ -545,6 +579,16 @@ def _decode_objects(raws: list[Any]) -> Batch:
     return Batch("s3", records, [NOT_STARTED] * len(records))
 
 
+def _decode_logs(logs: Mapping[str, Any]) -> Batch:
+    text = logs.get("data")
+    if not isinstance(text, str):
+        raise StreamkitError("the event of CloudWatch Logs has no data: this is not an event of Lambda's")
+    import hashlib
+
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return Batch("logs", [LogsRecord(text, _digest=digest, _text=text)], [NOT_STARTED])
+
+
 def _sqs_record(raw: Any) -> QueuedRecord:
     body: str = raw["body"]
     # On a standard queue the group is for its fairness only, and promises no order.
@@ -666,7 +710,7 @@ def response(batch: Batch) -> Answer:
             subs = [record.sub_sequence_number or 0 for record in unsettled if record.sequence_number == lowest]
             failure[OPENED] = min(subs)
         return {"batchItemFailures": [failure]}
-    if batch.source in ("sns", "s3"):
+    if batch.source in ("sns", "s3", "logs"):
         raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
     return {
         "batchItemFailures": [

@@ -87,6 +87,10 @@ class FanOut(RecordProcessor):
         """The branches' processors. It makes those that are not made yet, and raises what that raises."""
         return [branch.make(self._store) for branch in self._branches]
 
+    def _subjects(self) -> list[tuple[str, RecordProcessor | type[RecordProcessor] | None]]:
+        """Each branch by name, with its processor as far as that is made: for ``health``."""
+        return [(str(branch), branch.made or handlers.subject_of(branch.source)) for branch in self._branches]
+
     def close(self) -> None:
         """Close the branches, and what they hold."""
         handlers.close(branch.made for branch in self._branches if branch.made is not None)
@@ -103,8 +107,6 @@ class FanOut(RecordProcessor):
     ) -> events.Answer:
         """Run the branches one after another, then save what each has settled; the answer comes last."""
         branches = self._made()
-        if events.is_warm_up(event):
-            return {"batchItemFailures": []}
         deadline = Deadline(context, max(branch.margin for branch in branches))
         policies = [branch.made.on_failure for branch in branches if branch.made is not None]
         batches, nobodys = _batches(branches, event, ClaimCheck(deadline, *policies).fetch)

@@ -22,11 +22,12 @@ from .queues.base import Queue
 from .reason import reason
 from .redelivery import Redelivery
 from .sinks.base import Sink
+from .warm import Container, Ping, ping_of
 
 if TYPE_CHECKING:
     from .metrics.metering import Invocation, Metering
 
-__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "pulse", "run"]
+__all__ = ["Handler", "Observer", "answer", "close", "lambda_handler", "look_on", "pulse", "run", "subject_of"]
 
 log = logging.getLogger("streamkit")
 
@@ -168,8 +169,9 @@ class Handler:
         self.observer: Observer | None = None
         #: What makes a span of each invocation (``correlation.opentelemetry.traced``).
         self.tracing: Tracing | None = None
-        # Made at the first invocation; False where metrics are off.
+        # Made at the first batch; False where metrics are off.
         self._metering: Metering | Literal[False] | None = None
+        self._container = Container()
 
     @property
     def processor(self) -> RecordProcessor:
@@ -183,8 +185,15 @@ class Handler:
         return self._processor
 
     def __call__(self, event: Any, context: Any = None) -> events.Answer:
+        self._container.invocations += 1
+        if type(event) is not dict or "Records" not in event:
+            # Before anything is made, or imported, for records.
+            if events.is_warm_up(event):
+                return {"batchItemFailures": []}
+            if (ping := ping_of(event)) is not None:
+                return self._pinged(ping)
         if self._metering is None:
-            self._metering = _metering()
+            self._metering = _metering(is_new=self._container.invocations == 1)
         if not self._metering:
             return self._invoke(event, context, None)
         with self._metering.invocation(event, context) as measured:
@@ -194,8 +203,6 @@ class Handler:
         processor = self.processor
         if measured is not None:
             measured.name = processor.name
-        if processor._fan_out is None and events.is_warm_up(event):
-            return {"batchItemFailures": []}
         if self.tracing is None:
             return self._answer(processor, event, context, None, measured)
         with self.tracing.invocation(processor.name) as invocation:
@@ -213,6 +220,33 @@ class Handler:
             return processor._fan_out(event, context, self.observer, tracing, measured)  # type: ignore[no-any-return]  # FanOut's own method.
         return answer(processor, event, context, self.observer, tracing, measured)
 
+    def _pinged(self, ping: Ping) -> events.Answer:
+        """What a ping of streamkit's own is answered. An error of the processor's making is the answer of health alone."""
+        container = self._container
+        fault: Exception | None = None
+        if ping.build:
+            try:
+                processor = self.processor
+                if processor._fan_out is not None:
+                    processor.processors()  # type: ignore[attr-defined]  # FanOut's own method.
+            except Exception as error:
+                if ping.kind == "warm":
+                    raise
+                fault = error
+        ping.wait()
+        if ping.kind == "warm":
+            return ping.answer(container)
+        from .health import health
+
+        return health(container, self._subjects(), fault)
+
+    def _subjects(self) -> list[tuple[str, RecordProcessor | type[RecordProcessor] | None]]:
+        """The processor's name and what there is of it; of a ``FanOut`` those of its branches."""
+        subject = self._processor or subject_of(self._source)
+        if isinstance(subject, RecordProcessor) and subject._fan_out is not None:
+            return subject._subjects()  # type: ignore[no-any-return, attr-defined]  # FanOut's own method.
+        return [("" if subject is None else subject.name, subject)]
+
     def close(self) -> None:
         """Close the processor, and the sinks, queues and stores that it holds as attributes or in its policy."""
         processor, self._processor = self._processor, None
@@ -220,13 +254,20 @@ class Handler:
             close([processor])
 
 
-def _metering() -> Metering | Literal[False]:
+def subject_of(source: Any) -> RecordProcessor | type[RecordProcessor] | None:
+    """What can be told of a processor that is not made yet: a class or an instance; None of a factory."""
+    if isinstance(source, RecordProcessor):
+        return source
+    return source if isinstance(source, type) and issubclass(source, RecordProcessor) else None
+
+
+def _metering(*, is_new: bool) -> Metering | Literal[False]:
     if metrics.setting() == ("off", ""):
         # Its modules need not be imported.
         return False
     from .metrics.metering import metering
 
-    return metering() or False
+    return metering(is_new=is_new) or False
 
 
 def close(processors: Iterable[RecordProcessor]) -> None:
@@ -246,7 +287,7 @@ def lambda_handler(source: type[RecordProcessor] | RecordProcessor | Callable[[]
     """The handler to deploy: ``handler = lambda_handler(Orders)``.
 
     ``source`` is a processor's class, an instance, or a factory without arguments; or a ``FanOut`` of several. It accepts
-    Kinesis, SQS, SNS and S3 events and warm-up pings; StreamkitError for any other event. The mapping needs
+    Kinesis, SQS, SNS, S3 and CloudWatch Logs events and warm-up pings; StreamkitError for any other event. The mapping needs
     ``ReportBatchItemFailures``.
     """
     return Handler(source)

@@ -18,7 +18,6 @@ an object that is gone.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
@@ -27,13 +26,13 @@ import msgspec
 
 from .aws import Clients, code_of, may_pass
 from .errors import ConfigurationError, Reject, Unavailable
+from .gunzip import GZIP, DamagedGzip, TooMuchInGzip, gunzip
 from .reason import reason
 from .record import Record
 
 __all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
 
 _MOST_BYTES = 64 * 1024 * 1024
-_GZIP = b"\x1f\x8b"
 _GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
 _CHANGED = ("PreconditionFailed", "412")
 
@@ -165,7 +164,7 @@ class Objects:
         Raises what ``read`` does, and Reject for gzip that is damaged or has too much in it.
         """
         content = self.read(found)
-        if content.startswith(_GZIP):
+        if content.startswith(GZIP):
             content = self._unpacked(found, content)
         return [line for part in content.split(b"\n") if (line := part.removesuffix(b"\r"))]
 
@@ -196,24 +195,14 @@ class Objects:
             )
 
     def _unpacked(self, found: StoredObject, content: bytes) -> bytes:
-        """What is in gzip, of several members too. No more is unpacked than may be."""
-        parts: list[bytes] = []
-        room = self._most_bytes
-        while content:
-            unpacker = zlib.decompressobj(wbits=31)
-            try:
-                part = unpacker.decompress(content, room + 1)
-            except zlib.error:
-                raise Reject(f"{found.place} is gzip that is damaged") from None
-            room -= len(part)
-            if room < 0:
-                raise Reject(f"{found.place} has more than {self._most_bytes:,} bytes in its gzip: Objects(most_bytes)")
-            if not unpacker.eof:
-                raise Reject(f"{found.place} is gzip that ends early")
-            parts.append(part)
-            # Zeros behind the last member are padding.
-            content = unpacker.unused_data.lstrip(b"\0")
-        return b"".join(parts)
+        try:
+            return gunzip(content, self._most_bytes)
+        except TooMuchInGzip:
+            raise Reject(
+                f"{found.place} has more than {self._most_bytes:,} bytes in its gzip: Objects(most_bytes)"
+            ) from None
+        except DamagedGzip as error:
+            raise Reject(f"{found.place} can't be unpacked: {error}") from None
 
 
 def _retried(call: Callable[[], bytes], deadline: float) -> bytes:

@@ -91,11 +91,16 @@ class RecordProcessor:
 
 def attributes_of(processor: RecordProcessor | type[RecordProcessor]) -> Iterable[Any]:
     """What it holds, as it stands: asking for a property may run anything."""
+    return named_attributes_of(processor).values()
+
+
+def named_attributes_of(processor: RecordProcessor | type[RecordProcessor]) -> dict[str, Any]:
+    """The same, by name."""
     attributes: dict[str, Any] = {}
     owner = processor if isinstance(processor, type) else type(processor)
     for scope in (*reversed(owner.__mro__), *(() if owner is processor else (processor,))):
         attributes |= vars(scope)
-    return attributes.values()
+    return attributes
 
 
 def check_options(processor: RecordProcessor | type[RecordProcessor]) -> None:

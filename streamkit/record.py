@@ -1,4 +1,4 @@
-"""One record, whatever brought it: a stream, a queue, a topic or a bucket."""
+"""One record, whatever brought it: a stream, a queue, a topic, a bucket or a log group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .wrapper import unwrap
 __all__ = ["Record", "Source"]
 
 T = TypeVar("T")
-Source = Literal["kinesis", "sqs", "sns", "s3"]
+Source = Literal["kinesis", "sqs", "sns", "s3", "logs"]
 
 _UNPARSED: Any = object()
 _parse_json = msgspec.json.Decoder().decode
@@ -119,18 +119,18 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         """``<stream>/<shardId>:<sequence>:<sub>``, the same through every redelivery, retry, park and redrive.
 
         A message that never was in a stream has the id of its message, and what S3 tells of an object
-        ``<bucket>/<key>:<sequencer>``.
+        ``<bucket>/<key>:<sequencer>``; what CloudWatch Logs has delivered has a digest of it.
         """
         raise NotImplementedError  # pragma: no cover
 
     @property
     def source(self) -> Source:
-        """What brought it here: ``"kinesis"``, ``"sqs"``, ``"sns"`` or ``"s3"``."""
+        """What brought it here: ``"kinesis"``, ``"sqs"``, ``"sns"``, ``"s3"`` or ``"logs"``."""
         raise NotImplementedError  # pragma: no cover
 
     @property
     def attempt(self) -> int | None:
-        """1 from the stream (redeliveries too), 2 and up from a queue, None from SNS and S3, where Lambda counts."""
+        """1 from the stream (redeliveries too), 2 and up from a queue, None from SNS, S3 and Logs, where Lambda counts."""
         raise NotImplementedError  # pragma: no cover
 
     @property

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "localstack"))
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
+    from local_graph import GraphServer
 
 #: Folders of tests that run where they are asked for, and what asks for them.
 APART = {
@@ -93,3 +94,12 @@ def cloudsearch_endpoint() -> Iterator[str]:
     literals = dict.fromkeys(("iata", "state", "country"), "literal")
     with CloudSearchServer({**texts, **literals, "latitude": "double", "longitude": "double"}) as server:
         yield server.endpoint
+
+
+@pytest.fixture(scope="session")
+def graph_server() -> Iterator[GraphServer]:
+    """A graph database, shared by all tests: use labels of your own."""
+    import local_graph
+
+    with local_graph.graph_server() as server:
+        yield server

@@ -36,6 +36,12 @@ CLAIMS = "tests/test_claim_check.py"
 CLAIM_STORES = "tests/contracts/test_claims.py"
 EXACTLY_ONCE = "tests/exactly_once/test_exactly_once.py"
 PLANS = "tests/contracts/test_plans.py"
+JANITOR = "tests/janitor/test_janitor.py"
+JANITOR_OPTIONS = "tests/janitor/test_options.py"
+WARM = "tests/test_warm.py"
+WARMER = "tests/test_warmer.py"
+SHARED = "tests/test_shared_clients.py"
+HEALTH = "tests/test_health.py"
 IDEMPOTENCY = "tests/test_idempotency.py"
 PARKING = "tests/test_parking.py"
 LEDGERS = "tests/contracts/test_ledgers.py tests/ledgers"
@@ -57,6 +63,11 @@ KCL = "tests/kcl/test_kcl.py"
 KCL_RECORDS = "tests/kcl/test_records.py"
 KCL_WORKER = "tests/kcl/test_worker.py"
 BREAKER = "tests/test_breaker.py"
+LONG_TASKS = "tests/recursion/test_handler.py"
+CHAINS = "tests/recursion/test_guard.py"
+CELLS = "tests/contracts/test_cells.py"
+TOKENS = "tests/loops/test_simulation.py"
+TOLD_LOOPS = "tests/loops/test_loop.py"
 
 
 class Mutant(NamedTuple):
@@ -98,7 +109,7 @@ MUTANTS = [
     Mutant(
         "drop the sub-sequence from event ids",
         "event.py",
-        "{0 if user is None else user.sub_sequence_number}",
+        "{user.sub_sequence_number if user else 0}",
         "{0}",
         SIMULATION,
     ),
@@ -1183,6 +1194,118 @@ MUTANTS = [
         "does_not_do_what_one_is_at",
     ),
     Mutant(
+        "let a hop in that is not the next of who holds the chain",
+        "recursion/guard.py",
+        "(place.hop < hop and after == place.owner)",
+        "place.hop < hop",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "let a hop in that is behind its chain",
+        "recursion/guard.py",
+        "place.is_done or place.hop > hop or",
+        "place.is_done or",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "take a chain's place before its owner is over",
+        "recursion/guard.py",
+        "is_over = place.until + _SLACK <= now",
+        "is_over = place.until - 20 <= now",
+        CHAINS,
+        "one_works_at_a_time",
+    ),
+    Mutant(
+        "go on with a cursor that is where it was",
+        "recursion/handler.py",
+        "if cursor == first:",
+        "if False:",
+        LONG_TASKS,
+        "ends_where_it_began",
+    ),
+    Mutant(
+        "invoke the next hop with no budget",
+        "recursion/handler.py",
+        "if hop.number >= task.max_hops:",
+        "if False:",
+        LONG_TASKS,
+        "budget",
+    ),
+    Mutant(
+        "keep a chain's place when a hop has failed",
+        "recursion/guard.py",
+        "self._note(hop, owner, deadline, until=-_SLACK)",
+        "pass",
+        LONG_TASKS,
+        "gives_the_place_up",
+    ),
+    Mutant(
+        "change a cell over what somebody else has written",
+        "cells/dynamodb.py",
+        '"ConditionExpression": "#version = :seen",',
+        '"ConditionExpression": "#version <> :seen OR #version = :seen",',
+        CELLS,
+        "TestDynamoDbCells and only_over_what_was_seen",
+    ),
+    Mutant(
+        "make a change again whose answer was lost",
+        "cells/change.py",
+        "if cell is not None and cell.version in tried:",
+        "if False:",
+        CELLS,
+        "answer_is_lost",
+    ),
+    Mutant(
+        "claim a token that another invocation has",
+        "loops/token.py",
+        'self.owner not in ("", owner)',
+        "False",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "hand a token out again before its lease is over",
+        "loops/token.py",
+        "SLACK = 5.0",
+        "SLACK = -30.0",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "run messages when the lease has ended meanwhile",
+        "loops/loop.py",
+        "if self._lease_left(run) <= 0:",
+        "if False:",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "count a lease from behind its renewal",
+        "loops/loop.py",
+        "run.lease_ends = since + self._lease * (1 - _LEASE_MARGIN)",
+        "run.lease_ends = self._clock.monotonic() + 2 * self._lease",
+        TOKENS,
+        "never_two",
+    ),
+    Mutant(
+        "delete messages that have failed",
+        "loops/loop.py",
+        'done = [record for record in records if record["messageId"] not in failed]',
+        "done = records",
+        TOLD_LOOPS,
+        "not_understood",
+    ),
+    Mutant(
+        "end a loop as soon as the queue is empty for a moment",
+        "loops/plan.py",
+        "elif now - since >= limits.calm:",
+        "elif True:",
+        "tests/loops/test_plan.py",
+        "comes_and_goes",
+    ),
+    Mutant(
         "run the records of a parked key",
         "parking.py",
         '            batch.outcomes[index] = Held("the records of its key that are parked")\n',
@@ -1807,8 +1930,8 @@ MUTANTS = [
     Mutant(
         "count on no thread but the handler's",
         "execution.py",
-        "initializer=metrics.current.set, initargs=counting",
-        "initializer=None",
+        "    metrics.current.set(counting)\n",
+        "    pass\n",
         OWN_METRICS,
         "whatever_thread",
     ),
@@ -2115,6 +2238,174 @@ MUTANTS = [
         "            raise\n",
         SEARCH_FIELDS,
         "can_not_be_read",
+    ),
+    Mutant(
+        "delete where the event does not say so",
+        "janitor/options.py",
+        "    dry_run: bool = True\n",
+        "    dry_run: bool = False\n",
+        JANITOR_OPTIONS,
+        "dry_one_by_default",
+    ),
+    Mutant(
+        "delete where the deployment does not allow it",
+        "janitor/options.py",
+        "    if not asked.dry_run and not allowed:\n",
+        "    if False:\n",
+        JANITOR_OPTIONS,
+        "both_say_so",
+    ),
+    Mutant(
+        "keep fewer versions than the deployment says",
+        "janitor/options.py",
+        'max(_number("KEEP_VERSIONS"), asked.keep_versions)',
+        "asked.keep_versions",
+        JANITOR_OPTIONS,
+        "only_narrow",
+    ),
+    Mutant(
+        "forget an alias's second version",
+        "janitor/account.py",
+        '            aliased.update((alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {})\n',
+        "",
+        JANITOR,
+        "both_versions_of_an_alias",
+    ),
+    Mutant(
+        "take a list that is not there for an empty one",
+        "janitor/calls.py",
+        "            if not isinstance(found := answer.get(of), list):\n",
+        "            if not isinstance(found := answer.get(of) or [], list):\n",
+        JANITOR,
+        "not_understood",
+    ),
+    Mutant(
+        "read one page of a list",
+        "janitor/calls.py",
+        "            if following is None:\n",
+        "            if True:\n",
+        JANITOR,
+        "thousands_of_versions or later_page",
+    ),
+    Mutant(
+        "trust what was known before the deletion",
+        "janitor/janitor.py",
+        "        elif (why := account.is_used_now(name, arn, version.number)) is not None:\n",
+        "        elif (why := None) is not None:\n",
+        JANITOR,
+        "TestARace",
+    ),
+    Mutant(
+        "delete what somebody was permitted to call",
+        "janitor/janitor.py",
+        "        if account.is_permitted(name, version.number):\n",
+        "        if False:\n",
+        JANITOR,
+        "was_permitted_to_call",
+    ),
+    Mutant(
+        "count what Lambda has refused as a failure",
+        "janitor/account.py",
+        '            if code == "ResourceConflictException":\n',
+        "            if False:\n",
+        JANITOR,
+        "decided_by_lambda",
+    ),
+    Mutant(
+        "delete a function",
+        "janitor/account.py",
+        "        if not is_number(number):\n",
+        "        if False:\n",
+        JANITOR,
+        "nothing_but_a_number",
+    ),
+    Mutant(
+        "delete a layer's versions that a function uses",
+        "janitor/plan.py",
+        'verdicts[one] = "layer in use" if one.arn in used else',
+        "verdicts[one] =",
+        JANITOR,
+        "no_version_of_any_function_uses",
+    ),
+    Mutant(
+        "clean functions in one order",
+        "janitor/janitor.py",
+        "        random.shuffle(names)\n\n        def clean",
+        "\n        def clean",
+        JANITOR,
+        "other_functions_each_time",
+    ),
+    Mutant(
+        "leave the layers no time",
+        "janitor/janitor.py",
+        "                calls.deadline -= (end - time.monotonic()) / 3\n",
+        "                pass\n",
+        JANITOR,
+        "of_the_layers_is_a_third",
+    ),
+    Mutant(
+        "press a control plane that throttles",
+        "janitor/calls.py",
+        "        self._next = now + max(self._gap, min(asked, _LONGEST_ASKED))\n",
+        "        self._next = now\n",
+        JANITOR,
+        "as_long_as_lambda_says",
+    ),
+    Mutant(
+        "make the processor for a ping",
+        "handler.py",
+        "            if events.is_warm_up(event):\n",
+        "            if self.processor and events.is_warm_up(event):\n",
+        WARM,
+        "before_anything_heavy",
+    ),
+    Mutant(
+        "hold no container",
+        "warm.py",
+        "            time.sleep(self.hold / 1000)\n",
+        "            pass\n",
+        WARM,
+        "as_long_as_it_says",
+    ),
+    Mutant(
+        "send pings one after another",
+        "warmer.py",
+        "            start.wait()\n            came.put((target, _invoke(client, target, payload)))\n",
+        "            with start._cond:\n                came.put((target, _invoke(client, target, payload)))\n",
+        WARMER,
+        "n_pings_meet_n_containers",
+    ),
+    Mutant(
+        "make a client for each who asks",
+        "sharing.py",
+        "        shared = _made.get(key)\n",
+        "        shared = None\n",
+        SHARED,
+        "one_connection_over_all_invocations",
+    ),
+    Mutant(
+        "close what others still have",
+        "sharing.py",
+        "            if self._shared.holders:\n",
+        "            if False:\n",
+        SHARED,
+        "stays_open_for_the_others",
+    ),
+    Mutant(
+        "show values of the environment",
+        "health.py",
+        '            message = message.replace(value, "…")\n',
+        "            pass\n",
+        HEALTH,
+        "does_not_quote_it",
+    ),
+    Mutant(
+        "call a container with an open circuit healthy",
+        "health.py",
+        ' and part.get("circuit") != "open"',
+        "",
+        HEALTH,
+        "open_circuit",
     ),
 ]
 

@@ -145,14 +145,18 @@ class TestTheBranches:
 
         assert len(made) == 1
 
-    def test_are_made_by_a_warm_up_ping_and_run_nothing(self) -> None:
+    def test_are_made_by_a_ping_that_says_so_and_run_nothing(self) -> None:
         made: list[Branch] = []
 
         def make() -> Branch:
             made.append(Branch("audit"))
             return made[-1]
 
-        assert lambda_handler(FanOut(make))({"warmer": True}) == SUCCESS
+        handler = lambda_handler(FanOut(make))
+        assert handler({"warmer": True}) == SUCCESS
+        assert made == []
+
+        assert handler({"streamkit": "warm", "build": True})["batchItemFailures"] == []
 
         assert [branch.ran for branch in made] == [[]]
 

@@ -93,12 +93,12 @@ class TestTheSource:
 
 class TestAnInvocation:
     @pytest.mark.parametrize("ping", [None, {}, {"source": "aws.events"}, {"warmer": True}])
-    def test_by_a_warm_up_ping_builds_the_processor_and_succeeds(self, ping: Any) -> None:
+    def test_by_a_warm_up_ping_succeeds_and_builds_nothing(self, ping: Any) -> None:
         handler = lambda_handler(Orders)
 
         assert handler(ping, None) == SUCCESS
 
-        assert Orders.made == 1
+        assert Orders.made == 0
 
     def test_with_an_empty_batch_succeeds_and_asks_nobody(self) -> None:
         class Prepared(Orders):
@@ -304,7 +304,7 @@ class TestClose:
                 raise ConnectionError("connects when asked for")
 
         handler = lambda_handler(Lazy)
-        handler({}, None)
+        handler({"streamkit": "warm", "build": True}, None)
 
         handler.close()
 

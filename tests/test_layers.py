@@ -19,13 +19,25 @@ ROOT = Path(streamkit.__file__).parent
 
 # A module imports from its own layer and those before it. A package's name stands for all its modules.
 LAYERS = [
-    ["errors", "b64", "wrapper"],
+    ["errors", "b64", "version", "wrapper"],
     ["record", "kpl", "pattern", "breaker"],
     [
         *("claims.base", "sinks.base", "queues.base", "checkpoints.base", "progress.base", "plans.base", "marks.base"),
-        *("ledgers.base", "positions"),
+        *("ledgers.base", "cells.base", "positions"),
     ],
-    ["outcome", "policy", "processor", "deadline", "plural", "reason", "finding", "config", "outside"],
+    [
+        "outcome",
+        "policy",
+        "processor",
+        "deadline",
+        "plural",
+        "reason",
+        "finding",
+        "config",
+        "outside",
+        "sharing",
+        "warm",
+    ],
     ["heartbeat"],
     [
         *("metrics", "metrics.emf", "metrics.monitoring", "metrics.names", "metrics.otlp", "metrics.report"),
@@ -35,20 +47,25 @@ LAYERS = [
     ["correlation", "correlation.context", "correlation.value"],
     [
         *("claim_check", "envelope", "event", "letters", "delivery", "failure", "execution", "redelivery", "parking"),
-        *("window", "metrics.metering", "metrics.figures"),
+        *("window", "metrics.metering", "metrics.figures", "metrics.counting"),
     ],
+    ["health"],
     ["handler"],
     [
-        *("aws", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks", "idempotency"),
-        *("config.ssm", "config.appconfig"),
+        *("aws", "cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks"),
+        *("idempotency", "invoke", "config.ssm", "config.appconfig"),
     ],
     ["correlation.opentelemetry"],
-    ["fanout", "forward", "objects", "producer", "local", "recovery", "testing"],
+    [
+        *("fanout", "forward", "gunzip", "janitor", "logs", "objects", "producer", "local", "recovery", "testing"),
+        *("recursion", "warmer"),
+    ],
+    ["loops"],
     ["kcl", "checks"],
     ["packaging", "new", "cli"],
 ]
-CORE = {name for layer in LAYERS[:9] for name in layer}
-BACKENDS = ("claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
+CORE = {name for layer in LAYERS[:10] for name in layer}
+BACKENDS = ("cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks")
 #: What the core may import from outside the standard library.
 CORE_DEPENDENCIES = {"msgspec", "pybase64"}
 

@@ -135,7 +135,7 @@ class TestOptions:
         handler = lambda_handler(Orders)
 
         with pytest.raises(ConfigurationError, match="concurrency"):
-            handler({}, None)
+            handler({"streamkit": "warm", "build": True}, None)
 
     def test_a_progress_store_is_taken(self) -> None:
         class Orders(RecordProcessor):

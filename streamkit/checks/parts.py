@@ -301,6 +301,8 @@ _KINDS = {
     ),
     # What is asked of it depends on where it is: see _search_needs.
     _SEARCH: _Kind(lambda sink: str(sink._url()), _search_arn, ()),
+    # The database's own permission, not AWS's; but its variable has to be there.
+    "streamkit.sinks.graph.GraphSink": _Kind(lambda sink: str(sink._url()), lambda place, home: "", ()),
     # Google's permission, not AWS's; but its variable has to be there.
     "streamkit.sinks.bigquery.BigQuerySink": _Kind(_table, lambda place, home: "", ()),
 }

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..aws import from_environment, make_client, whole_answers
+from ..aws import Clients, from_environment
 from ..errors import ConfigurationError, StreamkitError
 from .base import Ledger, ParkedKey, Pending
 
@@ -47,8 +46,7 @@ class DynamoDbLedger(Ledger):
     def __init__(self, table: str, *, client: Any = None) -> None:
         self._table: str | None = table
         self._variable = ""
-        self._given_client = whole_answers(client)
-        self._clients: dict[tuple[float, int], Any] = {}
+        self._clients = Clients("dynamodb", "DynamoDbLedger", client, _TIMEOUTS)
 
     @classmethod
     def from_env(cls, name: str, *, client: Any = None) -> DynamoDbLedger:
@@ -71,7 +69,7 @@ class DynamoDbLedger(Ledger):
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._client(math.inf)
+        client = self._clients.until(math.inf)
         client.create_table(
             TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
@@ -220,9 +218,7 @@ class DynamoDbLedger(Ledger):
 
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        self._clients.close()
 
     def _item(self, processor: str, group: str, deadline: float) -> dict[str, Any] | None:
         answer = self._call("get_item", deadline, Key=_key(processor, group), ConsistentRead=True)
@@ -232,7 +228,7 @@ class DynamoDbLedger(Ledger):
     def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
         """One request; None where its condition did not hold."""
         table = self.table
-        client = self._client(deadline)
+        client = self._clients.until(deadline)
         try:
             return getattr(client, operation)(TableName=table, **arguments)
         except client.exceptions.ConditionalCheckFailedException:
@@ -241,16 +237,6 @@ class DynamoDbLedger(Ledger):
             raise ConfigurationError(
                 f"there is no DynamoDB table {table}: make it with DynamoDbLedger({table!r}).create_table()"
             ) from error
-
-    def _client(self, deadline: float) -> Any:
-        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
-        if self._given_client is not None:
-            return self._given_client
-        seconds = deadline - time.monotonic()
-        timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
-        if (timeout, tries) not in self._clients:
-            self._clients[timeout, tries] = make_client("dynamodb", "DynamoDbLedger", timeout, tries=tries)
-        return self._clients[timeout, tries]
 
 
 def _key(processor: str, group: str) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..plural import counted
+from .messages import event_record, failed_ids
 
 __all__ = ["QueueCounts", "QueueRunner"]
 
@@ -130,7 +130,7 @@ class QueueRunner:
 
     def _failed(self, messages: list[dict[str, Any]]) -> set[str] | None:
         """The ids of the messages that have failed; None for the batch as a whole."""
-        event = {"Records": [_record(message, self._arn) for message in messages]}
+        event = {"Records": [event_record(message, self._arn) for message in messages]}
         context = _Context(self._timeout)
         try:
             response = self._function(event, context)
@@ -140,7 +140,7 @@ class QueueRunner:
         if context.get_remaining_time_in_millis() <= 0:
             log.error("the function took over %g s; %s", self._timeout, _stay(messages))
             return None
-        failed = _named(response, {message["MessageId"] for message in messages})
+        failed = failed_ids(response, {message["MessageId"] for message in messages})
         if failed is None:
             log.error("the function's answer is not understood; %s", _stay(messages))
         return failed
@@ -173,54 +173,3 @@ class _Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self._end - time.monotonic()) * 1000))
-
-
-def _record(message: Mapping[str, Any], arn: str) -> dict[str, Any]:
-    """The message as it stands in Lambda's event."""
-    record = {
-        "messageId": message["MessageId"],
-        "receiptHandle": message["ReceiptHandle"],
-        "body": message["Body"],
-        "attributes": dict(message.get("Attributes", {})),
-        "messageAttributes": {name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()},
-        "md5OfBody": message["MD5OfBody"],
-        "eventSource": "aws:sqs",
-        "eventSourceARN": arn,
-        "awsRegion": arn.split(":")[3],
-    }
-    if "MD5OfMessageAttributes" in message:
-        record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
-    return record
-
-
-def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
-    attribute: dict[str, Any] = {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
-    if "StringValue" in value:
-        attribute["stringValue"] = value["StringValue"]
-    if "BinaryValue" in value:
-        attribute["binaryValue"] = base64.b64encode(value["BinaryValue"]).decode()
-    return attribute
-
-
-def _named(response: Any, known: set[str]) -> set[str] | None:
-    """The messages that an answer names; None for one that makes the whole batch fail, as it does in Lambda.
-
-    As Lambda's guide has it ("Using Lambda with Amazon SQS"): no answer and an empty list are success; an identifier that is
-    missing or empty fails the batch. So does one that is not of this batch: it says that something failed.
-    """
-    if response in (None, "", [], {}):
-        return set()
-    if not isinstance(response, Mapping):
-        return None
-    failures = response.get("batchItemFailures")
-    if failures is None:
-        return set()
-    if not isinstance(failures, list):
-        return None
-    named: set[str] = set()
-    for failure in failures:
-        identifier = failure.get("itemIdentifier") if isinstance(failure, Mapping) else None
-        if not isinstance(identifier, str) or identifier not in known:
-            return None
-        named.add(identifier)
-    return named

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aws import from_environment, make_client, whole_answers
+from ..aws import Clients, from_environment
 from ..errors import ConfigurationError
 from .base import Found, MarkStore
 
 __all__ = ["DynamoDbMarks"]
 
-# Seconds and tries of a client that is made here: what a mark waits for, its record waits for.
-_TIMEOUT, _TRIES = 1.0, 3
+# Seconds that are left, those of one try, and tries: what a mark waits for, its record waits for.
+_TIMEOUTS = ((0.0, 1.0, 3),)
 _NAMES = {"#key": "key", "#owner": "owner", "#done": "done"}
 
 
@@ -40,8 +40,7 @@ class DynamoDbMarks(MarkStore):
         self._table: str | None = table
         self._variable = ""
         self._retention = retention
-        self._given_client = whole_answers(client)
-        self._own_client: Any = None
+        self._clients = Clients("dynamodb", "DynamoDbMarks", client, _TIMEOUTS)
 
     @classmethod
     def from_env(cls, name: str, *, retention: float = 2_592_000.0, client: Any = None) -> DynamoDbMarks:
@@ -62,7 +61,7 @@ class DynamoDbMarks(MarkStore):
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._client()
+        client = self._clients.until(math.inf)
         client.create_table(
             TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
@@ -77,7 +76,7 @@ class DynamoDbMarks(MarkStore):
 
     def start(self, key: str, owner: str, *, now: float, until: float) -> Found:
         """See ``MarkStore.start``."""
-        client = self._client()
+        client = self._clients.until(math.inf)
         try:
             self._call(
                 client,
@@ -104,7 +103,7 @@ class DynamoDbMarks(MarkStore):
 
     def finish(self, key: str, owner: str, *, now: float) -> bool:
         """See ``MarkStore.finish``."""
-        client = self._client()
+        client = self._clients.until(math.inf)
         try:
             self._call(
                 client,
@@ -125,7 +124,7 @@ class DynamoDbMarks(MarkStore):
 
     def release(self, key: str, owner: str) -> None:
         """See ``MarkStore.release``."""
-        client = self._client()
+        client = self._clients.until(math.inf)
         try:
             self._call(
                 client,
@@ -140,9 +139,7 @@ class DynamoDbMarks(MarkStore):
 
     def close(self) -> None:
         """Close the client that was made here, and not one that was given."""
-        client, self._own_client = self._own_client, None
-        if client is not None:
-            client.close()
+        self._clients.close()
 
     def _expiry(self, now: float) -> dict[str, str]:
         return {"N": str(math.ceil(now + self._retention))}
@@ -155,10 +152,3 @@ class DynamoDbMarks(MarkStore):
             raise ConfigurationError(
                 f"there is no DynamoDB table {table}: make it with DynamoDbMarks({table!r}).create_table()"
             ) from error
-
-    def _client(self) -> Any:
-        if self._given_client is not None:
-            return self._given_client
-        if self._own_client is None:
-            self._own_client = make_client("dynamodb", "DynamoDbMarks", _TIMEOUT, tries=_TRIES)
-        return self._own_client

@@ -76,11 +76,11 @@ def _bytes_of(raw: Any) -> int:
 def _bytes_of_any(raw: Any) -> int:
     if not isinstance(raw, Mapping):
         return 0
-    for outer, inner in (("kinesis", "data"), ("Sns", "Message")):
+    for outer, inner in (("kinesis", "data"), ("Sns", "Message"), ("awslogs", "data")):
         part = raw.get(outer)
         if isinstance(part, Mapping):
             text = part.get(inner)
-            return (len(text) * 3 // 4 if outer == "kinesis" else len(text)) if isinstance(text, str) else 0
+            return (len(text) if outer == "Sns" else len(text) * 3 // 4) if isinstance(text, str) else 0
     body = raw.get("body")
     return len(body) if isinstance(body, str) else 0
 

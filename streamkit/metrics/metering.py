@@ -36,24 +36,24 @@ _FOR_EVER = float("inf")
 _MOST_COMPLAINTS = 1000
 
 
-def metering() -> Metering | None:
-    """What the environment asks for; None where metrics are off."""
+def metering(*, is_new: bool = True) -> Metering | None:
+    """What the environment asks for; None where metrics are off. ``is_new``: whether this is the container's first invocation."""
     form, fault = setting()
     if fault:
         log.error("%s", fault)
-    return None if form == "off" else Metering(form)
+    return None if form == "off" else Metering(form, is_new=is_new)
 
 
 class Metering:
     """What outlives an invocation: the format, whether the container is new, and how often metrics have failed."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, *, is_new: bool = True) -> None:
         self._format: MonitoringLines | EmbeddedMetrics | None = None
         if form != "otlp":
             self._format = MonitoringLines() if form == "monitoring" else EmbeddedMetrics()
         self._otlp = _otlp_target()
         # With provisioned concurrency a container is ready before anyone waits for it.
-        self._is_cold = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
+        self._is_cold = is_new and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
         self._batch_size = _whole_number("STREAMKIT_BATCH_SIZE")
         #: Errors since the last line.
         self._errors = 0
@@ -157,7 +157,6 @@ class Invocation:
     ) -> None:
         current.set(self._outer)
         if error is None and not self._parts:
-            # A ping that keeps the container warm.
             return
         try:
             self._metering.write(self._report(error), self._left())
@@ -300,7 +299,11 @@ def _otlp_target() -> OtlpTarget | None:
 
 def _raws(event: Any) -> list[Any]:
     # An event of Lambda's is a dict; to ask whether something is a Mapping takes longer.
-    raws = event.get("Records") if type(event) is dict or isinstance(event, Mapping) else None
+    if type(event) is not dict and not isinstance(event, Mapping):
+        return []
+    raws = event.get("Records")
+    if raws is None and "awslogs" in event:
+        return [event]
     return raws if isinstance(raws, list) else []
 
 

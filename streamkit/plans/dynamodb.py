@@ -9,12 +9,11 @@ Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import msgspec
 
-from ..aws import from_environment, make_client, whole_answers
+from ..aws import Clients, from_environment
 from ..errors import ConfigurationError
 from .base import Entry, PlanStore
 
@@ -42,8 +41,7 @@ class DynamoDbPlans(PlanStore):
         self._table: str | None = table
         self._variable = ""
         self._generation = generation
-        self._given_client = whole_answers(client)
-        self._clients: dict[float, Any] = {}
+        self._clients = Clients("dynamodb", "DynamoDbPlans", client, _TIMEOUTS)
 
     @classmethod
     def from_env(cls, name: str, *, generation: str = "", client: Any = None) -> DynamoDbPlans:
@@ -66,7 +64,7 @@ class DynamoDbPlans(PlanStore):
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._given_client or self._client_for(math.inf)
+        client = self._clients.until(math.inf)
         client.create_table(
             TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
@@ -77,13 +75,13 @@ class DynamoDbPlans(PlanStore):
 
     def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
         """See ``PlanStore.read``."""
-        client = self._client(deadline)
+        client = self._clients.until(deadline)
         answer = self._call(client, "get_item", Key={"shard": self._key(processor, target, shard)}, ConsistentRead=True)
         return _entry(answer.get("Item"))
 
     def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
         """See ``PlanStore.save``."""
-        client = self._client(deadline)
+        client = self._clients.until(deadline)
         # By placeholders: "shard" is a word of DynamoDB's own.
         condition: dict[str, Any] = {
             "ConditionExpression": "attribute_not_exists(#shard)",
@@ -114,9 +112,7 @@ class DynamoDbPlans(PlanStore):
 
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        self._clients.close()
 
     def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
         table = self.table
@@ -129,16 +125,6 @@ class DynamoDbPlans(PlanStore):
 
     def _key(self, processor: str, target: str, shard: str) -> dict[str, str]:
         return {"S": msgspec.json.encode([self._generation, processor, target, shard]).decode()}
-
-    def _client(self, deadline: float) -> Any:
-        return self._given_client or self._client_for(deadline - time.monotonic())
-
-    def _client_for(self, seconds: float) -> Any:
-        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
-        timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
-        if timeout not in self._clients:
-            self._clients[timeout] = make_client("dynamodb", "DynamoDbPlans", timeout, tries=tries)
-        return self._clients[timeout]
 
 
 def _entry(item: Any) -> Entry | None:

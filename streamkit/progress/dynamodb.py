@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import from_environment, make_client, whole_answers
+from ..aws import Clients, from_environment
 from ..errors import ConfigurationError
 from .base import ProgressStore
 
@@ -49,8 +49,7 @@ class DynamoDbProgress(ProgressStore):
         self._variable = ""
         self._generation = generation
         self._retention = retention
-        self._given_client = whole_answers(client)
-        self._clients: dict[float, Any] = {}
+        self._clients = Clients("dynamodb", "DynamoDbProgress", client, _TIMEOUTS)
 
     @classmethod
     def from_env(
@@ -75,7 +74,7 @@ class DynamoDbProgress(ProgressStore):
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._given_client or self._client_for(math.inf)
+        client = self._clients.until(math.inf)
         client.create_table(
             TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
@@ -128,7 +127,7 @@ class DynamoDbProgress(ProgressStore):
         )
 
     def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
-        client = self._client(deadline)
+        client = self._clients.until(deadline)
         try:
             return getattr(client, operation)(**arguments)
         except client.exceptions.ResourceNotFoundException as error:
@@ -138,22 +137,10 @@ class DynamoDbProgress(ProgressStore):
 
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        self._clients.close()
 
     def _key(self, processor: str, shard: str) -> str:
         return msgspec.json.encode([self._generation, processor, shard]).decode()
-
-    def _client(self, deadline: float) -> Any:
-        return self._given_client or self._client_for(deadline - time.monotonic())
-
-    def _client_for(self, seconds: float) -> Any:
-        """A client that gives up within what is left. A client's time-outs are fixed when it is made, hence one for each."""
-        timeout, tries = next(((timeout, tries) for least, timeout, tries in _TIMEOUTS if least <= seconds), (0.5, 1))
-        if timeout not in self._clients:
-            self._clients[timeout] = make_client("dynamodb", "DynamoDbProgress", timeout, tries=tries)
-        return self._clients[timeout]
 
 
 def _sort_key(number: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import make_client, whole_answers
+from ..aws import borrow, whole_answers
 from ..errors import SinkError
 
 __all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "domain_of", "region_of"]
@@ -81,9 +81,8 @@ class Endpoint:
     def __init__(self, url: Callable[[], str], given: Any = None) -> None:
         self._url = url
         self._given = whole_answers(given)
-        self._client: Any = None
-        self._timeout = 0.0
-        self._session: Any = None
+        # By their time-out.
+        self._borrowed: dict[float, Any] = {}
 
     def upload(self, body: bytes, deadline: float) -> dict[str, Any]:
         """Send a batch once: the service's answer, BatchRefused, Passing, or SinkError where something else is in the way."""
@@ -98,33 +97,26 @@ class Endpoint:
         return _answered(lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search")
 
     def close(self) -> None:
-        """Close the client that was made here, and not one that was given."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Give back the clients that were made here, and not one that was given."""
+        borrowed, self._borrowed = self._borrowed, {}
+        for one in borrowed.values():
+            one.give_back()
 
     def _connected(self, remaining: float) -> Any:
-        """A client whose requests end within ``remaining`` seconds. boto3 has a time-out for each client only."""
+        """A client whose requests end within ``remaining`` seconds. boto3 has a time-out for each client only: seven at most."""
         if self._given is not None:
             return self._given
         timeout = 2.0 ** math.floor(math.log2(min(max(remaining, SHORTEST), _LONGEST)))
-        if self._client is None or self._timeout != timeout:
-            import boto3
-
-            self.close()
+        if timeout not in self._borrowed:
             url = self._url()
-            self._session = self._session or boto3.session.Session()
-            self._client = make_client(
+            self._borrowed[timeout] = borrow(
                 "cloudsearchdomain",
                 "CloudSearchSink",
                 (timeout / 4, timeout * 3 / 4),
                 region=region_of(url),
                 endpoint_url=url,
-                session=self._session,
-                max_pool_connections=1,
             )
-            self._timeout = timeout
-        return self._client
+        return self._borrowed[timeout].thing
 
 
 def _answered(call: Callable[[], Any], action: str = "document") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import lru_cache
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -22,11 +23,18 @@ _SCOPES = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.c
 def credentials() -> Any:
     """Those that ``GOOGLE_CREDENTIALS`` describes; none for an emulator; else None: the application's default ones.
 
+    All who ask in this container get the same ones, and so one token an hour serves all of them.
+
     ConfigurationError where the variable holds something else, a service account's key among it: that is a secret.
     """
     text = os.environ.get(VARIABLE)
     if not text:
         return _of_nobody() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None
+    return _described(text)
+
+
+@lru_cache(maxsize=4)
+def _described(text: str) -> Any:
     try:
         info = json.loads(text)
     except ValueError:

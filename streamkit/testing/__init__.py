@@ -5,7 +5,7 @@ parameters in memory.
 """
 
 from .claims import MemoryClaims
-from .events import kinesis_event, s3_event, sns_event, window_event
+from .events import kinesis_event, logs_data, logs_event, s3_event, sns_event, window_event
 from .mapping import Crash, EventSourceMapping
 from .parameters import MemoryParameters
 from .queue import MemoryQueue
@@ -19,6 +19,8 @@ __all__ = [
     "MemoryQueue",
     "MemorySink",
     "kinesis_event",
+    "logs_data",
+    "logs_event",
     "s3_event",
     "sns_event",
     "window_event",

@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ..cells.base import CellStore
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..claims.base import Claim, ClaimStore, StoreAway, open_claim
 from ..envelope import Envelope, open_envelope
@@ -44,6 +45,7 @@ from ..record import Record, Source
 from ..sinks.base import Sink, Write
 
 __all__ = [
+    "CellContract",
     "CheckpointContract",
     "ClaimContract",
     "FifoQueueContract",
@@ -655,6 +657,83 @@ class CheckpointContract:
 
     def test_a_store_can_be_closed_twice(self, store: CheckpointStore) -> None:
         self.taken(store)
+
+
+class CellContract(ABC):
+    """Needs a fixture ``store``, a fresh and empty one for each test, and the method below."""
+
+    @abstractmethod
+    def unreachable(self, store: Any) -> AbstractContextManager[object]:
+        """A context in which the cells can't be reached, and after which they can."""
+
+    def test_what_was_never_written_is_not_there(self, store: CellStore) -> None:
+        assert store.get("key") is None
+
+    def test_what_was_written_is_read_as_it_was(self, store: CellStore) -> None:
+        value = {"text": "é\n", "number": 2**53, "float": 1.5, "none": None, "list": [1, [2]], "map": {"": True}}
+
+        assert store.put("key", value, "v1", seen=None)
+
+        cell = store.get("key")
+        assert cell is not None
+        assert (cell.value, cell.version) == (value, "v1")
+
+    def test_it_is_written_only_over_what_was_seen(self, store: CellStore) -> None:
+        store.put("key", {"n": 1}, "v1", seen=None)
+        first = store.get("key")
+
+        assert not store.put("key", {"n": 2}, "v2", seen=None)
+        assert store.put("key", {"n": 3}, "v3", seen=first)
+        assert not store.put("key", {"n": 4}, "v4", seen=first)
+
+        cell = store.get("key")
+        assert cell is not None
+        assert cell.value == {"n": 3}
+
+    def test_what_was_seen_and_is_not_there_any_more_is_not_written(self, store: CellStore) -> None:
+        store.put("other", {}, "v1", seen=None)
+
+        assert not store.put("key", {}, "v2", seen=store.get("other"))
+        assert store.get("key") is None
+
+    def test_keys_are_apart(self, store: CellStore) -> None:
+        for key in ("a", "A", "a/b", "é", '["chain","export","c"]'):
+            assert store.put(key, {"key": key}, f"v-{key}", seen=None)
+        for key in ("a", "A", "a/b", "é", '["chain","export","c"]'):
+            cell = store.get(key)
+            assert cell is not None
+            assert cell.value == {"key": key}
+
+    def test_of_many_who_write_at_once_one_does(self, store: CellStore) -> None:
+        store.put("key", {}, "v", seen=None)
+        seen = store.get("key")
+        start = threading.Barrier(8)
+
+        def write(n: int) -> bool:
+            start.wait()
+            return store.put("key", {"n": n}, f"v{n}", seen=seen)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(write, range(8))) == 1
+
+    def test_a_value_that_was_read_is_the_readers_own(self, store: CellStore) -> None:
+        store.put("key", {"list": [1]}, "v1", seen=None)
+        read = store.get("key")
+        assert read is not None
+        read.value["list"].append(2)
+
+        again = store.get("key")
+
+        assert again is not None
+        assert again.value == {"list": [1]}
+
+    def test_it_raises_where_the_store_can_not_be_reached(self, store: CellStore) -> None:
+        with self.unreachable(store):
+            with pytest.raises(Exception):  # noqa: B017, PT011  # Whatever the store raises.
+                store.get("key")
+            with pytest.raises(Exception):  # noqa: B017, PT011
+                store.put("key", {}, "v", seen=None)
+        assert store.get("key") is None
 
 
 class MarkContract(ABC):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +14,7 @@ import msgspec
 
 from ..local.documents import kinesis_record
 
-__all__ = ["kinesis_event", "s3_event", "sns_event", "window_event"]
+__all__ = ["kinesis_event", "logs_data", "logs_event", "s3_event", "sns_event", "window_event"]
 
 
 def kinesis_event(
@@ -101,6 +104,38 @@ def sns_event(payloads: Iterable[Any], *, topic: str = "topic") -> dict[str, Any
             for n, payload in enumerate(payloads)
         ]
     }
+
+
+def logs_data(
+    messages: Iterable[str],
+    *,
+    log_group: str = "/aws/lambda/orders",
+    log_stream: str = "2026/01/01/[$LATEST]0123456789abcdef0123456789abcdef",
+    start: int = 1_767_225_600_000,
+    message_type: str = "DATA_MESSAGE",
+) -> bytes:
+    """What a subscription filter of CloudWatch Logs puts into a record of a stream: these lines as JSON in gzip.
+
+    Times are in milliseconds from ``start`` on, one apart; ids are made of the stream's name, the time and the place.
+    """
+    owner = zlib.crc32(f"{log_group}:{log_stream}".encode())
+    content = {
+        "messageType": message_type,
+        "owner": "123456789012",
+        "logGroup": log_group,
+        "logStream": log_stream,
+        "subscriptionFilters": ["streamkit-logs"],
+        "logEvents": [
+            {"id": f"{owner:020}{start + n:018}{n:018}", "timestamp": start + n, "message": message}
+            for n, message in enumerate(messages)
+        ],
+    }
+    return gzip.compress(_bytes(content), mtime=0)
+
+
+def logs_event(messages: Iterable[str], **options: Any) -> dict[str, Any]:
+    """The event of what a subscription filter delivers to a function itself; ``options`` are those of ``logs_data``."""
+    return {"awslogs": {"data": base64.b64encode(logs_data(messages, **options)).decode()}}
 
 
 def s3_event(

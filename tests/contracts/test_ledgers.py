@@ -44,9 +44,9 @@ class TestDynamoDbLedger(LedgerContract):
 
     @contextmanager
     def _down(self, ledger: DynamoDbLedger) -> Iterator[None]:
-        client, ledger._given_client = ledger._given_client, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, ledger._clients.given = ledger._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            ledger._given_client.close()
-            ledger._given_client = client
+            ledger._clients.given.close()
+            ledger._clients.given = client

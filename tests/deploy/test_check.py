@@ -41,6 +41,15 @@ FUNCTIONS = {
             "DocumentVersion": "updated_at",
         },
     ),
+    "graph": (
+        "graph",
+        {
+            "GraphUrl": "neo4j+s://graph.example.com",
+            "GraphUser": "streamkit",
+            "GraphPasswordSecret": "routes-password",
+            "GraphNodes": json.dumps([{"labels": ["Order"], "key": {"id": "id"}, "properties": {"*": ""}}]),
+        },
+    ),
     "opensearch, with parameters": (
         "opensearch",
         {

@@ -22,8 +22,11 @@ from streamkit.new.project import Project
 Template = dict[str, Any]
 NEW = "streamkit new"
 TEMPLATES = (*sorted(path.name for path in HERE.glob("*.yaml")), NEW)
-#: What a list of alarms needs: AWS asks whether it may be made of all of the region.
-LISTED = {"cloudwatch:DescribeAlarms"}
+#: What lists of alarms, log groups, functions and layers need: AWS asks whether they may be made of all of the region.
+LISTED = {
+    *("cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"),
+    *("lambda:ListFunctions", "lambda:ListEventSourceMappings", "lambda:ListLayers", "lambda:ListLayerVersions"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,11 @@ def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], nam
             assert "*" not in json.dumps(statement["Principal"]), place
         if place.startswith("Key.KeyPolicy"):
             assert statement["Condition"], f"{place}: a service may use the key for this account alone"
+        elif actions == ["cloudwatch:PutMetricData"]:
+            # It names no resources, and is restricted by namespaces that are named.
+            (named,) = statement["Condition"]["StringEquals"].values()
+            assert statement["Condition"]["StringEquals"].keys() == {"cloudwatch:namespace"}, place
+            assert not [one for one in listed(named) if one != {"Ref": one.get("Ref")}], place
         elif [resource for resource in resources if is_wide(resource)]:
             assert set(actions) <= LISTED or all(action.startswith("xray:") for action in actions), place
 
@@ -465,3 +473,62 @@ def test_a_stack_of_less_is_smaller(function: Template) -> None:
         *("RetriesWaitingAlarm", "OldestParkedAlarm"),
     }
     assert parked.isdisjoint({"Plans", "Progress"})
+
+
+def test_whoever_subscribes_log_groups_may_subscribe_no_reader_whatever_the_stage(plain: dict[str, Template]) -> None:
+    subscriber = plain["log-subscriber.yaml"]
+    (denied,) = [one for _, one in statements(subscriber) if one["Effect"] == "Deny"]
+    (reader,) = of_type(plain["logs.yaml"], "AWS::Logs::LogGroup").values()
+    name = reader["LogGroupName"]["Fn::Sub"].replace("${Stage}", "*")
+    variables = of_type(subscriber, "AWS::Lambda::Function")["Subscriber"]["Environment"]["Variables"]
+
+    assert denied["Action"] == "logs:PutSubscriptionFilter"
+    assert [one["Fn::Sub"].partition(":log-group:")[2] for one in denied["Resource"]] == [name, f"{name}:*"]
+    assert variables["EXCLUDE"]["Fn::Sub"].startswith(f"{name},")
+    assert reader["LogGroupName"]["Fn::Sub"] in variables["OWN_GROUPS"]["Fn::Sub"].split(",")
+
+
+def test_what_log_lines_lambda_gives_up_comes_back_to_the_same_function(plain: dict[str, Template]) -> None:
+    resources = plain["logs.yaml"]["Resources"]
+    queue = {"Fn::GetAtt": ["Retries", "Arn"]}
+    assert resources["Tries"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"] == queue
+    mapping = resources["FromRetries"]["Properties"]
+    assert (mapping["EventSourceArn"], mapping["FunctionName"]) == (queue, {"Ref": "Logs"})
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    retries = resources["Retries"]["Properties"]
+    assert retries["VisibilityTimeout"] == 6 * resources["Logs"]["Properties"]["Timeout"]
+    assert retries["VisibilityTimeout"] * retries["RedrivePolicy"]["maxReceiveCount"] >= 2 * 86_400
+    permission = resources["FromLogs"]["Properties"]
+    assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
+    assert permission["SourceArn"]["Fn::Sub"].endswith("${AWS::AccountId}:log-group:*:*")
+
+
+def test_a_janitor_that_only_reports_may_delete_nothing(plain: dict[str, Template]) -> None:
+    template = plain["janitor.yaml"]
+    (janitor,) = of_type(template, "AWS::Lambda::Function").values()
+    (schedule,) = of_type(template, "AWS::Scheduler::Schedule").values()
+    document = template["Resources"]["Role"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    deleting = [one for _, one in statements(template) if "Delete" in json.dumps(one.get("Action"))]
+    conditional = [one["Fn::If"] for one in document if "Fn::If" in one]
+
+    assert [(condition, otherwise) for condition, _, otherwise in conditional] == [
+        ("Deletes", {"Ref": "AWS::NoValue"}),
+        ("Deletes", {"Ref": "AWS::NoValue"}),
+    ]
+    assert [one for _, one, _ in conditional] == deleting
+    assert template["Conditions"]["Deletes"] == {"Fn::Equals": [{"Ref": "Delete"}, "yes"]}
+    assert template["Parameters"]["Delete"]["Default"] == "no"
+    assert janitor["Environment"]["Variables"]["JANITOR_DELETE"] == {"Ref": "Delete"}
+    condition, deletes, reports = schedule["Target"]["Input"]["Fn::If"]
+    assert (condition, json.loads(deletes), json.loads(reports)) == ("Deletes", {"dry_run": False}, {"dry_run": True})
+
+
+def test_a_janitor_looks_after_what_its_role_is_for(plain: dict[str, Template]) -> None:
+    template = plain["janitor.yaml"]
+    (janitor,) = of_type(template, "AWS::Lambda::Function").values()
+    wanted = {"Fn::Sub": "${Prefix}*"}
+
+    assert janitor["Environment"]["Variables"]["INCLUDE"] == wanted
+    for _, one in statements(template):
+        if one.get("Sid") in ("SeeWhoUsesThem", "SeeLayers", "DeleteVersions", "DeleteLayerVersions"):
+            assert one["Resource"]["Fn::Sub"].rpartition(":")[2] == wanted["Fn::Sub"]

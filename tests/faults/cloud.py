@@ -13,13 +13,17 @@ import pytest
 
 from tests.sinks.aws_proxy import client_of
 
+from .bolt_proxy import BoltProxy
 from .grpc_proxy import GrpcProxy
 from .http_proxy import HttpProxy
 
 if TYPE_CHECKING:
     from cloudsearch import CloudSearchServer
     from local_bigquery import BigQueryServer
+    from local_graph import GraphServer
     from local_process import Running
+
+    from tests.sinks.graphs import Graph
 
 __all__ = ["Cloud"]
 
@@ -35,6 +39,7 @@ class Cloud:
         self._rows: dict[Any, Any] = {}
         self._search: CloudSearchServer | None = None
         self._index: Running | None = None
+        self._graph: Graph | None = None
 
     def row(self, made_of: Any) -> Any:
         """The row, which its cells share: one destination and one set of clients."""
@@ -204,6 +209,27 @@ class Cloud:
 
             self._clients["opensearch"] = OpenSearch(hosts=[self.index.endpoint])
         return self._clients["opensearch"]
+
+    # A graph database
+
+    @property
+    def graph_server(self) -> GraphServer:
+        server: GraphServer = self._request.getfixturevalue("graph_server")
+        return server
+
+    @property
+    def graph_proxy(self) -> BoltProxy:
+        proxy: BoltProxy = self._proxy("graph", lambda: BoltProxy(self.graph_server.port))
+        return proxy
+
+    @property
+    def graph(self) -> Graph:
+        """Straight to the server, with a label of the matrix's own."""
+        if self._graph is None:
+            from tests.sinks.graphs import Graph
+
+            self._graph = self._opened.enter_context(Graph(self.graph_server))
+        return self._graph
 
     def _proxy(self, name: str, make: Any) -> Any:
         if name not in self._proxies:

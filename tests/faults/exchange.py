@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "only what was not taken is unavailable": ("taken", "unavailable", "taken"),
     "what was not taken, and what follows it in its group, is unavailable": ("taken", "unavailable", "unavailable"),
     "the rows that are named are invalid, the others go in": ("taken", "invalid", "taken"),
+    "the one at fault is invalid, the others go in": ("taken", "invalid", "taken"),
     "only what the function raised at is failed": ("taken", "failed", "taken"),
     "refused": ("refused", "refused", "refused"),
     "only what was not taken is refused": ("taken", "refused", "taken"),

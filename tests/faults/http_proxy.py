@@ -71,6 +71,8 @@ class HttpProxy(Proxy[Request]):
         self._host = urlsplit(upstream).netloc
         super().__init__()
         self._connections: set[socket.socket] = set()
+        #: Connections so far.
+        self.accepted = 0
         self._lock = threading.Lock()
         self._listen()
 
@@ -104,6 +106,7 @@ class HttpProxy(Proxy[Request]):
                 super().setup()
                 with proxy._lock:
                     proxy._connections.add(self.connection)
+                    proxy.accepted += 1
 
             def finish(self) -> None:
                 with proxy._lock:

@@ -21,6 +21,7 @@ from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.sinks.cloudsearch import CloudSearchSink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
+from streamkit.sinks.graph import GraphSink
 from streamkit.sinks.kinesis import KinesisSink
 from streamkit.sinks.opensearch import OpenSearchSink
 from streamkit.sinks.s3 import S3Sink
@@ -29,7 +30,7 @@ from streamkit.sinks.sqs import SqsSink
 from streamkit.testing import kinesis_event
 from streamkit.testing.contracts import stamp
 
-from . import grpc_proxy, http_proxy
+from . import bolt_proxy, grpc_proxy, http_proxy
 from .cells import Cell, Fault
 from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, CLOUDSEARCH_VERSIONS, OPENSEARCH, is_refused
 from .exchange import Exchange
@@ -440,6 +441,89 @@ class OfBigQueryExactlyOnce(_OnBigQueryStorage):
         return {n: kinds[n] for n in rest}
 
 
+class OfGraph(SinkRow):
+    """A node for each item; a request is a transaction, and meets the fault when it is to be committed."""
+
+    backend = GraphSink
+    service = "ArcadeDB"
+    short = 1.8
+    cells = {
+        **ONCE,
+        "in-part": Cell(
+            "the one at fault is invalid, the others go in",
+            True,
+            "once",
+            impossible="a transaction is taken whole or not at all; where a write of it is refused:",
+        ),
+    }
+
+    def made_proxy(self) -> Any:
+        return self.cloud.graph_proxy
+
+    def made(self) -> Any:
+        graph = self.cloud.graph
+        return GraphSink(
+            self.proxy.url,
+            auth=graph.auth,
+            database=graph.server.database,
+            unique={graph.label: "item"},
+            **self.options,
+        )
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.node(self.cloud.graph.label, {"item": f"item-{n}-"})
+        return made
+
+    def numbers(self, request: Any) -> list[int]:
+        return [int(n) for n in _ITEM.findall(b"".join(request.statements))]
+
+    def act(self, fault: Fault) -> Any:
+        def refuse(transaction: bolt_proxy.Transaction) -> bytes | None:
+            if any(map(is_refused, self.numbers(transaction))):
+                return bolt_proxy.fail_with("Neo.ClientError.Statement.ArgumentError")(transaction)
+            return transaction.forward()
+
+        acts: dict[str, bolt_proxy.Act] = {
+            "slow": bolt_proxy.hold,
+            "refusing": bolt_proxy.fail_with("Neo.ClientError.Security.Forbidden"),
+            "throttling": bolt_proxy.fail_with("Neo.TransientError.Transaction.MaximumTransactionLimitReached"),
+            "in-part": refuse,
+            "answer-lost": bolt_proxy.lose_the_answer,
+        }
+        return acts[fault]
+
+    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
+        if fault != "in-part":
+            return super().see_who_was_asked(fault, cell, kinds, asked)
+        # All three, then the first; the other two, and each of them.
+        assert tuple(asked.values()) == (2, 3, 3)
+        return None
+
+    def there(self) -> Counter[int]:
+        rows = self.cloud.graph.run(f"MATCH (n:`{self.cloud.graph.label}`) RETURN n.item AS item")
+        return Counter(_n_of(row["item"].encode()) for row in rows)
+
+
+class OfGraphMatching(OfGraph):
+    """A relationship for each item, of a node that is there."""
+
+    manner, options = "match", {"ends": "match"}
+
+    def made(self) -> Any:
+        label = f"Hub{self.tag}"
+        self.cloud.graph.run(f"CREATE (:{label} {{item: 0}})")
+        self.hub = label, {"item": 0}
+        return super().made()
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.relationship(self.hub, "HAS", self.hub, key={"item": f"item-{n}-"})
+        return made
+
+    def there(self) -> Counter[int]:
+        rows = self.cloud.graph.run(f"MATCH (:{self.hub[0]})-[r:HAS]->() RETURN r.item AS item")
+        return Counter(_n_of(row["item"].encode()) for row in rows)
+
+
 #: A sink that is new gets its row here: subclass SinkRow, name its proxy, and how its service says no (``dialects.py``).
 SINKS: Sequence[type[SinkRow]] = (
     OfBigQuery,
@@ -448,6 +532,8 @@ SINKS: Sequence[type[SinkRow]] = (
     OfCloudSearch,
     OfCloudSearchWithVersions,
     OfEventBridge,
+    OfGraph,
+    OfGraphMatching,
     OfKinesis,
     OfLambda,
     OfLambdaAwaited,

@@ -348,7 +348,7 @@ class OfLedger(_Paged):
 
 
 def _mark(store: Any, key: str) -> tuple[str, bool] | None:
-    item = store._given_client.get_item(TableName=store.table, Key={"key": {"S": key}}).get("Item")
+    item = store._clients.given.get_item(TableName=store.table, Key={"key": {"S": key}}).get("Item")
     return (item["owner"]["S"], item["done"]["BOOL"]) if item else None
 
 

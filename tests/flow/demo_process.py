@@ -14,11 +14,11 @@ __all__ = ["counts", "demo", "is_left_behind"]
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def demo(folder: Path, *arguments: str, module: str = "demo") -> subprocess.Popen[str]:
     """The demo, with all that it makes in ``folder``."""
     folder.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-m", "demo", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,

@@ -24,6 +24,7 @@ from streamkit import (
     Divert,
     Record,
     RecordProcessor,
+    Reject,
     StreamkitError,
     b64,
     correlation,
@@ -47,6 +48,10 @@ from streamkit.local.answer import read_answer
 from streamkit.local.documents import EventRecords, event_of, failure_document, item_of, kinesis_record, read_back
 from streamkit.local.filters import Filters
 from streamkit.local.lane import Discard
+from streamkit.logs.delivery import Delivery, LogEvent, read_deliveries
+from streamkit.logs.document import document_of, index_of
+from streamkit.logs.measures import measures_in
+from streamkit.logs.reading import logged_in
 from streamkit.pattern import Pattern
 from streamkit.positions import MOST_BYTES, decode_entry, encode_entry
 from streamkit.producer.future import Entry, PutFuture
@@ -55,6 +60,8 @@ from streamkit.producer.queues import Parcel
 from streamkit.producer.shards import HASH_KEYS, Shard, ShardMap
 from streamkit.progress.memory import MemoryProgress
 from streamkit.recovery import Recovery
+from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
+from streamkit.sinks.opensearch import OpenSearchSink
 from streamkit.testing import MemoryQueue, kinesis_event
 from streamkit.wrapper import MOST_CONTEXT, wrap
 
@@ -430,6 +437,23 @@ def _check_followed(found: correlation.Correlation) -> None:
         assert value.isascii()
         assert value.isprintable()
         assert len(value) <= 512
+
+
+def fuzz_logs(content: bytes) -> None:
+    """A delivery of CloudWatch Logs, and where it is none, a line of one: all that is made of it can be sent."""
+    try:
+        deliveries = read_deliveries(content, 1_000_000)
+    except (DecodeError, Reject) as error:
+        _assert_short(error)
+        event = LogEvent("1", 1_767_225_600_000, content.decode("utf-8", "replace"))
+        deliveries = [Delivery("DATA_MESSAGE", "/aws/lambda/orders", "2026/01/01/[1]a", "1", [], [event])]
+    search, metrics = OpenSearchSink("search.example", "logs"), CloudWatchMetricsSink("shop")
+    for logged in (one for delivery in deliveries for one in logged_in(delivery)):
+        search.document(logged.event.id, document_of(logged), index=index_of("logs", logged.event.timestamp))
+        for measure in measures_in(logged):
+            metrics.value(
+                measure.name, measure.value, unit=measure.unit, dimensions=measure.dimensions, time=measure.time
+            )
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

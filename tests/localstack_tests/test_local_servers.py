@@ -1,4 +1,4 @@
-"""moto, OpenSearch and local-bigquery, as the local cloud starts them."""
+"""moto, OpenSearch, local-bigquery and ArcadeDB, as the local cloud starts them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import local_environment
+import neo4j
 import pytest
 import setup_bigquery
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from local_bigquery import bigquery_server as run_bigquery
+from local_graph import graph_server as run_graph
 from local_moto import moto_server
 from local_opensearch import opensearch_server
 from local_process import ServerError
@@ -21,6 +23,7 @@ from opensearchpy import OpenSearch
 
 if TYPE_CHECKING:
     from local_bigquery import BigQueryServer
+    from local_graph import GraphServer
 
 
 def assert_loopback_only(endpoint: str) -> None:
@@ -114,6 +117,24 @@ def test_bigquery_starts_again_where_it_was_with_the_data_that_it_had(tmp_path: 
         client = client_of(again)
         assert "kept" in [dataset.dataset_id for dataset in client.list_datasets()]
         client.close()
+
+
+def test_the_graph_database_listens_on_loopback_only_and_is_empty(graph_server: GraphServer) -> None:
+    assert_loopback_only(graph_server.url)
+    with run_graph(database="another") as server:
+        auth = server.user, server.password
+        with neo4j.GraphDatabase.driver(server.url, auth=auth) as driver:
+            assert driver.execute_query("MATCH (n) RETURN n", database_="another").records == []
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def test_a_graph_database_that_is_not_installed_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local_environment, "LOCAL", tmp_path)
+    with pytest.raises(ServerError, match="make setup"), run_graph():
+        raise AssertionError("it is not running")
 
 
 def test_bigquery_that_is_not_installed_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -475,7 +475,7 @@ class TestTheClient:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         queue = SqsQueue(f"{server.endpoint}/000000000000/retries")
-        assert queue._clients._made == {}
+        assert queue._clients._borrowed == {}
         for name, value in (
             ("AWS_DEFAULT_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -489,7 +489,7 @@ class TestTheClient:
 
         assert len(server.requests) == 1
         queue.close()
-        assert queue._clients._made == {}
+        assert queue._clients._borrowed == {}
 
     def test_is_closed_with_those_of_the_claims(self) -> None:
         closed: list[str] = []

@@ -448,6 +448,8 @@ def test_without_credentials_nothing_is_sent_and_the_error_says_so(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    # As in a new container: boto3's session gets credentials once.
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
 
     (refusal,) = write(sink, sink.document("a", {"n": 1}))
 

@@ -116,9 +116,11 @@ def test_a_function_writes_as_the_account_that_its_role_may_be(
     class Orders(RecordProcessor):
         name = "orders"
         warehouse = BigQuerySink(table)
+        another = BigQuerySink(table)
 
         def process(self, record: Record) -> Any:
             yield self.warehouse.row(record.json())
+            yield self.another.row(record.json())
 
     handler = lambda_handler(Orders)
     try:
@@ -127,7 +129,7 @@ def test_a_function_writes_as_the_account_that_its_role_may_be(
     finally:
         handler.close()
 
-    assert sorted(row.n for row in client.query_and_wait(f"SELECT n FROM {table}")) == [1, 2, 3]
+    assert sorted(row.n for row in client.query_and_wait(f"SELECT n FROM {table}")) == [1, 1, 2, 2, 3, 3]
     client.close()
     token, impersonation, *inserts = service.asked
     # What proves who asks is a request to AWS that the function's own credentials have signed, and no credentials of it.
@@ -141,7 +143,7 @@ def test_a_function_writes_as_the_account_that_its_role_may_be(
     assert "https://www.googleapis.com/auth/bigquery" in json.loads(impersonation[2])["scope"]
     assert [(path.rsplit("/", 1)[1].partition("?")[0], authorization) for path, authorization, _ in inserts] == [
         ("insertAll", "Bearer of-the-account")
-    ] * 2, "the token is kept for its hour"
+    ] * 4, "the token is kept for its hour, for both sinks"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Logs and metrics out of what subscriptions of CloudWatch Logs deliver: docs/logs.md."""

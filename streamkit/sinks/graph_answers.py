@@ -1,0 +1,122 @@
+"""What an error of Neo4j's driver means for a request: the table of docs/graph.md.
+
+The server's messages quote values and statements. Of them only the code is shown, and never a password. Errors are known by what
+they carry and by their classes' names, so that the driver need not be imported here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import SinkError
+from .base import RefusalKind
+
+__all__ = ["Answered", "of_error"]
+
+_CODE = re.compile(r"Neo\.[A-Za-z]{1,40}\.[A-Za-z]{1,40}\.[A-Za-z]{1,80}")
+# The status of GQL that servers since 5.26 tell; in others the message begins or goes on so.
+_NOT_UNIQUE_STATUS = "22N79"
+_NOT_UNIQUE = ("already exists with", "Duplicated key")
+# What is wrong with the values alone, whatever else there is in the database.
+_CONTENT = frozenset(
+    f"Neo.ClientError.Statement.{what}"
+    for what in (
+        "TypeError",
+        "ArgumentError",
+        "ArithmeticError",
+        "SemanticError",
+        "PropertyNotFound",
+        "ConstraintVerificationFailed",
+    )
+)
+# Somebody else was quicker, or the request was too slow.
+_PASSING = (
+    "Neo.TransientError.",
+    "Neo.DatabaseError.",
+    "Neo.ClientError.Cluster.",
+    "Neo.ClientError.Transaction.",
+    "Neo.ClientError.Statement.EntityNotFound",
+    "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
+    "Neo.ClientError.Security.AuthenticationRateLimit",
+    "Neo.ClientError.Security.AuthorizationExpired",
+)
+_ABSENT = ("Neo.ClientError.Database.DatabaseNotFound", "Neo.TransientError.Database.DatabaseNotFound")
+_AWAY = frozenset(
+    {
+        *(
+            "ServiceUnavailable",
+            "SessionExpired",
+            "IncompleteCommit",
+            "RoutingServiceUnavailable",
+            "WriteServiceUnavailable",
+        ),
+        *("ReadServiceUnavailable", "ConnectionPoolError", "ConnectionAcquisitionTimeoutError", "BrokenRecordError"),
+    }
+)
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """Why a request was not taken, and what is to be done about it.
+
+    ``next``: ``"again"``, the same request may be taken a moment later; ``"apart"``, one of its writes may be at fault, and by
+    itself it is refused as ``kind`` says; ``"race"``, either of both; ``"no"``, asking again is in vain.
+    """
+
+    error: SinkError
+    kind: RefusalKind
+    next: Literal["again", "apart", "race", "no"]
+
+
+def of_error(error: BaseException, place: str) -> Answered | None:
+    """What an error out of the driver means; None where it is no error of its. ``place`` names the settings of who asked."""
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return _of_code(code if _CODE.fullmatch(code) else "an error without a code", error, place)
+    if not type(error).__module__.startswith("neo4j."):
+        return None
+    name = type(error).__name__
+    if name in _AWAY:
+        return Answered(SinkError(f"the graph database did not answer ({name})"), "unavailable", "again")
+    return Answered(SinkError(f"the graph database can't be asked ({name}): look at {place}"), "unavailable", "no")
+
+
+def _of_code(code: str, error: Any, place: str) -> Answered:
+    if code in _ABSENT:
+        return _no(f"there is no such graph database ({code}): look at `database` of {place}")
+    if code.startswith(_PASSING):
+        return Answered(SinkError(f"the graph database did not take the request ({code})"), "unavailable", "again")
+    if code.startswith("Neo.ClientError.Security."):
+        return _no(
+            f"the graph database does not let this function in ({code}): look at the user, the password and the rights of {place}"
+        )
+    if code == "Neo.ClientError.Schema.ConstraintValidationFailed":
+        if _is_not_unique(error):
+            text = f"another node or relationship has a value that has to be unique ({code})"
+            return Answered(SinkError(text), "failed", "race")
+        return Answered(
+            SinkError(f"the write is against a constraint of the graph database ({code})"), "invalid", "race"
+        )
+    if code in _CONTENT:
+        return Answered(SinkError(f"the graph database refused the write's values ({code})"), "invalid", "apart")
+    if code == "Neo.ClientError.Statement.SyntaxError":
+        return _no(
+            f"the graph database does not understand streamkit's Cypher ({code}): is it of a version that has it?"
+        )
+    return Answered(SinkError(f"the graph database refused the write ({code})"), "failed", "apart")
+
+
+def _no(text: str) -> Answered:
+    return Answered(SinkError(text), "unavailable", "no")
+
+
+def _is_not_unique(error: Any) -> bool:
+    if getattr(error, "gql_status", None) == _NOT_UNIQUE_STATUS:
+        return True
+    find = getattr(error, "find_by_gql_status", None)
+    if find is not None and find(_NOT_UNIQUE_STATUS) is not None:
+        return True
+    message = str(getattr(error, "message", ""))
+    return any(words in message for words in _NOT_UNIQUE)

@@ -1,0 +1,403 @@
+"""processors.log_subscriber on moto: what is subscribed, and what is done on bad days."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from processors.log_subscriber import LogSubscriber
+from processors.log_subscriber import handler as deployed
+from streamkit.errors import ConfigurationError, StreamkitError
+from tests.sinks.aws_proxy import Answer, AwsProxy, Request, client_of, refuse
+
+NAMES = (
+    *("DESTINATION_ARN", "OWN_GROUPS", "ROLE_ARN", "FILTER_NAME", "FILTER_PATTERN", "INCLUDE", "EXCLUDE"),
+    *("RETENTION_DAYS", "DRY_RUN", "AWS_LAMBDA_LOG_GROUP_NAME"),
+)
+ROLE = "arn:aws:iam::123456789012:role/logs"
+SCHEDULE = {"source": "aws.scheduler"}
+_names = (f"subscribed{n}" for n in itertools.count())
+
+
+class Context:
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:subscriber"
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        return max((self._ends - time.monotonic()) * 1000, 0.0)
+
+
+class World:
+    """Log groups under a prefix of one test's own, and a stream that they are to be delivered to."""
+
+    def __init__(self, moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.prefix = f"/aws/lambda/{next(_names)}"
+        self.proxy = AwsProxy(moto)
+        self.logs = client_of(moto, "logs")
+        self.through = client_of(self.proxy.endpoint, "logs")
+        self.subscriber = LogSubscriber(self.through, client_of(self.proxy.endpoint, "lambda"))
+        self._kinesis = client_of(moto, "kinesis")
+        self.stream = self.made_stream("stream")
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {
+            "DESTINATION_ARN": self.stream,
+            "ROLE_ARN": ROLE,
+            "OWN_GROUPS": f"{self.prefix}-reader",
+            "INCLUDE": f"{self.prefix}-*",
+            "RETENTION_DAYS": "30",
+        }.items():
+            monkeypatch.setenv(name, value)
+
+    def made_stream(self, name: str) -> str:
+        """Its ARN."""
+        made = f"{self.prefix.rpartition('/')[2]}-{name}"
+        self._kinesis.create_stream(StreamName=made, ShardCount=1)
+        arn: str = self._kinesis.describe_stream_summary(StreamName=made)["StreamDescriptionSummary"]["StreamARN"]
+        return arn
+
+    def group(self, name: str, days: int | None = None) -> str:
+        made = f"{self.prefix}-{name}"
+        self.logs.create_log_group(logGroupName=made)
+        if days is not None:
+            self.logs.put_retention_policy(logGroupName=made, retentionInDays=days)
+        return made
+
+    def filters(self, name: str) -> list[tuple[str, str]]:
+        found = self.logs.describe_subscription_filters(logGroupName=f"{self.prefix}-{name}")["subscriptionFilters"]
+        return [(one["filterName"], one["destinationArn"]) for one in found]
+
+    def days(self, name: str) -> int | None:
+        found = self.logs.describe_log_groups(logGroupNamePrefix=f"{self.prefix}-{name}")["logGroups"]
+        days: int | None = found[0].get("retentionInDays")
+        return days
+
+    def asked(self, operation: str) -> list[Any]:
+        return [
+            json.loads(request.body)
+            for request in self.proxy.requests
+            if request.headers.get("X-Amz-Target") == f"Logs_20140328.{operation}"
+        ]
+
+
+@pytest.fixture
+def world(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(moto_endpoint, monkeypatch)
+    yield made
+    for group in made.logs.describe_log_groups(logGroupNamePrefix=made.prefix)["logGroups"]:
+        made.logs.delete_log_group(logGroupName=group["logGroupName"])
+    made.proxy.close()
+
+
+def created(name: str) -> dict[str, Any]:
+    return {
+        "source": "aws.logs",
+        "detail-type": "AWS API Call via CloudTrail",
+        "detail": {"eventName": "CreateLogGroup", "requestParameters": {"logGroupName": name}},
+    }
+
+
+def on(operation: str, bad: Any, times: int = 1_000_000) -> Any:
+    """``bad`` for the first ``times`` requests of an operation; all others go through."""
+    left = [times]
+
+    def act(request: Request) -> Answer | None:
+        if request.headers.get("X-Amz-Target") == f"Logs_20140328.{operation}" and left[0]:
+            left[0] -= 1
+            return bad(request)  # type: ignore[no-any-return]  # What the proxy's acts are.
+        return request.forward()
+
+    return act
+
+
+def made_function(moto: str, name: str) -> str:
+    """Its ARN. It is never run."""
+    iam, functions = client_of(moto, "iam"), client_of(moto, "lambda")
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName="reader", AssumeRolePolicyDocument="{}")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("reader.py", "handler = None")
+    answer = functions.create_function(
+        FunctionName=name,
+        Runtime="python3.13",
+        Role="arn:aws:iam::123456789012:role/reader",
+        Handler="reader.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    arn: str = answer["FunctionArn"]
+    return arn
+
+
+class TestSchedule:
+    def test_all_groups_are_subscribed_but_its_own_and_retention_is_set_where_nobody_has(self, world: World) -> None:
+        world.group("orders")
+        world.group("payments", 7)
+        world.group("reader")
+
+        counts = world.subscriber(SCHEDULE)
+
+        assert (counts["subscribed"], counts["own"], counts["retention set"]) == (2, 1, 1)
+        assert world.filters("orders") == world.filters("payments") == [("streamkit-logs", world.stream)]
+        assert world.filters("reader") == []
+        assert [world.days(name) for name in ("orders", "payments", "reader")] == [30, 7, None]
+
+    def test_doing_it_again_changes_nothing(self, world: World) -> None:
+        world.group("orders")
+        world.subscriber(SCHEDULE)
+        world.proxy.requests.clear()
+
+        assert world.subscriber(SCHEDULE)["as wanted"] == 1
+
+        assert world.asked("PutSubscriptionFilter") == world.asked("PutRetentionPolicy") == []
+
+    def test_more_groups_than_a_page_has(self, world: World) -> None:
+        for n in range(120):
+            world.group(f"g{n:03}")
+
+        assert world.subscriber(SCHEDULE)["subscribed"] == 120
+
+        assert len(world.asked("DescribeLogGroups")) >= 3
+        assert all(world.filters(f"g{n:03}") for n in (0, 49, 50, 119))
+
+    def test_patterns_leave_groups_out(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EXCLUDE", "*-secret, *-noisy-*")
+        for name in ("orders", "secret", "noisy-1"):
+            world.group(name)
+
+        assert world.subscriber(SCHEDULE)["subscribed"] == 1
+
+        assert [len(world.filters(name)) for name in ("orders", "secret", "noisy-1")] == [1, 0, 0]
+
+    def test_a_dry_run_says_what_it_would_do(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("DRY_RUN", "true")
+        caplog.set_level("INFO", "streamkit")
+        world.group("orders")
+
+        assert world.subscriber(SCHEDULE)["subscribed"] == 1
+
+        assert world.filters("orders") == []
+        assert world.days("orders") is None
+        assert f"{world.prefix}-orders: would be subscribed, retention True" in caplog.text
+
+    def test_a_group_with_two_filters_is_told_and_the_others_are_subscribed(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        full = world.group("full")
+        other = world.made_stream("other")
+        for name in "ab":
+            world.logs.put_subscription_filter(
+                logGroupName=full, filterName=name, filterPattern="", destinationArn=other, roleArn=ROLE
+            )
+        world.group("orders")
+
+        with pytest.raises(StreamkitError, match=rf"1 log groups could not be dealt with, among them {full}"):
+            world.subscriber(SCHEDULE)
+
+        assert f"{full} has 2 subscription filters already" in caplog.text
+        assert len(world.filters("orders")) == 1
+
+    def test_a_loop_that_somebody_has_made_is_told(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
+        own = world.group("reader")
+        world.logs.put_subscription_filter(
+            logGroupName=own, filterName="oops", filterPattern="", destinationArn=world.stream, roleArn=ROLE
+        )
+
+        with pytest.raises(StreamkitError, match="could not be dealt with"):
+            world.subscriber(SCHEDULE)
+
+        assert f"delete-subscription-filter --log-group-name {own} --filter-name oops" in caplog.text
+
+    def test_a_function_as_destination_takes_no_role_and_its_own_group_is_left_out(
+        self, world: World, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"{world.prefix.rpartition('/')[2]}-logs"
+        arn = made_function(moto_endpoint, name)
+        monkeypatch.setenv("DESTINATION_ARN", arn)
+        monkeypatch.delenv("ROLE_ARN")
+        monkeypatch.delenv("OWN_GROUPS")
+        world.group("orders")
+        world.group("logs")
+
+        counts = world.subscriber(SCHEDULE)
+
+        assert (counts["subscribed"], counts["own"]) == (1, 1)
+        assert world.filters("orders") == [("streamkit-logs", arn)]
+        assert world.filters("logs") == []
+
+    def test_one_that_is_not_there_is_told_for_each_group(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("DESTINATION_ARN", "arn:aws:lambda:us-east-1:123456789012:function:nobody")
+        monkeypatch.delenv("ROLE_ARN")
+        world.group("orders")
+
+        with pytest.raises(StreamkitError, match="1 log groups could not be dealt with"):
+            world.subscriber(SCHEDULE)
+
+        assert "Make sure you have given CloudWatch Logs permission" in caplog.text
+
+
+class TestNewGroups:
+    def test_one_is_subscribed_when_it_is_made_and_no_other_is_looked_at(self, world: World) -> None:
+        world.group("orders")
+        world.group("orders-2")
+
+        assert world.subscriber(created(f"{world.prefix}-orders")) == {"subscribed": 1, "retention set": 1}
+
+        assert len(world.filters("orders")) == 1
+        assert world.filters("orders-2") == []
+
+    def test_one_that_is_gone_again_is_none(self, world: World) -> None:
+        assert world.subscriber(created(f"{world.prefix}-gone")) == {}
+
+    @pytest.mark.parametrize("name", ["reader", "subscriber"])
+    def test_its_own_are_not_subscribed_when_they_are_made(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", f"{world.prefix}-subscriber")
+        made = world.group(name)
+
+        assert world.subscriber(created(made)) == {"own": 1}
+
+        assert world.filters(name) == []
+
+
+class TestBadDays:
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            refuse(400, "ThrottlingException"),
+            refuse(400, "OperationAbortedException"),
+            refuse(400, "LimitExceededException"),
+            refuse(503, "ServiceUnavailableException"),
+            lambda request: None,
+        ],
+    )
+    @pytest.mark.parametrize("operation", ["DescribeLogGroups", "DescribeSubscriptionFilters", "PutSubscriptionFilter"])
+    def test_what_passes_is_asked_again(self, world: World, bad: Any, operation: str) -> None:
+        world.group("orders")
+        world.proxy.always = on(operation, bad, times=2)
+
+        assert world.subscriber(created(f"{world.prefix}-orders"))["subscribed"] == 1
+
+        assert len(world.filters("orders")) == 1
+
+    def test_one_group_that_can_not_be_subscribed_keeps_no_other_from_it(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("a", "b", "c"):
+            world.group(name)
+
+        def refuse_b(request: Request) -> Answer | None:
+            target = request.headers.get("X-Amz-Target", "")
+            if target.endswith("PutSubscriptionFilter") and f"{world.prefix}-b" in request.body.decode():
+                return refuse(400, "InvalidParameterException", "Could not execute the lambda function.")(request)
+            return request.forward()
+
+        world.proxy.always = refuse_b
+
+        with pytest.raises(StreamkitError, match=f"among them {world.prefix}-b: the log has why"):
+            world.subscriber(SCHEDULE)
+
+        assert [len(world.filters(name)) for name in "abc"] == [1, 0, 1]
+        assert "Could not execute the lambda function" in caplog.text
+
+    def test_one_that_is_deleted_meanwhile_is_no_failure(self, world: World) -> None:
+        world.group("a")
+        world.group("b")
+        world.proxy.always = on(
+            "PutSubscriptionFilter", refuse(400, "ResourceNotFoundException", "no log group"), times=1
+        )
+
+        counts = world.subscriber(SCHEDULE)
+
+        assert (counts["gone"], counts["subscribed"]) == (1, 1)
+
+    def test_without_permission_it_raises_in_time(self, world: World) -> None:
+        world.group("a")
+        world.proxy.always = on("DescribeLogGroups", refuse(400, "AccessDeniedException"))
+        with pytest.raises(Exception, match="AccessDeniedException"):
+            world.subscriber(SCHEDULE, Context(20))
+
+    def test_what_there_is_no_time_for_goes_on_in_the_next_invocation_until_all_are_done(self, world: World) -> None:
+        for n in range(60):
+            world.group(f"g{n:03}")
+        invoked: list[Any] = []
+
+        def act(request: Request) -> Answer | None:
+            if "/invocations" in request.path:
+                assert request.headers["X-Amz-Invocation-Type"] == "Event"
+                invoked.append(json.loads(request.body))
+                return 202, {}, b""
+            if request.headers.get("X-Amz-Target", "").endswith("PutSubscriptionFilter"):
+                time.sleep(0.1)
+            return request.forward()
+
+        world.proxy.always = act
+        event: Any = SCHEDULE
+        counts: list[int] = []
+        while event is not None:
+            invoked.clear()
+            counts.append(world.subscriber(event, Context(11.5)).get("subscribed", 0))
+            event = invoked[0] if invoked else None
+
+        assert sum(counts) == 60
+        assert 2 <= len(counts) <= 12
+        assert all(world.filters(f"g{n:03}") for n in range(60))
+
+    def test_what_never_comes_to_an_end_raises_and_calls_itself_no_more(self, world: World) -> None:
+        for name in "abc":
+            world.group(name)
+
+        def slow(request: Request) -> Answer | None:
+            time.sleep(0.6)
+            return request.forward()
+
+        world.proxy.always = slow
+        with pytest.raises(StreamkitError, match="give the function more time"):
+            world.subscriber({"resume": {"after": ""}, "hop": 12}, Context(0))
+        assert not [request for request in world.proxy.requests if "/invocations" in request.path]
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("name", "value", "why"),
+        [
+            ("DESTINATION_ARN", "", "DESTINATION_ARN is not set"),
+            ("DESTINATION_ARN", "logs", "OWN_GROUPS is not set|the ARN of a function"),
+            ("OWN_GROUPS", "", "OWN_GROUPS is not set"),
+            ("ROLE_ARN", "", "takes the ARN of a role"),
+            ("RETENTION_DAYS", "a month", "RETENTION_DAYS is a number of days"),
+            ("RETENTION_DAYS", "31", "a retention is one of"),
+        ],
+    )
+    def test_one_that_is_wrong_is_named(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigurationError, match=why):
+            deployed(SCHEDULE)
+
+    def test_the_group_of_a_function_as_destination_is_its_own(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"{world.prefix.rpartition('/')[2]}-function"
+        monkeypatch.setenv("DESTINATION_ARN", f"arn:aws:lambda:us-east-1:123456789012:function:{name}:live")
+        monkeypatch.delenv("ROLE_ARN")
+        monkeypatch.delenv("OWN_GROUPS")
+        made = world.group("function")
+
+        assert world.subscriber(created(made)) == {"own": 1}
