@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 import msgspec
@@ -34,6 +35,11 @@ class ConsoleServer(ThreadingHTTPServer):
             raise ConfigurationError(
                 f"port {port} can't be had ({error.strerror}): choose another with --port, 0 for any"
             ) from error
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks the name service for this address's name, which takes seconds where there is none.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
 
     @property
     def url(self) -> str:
