@@ -34,6 +34,7 @@ from local_moto import moto_server
 from local_opensearch import opensearch_server
 from localstack_host_mode.runtime_api import Invocation, RuntimeApi
 
+from streamkit.local.gateway import http_api_event
 from streamkit.testing import kinesis_event, logs_event, s3_event
 
 from .local import FIELDS, make_table
@@ -193,6 +194,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             },
             "fanout": aws | {"ROUTES": json.dumps([{"name": "q", "to": queue}])},
             "heartbeat": aws | {"STREAM": "beating"},
+            "search-api": aws | {"SEARCH_ENDPOINT": search.endpoint, "FIELDS": json.dumps(FIELDS)},
             "objects": aws | {"STREAM": "beating", "LINE_KEY": "iata"},
             "logs": aws | {"SEARCH_ENDPOINT": index.endpoint},
             "log-subscriber": aws | {"DESTINATION_ARN": "arn:aws:lambda:us-east-1:123456789012:function:logs"},
@@ -300,6 +302,8 @@ def _case(name: str, code: Path, architecture: str, environment: Mapping[str, st
 def _event(name: str, n: int, kinesis: Any) -> bytes:
     if name == "dead-letters":
         return document(kinesis)
+    if name == "search-api":
+        return json.dumps(http_api_event("GET", f"/search?q=airport{n}&facet=state", [], b"")).encode()
     if name == "objects":
         return json.dumps(s3_event(["lines"], bucket="uploads")).encode()
     if name == "logs":

@@ -60,6 +60,7 @@ FUNCTIONS = {
     "janitor": Function("processors.janitor", "core", 5 * _MB),
     "warmer": Function("processors.warmer", "core", 5 * _MB),
     "sqs-loop": Function("processors.sqs_loop", "core", 5 * _MB),
+    "search-api": Function("processors.search_api", "core", 5 * _MB),
 }
 #: What packages carry for other uses than ours.
 _LEFT_OUT = (

@@ -13,7 +13,7 @@ earlier of two operations on one id that came within a second wins: the service 
 not authenticated.
 
 Of the configuration service it answers DescribeIndexFields, on the same port. Dynamic fields are matched as the service
-does. Not there: XML batches, cursors, expressions, the dismax parser, analysis options. Each is refused by name.
+does. Not there: XML batches, expressions, the dismax parser, analysis options, fuzzy suggesters. Each is refused by name.
 
 Besides the service's own paths, for tests and tools of another process:
 ``GET /_admin/uploads``, ``POST /_admin/fail`` with ``fail``'s arguments in JSON, ``POST /_admin/recover``, ``…/reset``.
@@ -332,12 +332,22 @@ class CloudSearchServer:
             raise no_such_domain(parameters.get("DomainName", ""))
         return index_fields(self.fields, self.states)
 
-    def suggest(self, parameters: Mapping[str, str]) -> dict[str, Any]:
+    def suggest(self, parameters: Mapping[str, str]) -> dict[str, Any] | None:
+        """A suggester's answer; None for a connection to be dropped. It fails as searches do."""
+        fault = self._fault("search")
+        if fault.drop:
+            return None
+        if fault.status:
+            raise Refused("told to fail", fault.status, "SearchException")
         query, suggester = required(parameters, "q"), required(parameters, "suggester")
         field = self.suggesters.get(suggester)
         if field is None:
             raise Refused(f"there is no suggester {suggester!r}")
-        body = {"query": {"match_phrase_prefix": {field: query}}, "size": number(parameters, "size", 10, 1, 100)}
+        size = number(parameters, "size", 10, 1, 100)
+        self._show(time.monotonic())
+        # "The beginning of the field must match the query string": of all of it, and not of a word in it.
+        begins = {"prefix": {f"{field}.whole": {"value": query, "case_insensitive": True}}}
+        body = {"query": begins, "size": size, "sort": [{f"{field}.whole": "asc"}]}
         hits = self._engine.search(index=INDEX, body=body)["hits"]
         suggestions = [
             {"suggestion": texts(hit["_source"][field])[0], "score": 0, "id": hit["_id"]} for hit in hits["hits"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from typing import Any
 
 from cloudsearch_rules import Refused
@@ -26,10 +28,12 @@ class Search:
         self, parameters: Mapping[str, str], fields: Mapping[str, str], unreturned: Container[str] = ()
     ) -> None:
         self.unreturned = unreturned
-        for name in ("cursor", "expr"):
-            if name in parameters:
-                raise Refused(f"{name} is not in this stand-in")
+        if "expr" in parameters:
+            raise Refused("expr is not in this stand-in")
+        if "cursor" in parameters and "start" in parameters:
+            raise Refused("a request has a cursor or a start, and not both")
         self.fields = fields
+        self.cursor = parameters.get("cursor")
         self.start = number(parameters, "start", 0, 0, HITS)
         size = number(parameters, "size", 10, 0, HITS)
         if self.start + size > HITS:
@@ -40,15 +44,23 @@ class Search:
         highlight = _object(parameters, "highlight")
         for name in [*self.facets, *self.stats, *highlight, *(n for n in self.wanted if not n.startswith("_"))]:
             self._known(name)
+        for name in highlight:
+            if fields[name].removesuffix("-array") != "text":
+                raise Refused(f"{name!r} is no text, so it can't be highlighted")
         query: dict[str, Any] = {"bool": {"must": [self._query(parameters)]}}
         if "fq" in parameters:
             query["bool"]["filter"] = [_Structured(parameters["fq"], fields).query()]
         self.body: dict[str, Any] = {"query": query, "from": self.start, "size": size, "track_total_hits": True}
         if "sort" in parameters:
             self.body["sort"] = [self._sort(key) for key in parameters["sort"].split(",")]
+            # Else there are no scores where something else sorts.
+            self.body["track_scores"] = True
+        if self.cursor is not None:
+            self._page()
         aggregations: dict[str, Any] = {}
         for name, options in self.facets.items():
-            order = {"_key": "asc"} if options.get("sort") == "bucket" else {"_count": "desc"}
+            key: dict[str, str] = {"_key": "asc"}
+            order = [key] if options.get("sort") == "bucket" else [{"_count": "desc"}, key]
             terms = {"field": name, "size": options.get("size", 10), "order": order}
             aggregations[f"facet {name}"] = {"terms": terms}
         for name in self.stats:
@@ -57,12 +69,24 @@ class Search:
         if aggregations:
             self.body["aggs"] = aggregations
         if highlight:
-            self.body["highlight"] = {
-                "fields": {name: {} for name in highlight},
-                "pre_tags": ["<em>"],
-                "post_tags": ["</em>"],
-                "number_of_fragments": 0,
-            }
+            marked = {name: _highlight(name, options) for name, options in highlight.items()}
+            self.body["highlight"] = {"fields": marked, "number_of_fragments": 0}
+
+    def _page(self) -> None:
+        """The page of a cursor: what sorts is made so that no two documents are equal, and told in the cursor."""
+        sort = self.body.setdefault("sort", [{"_score": "desc"}])
+        if not any("_id" in key for key in sort):
+            sort.append({"_id": "asc"})
+        del self.body["from"]
+        if self.cursor == "initial":
+            return
+        try:
+            after = json.loads(base64.b64decode(self.cursor or "", validate=True))
+        except (binascii.Error, ValueError):
+            after = None
+        if not isinstance(after, list) or len(after) != len(sort):
+            raise Refused("the cursor is none of this domain's")
+        self.body["search_after"] = after
 
     def _query(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         text, parser = required(parameters, "q"), parameters.get("q.parser", "simple")
@@ -73,7 +97,7 @@ class Search:
         for name in named:
             self._known(name.partition("^")[0])
         if parser == "structured":
-            return _Structured(text, self.fields).query()
+            return _Structured(text, self.fields, [name.partition("^")[0] for name in named]).query()
         if parser not in ("simple", "lucene"):
             raise Refused(f"the parser {parser!r} is not in this stand-in")
         if not named:
@@ -102,6 +126,10 @@ class Search:
             "status": {"rid": "stand-in", "timems": found["took"]},
             "hits": {"found": found["hits"]["total"]["value"], "start": self.start, "hit": hits},
         }
+        if self.cursor is not None:
+            # After the last page the cursor stays where it is.
+            last = found["hits"]["hits"][-1]["sort"] if hits else self.body.get("search_after")
+            answer["hits"]["cursor"] = base64.b64encode(json.dumps(last).encode()).decode() if last else "initial"
         aggregations = found.get("aggregations", {})
         if self.facets:
             answer["facets"] = {
@@ -145,6 +173,12 @@ class Search:
         }
 
 
+class _Bounds(str):
+    """What stands in brackets; in quotes it would be a text."""
+
+    __slots__ = ()
+
+
 class _Structured:
     """A query of the structured parser: ``(and name:'denver' (range field=elevation [5000,}))``, ``matchall``."""
 
@@ -153,8 +187,9 @@ class _Structured:
     )
     _DEEPEST = 50
 
-    def __init__(self, text: str, fields: Mapping[str, str]) -> None:
+    def __init__(self, text: str, fields: Mapping[str, str], searched: Collection[str] | None = None) -> None:
         self.fields = fields
+        self.searched = searched
         self.tokens: deque[str] = deque()
         end = 0
         while text[end:].strip():
@@ -231,7 +266,9 @@ class _Structured:
     def _unquoted(text: str) -> str:
         if text in ("(", ")"):
             raise Refused("the structured query has an expression where a value belongs")
-        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if text.startswith("'") else text
+        if text.startswith("'"):
+            return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+        return _Bounds(text) if text.startswith(("[", "{")) else text
 
     def _is_text(self, name: str) -> bool:
         return name != "_id" and self.fields[name].removesuffix("-array") == "text"
@@ -242,13 +279,16 @@ class _Structured:
             if name not in self.fields and name != "_id":
                 raise Refused(f"there is no field {name!r}")
             return query(name)
-        any_of = [query(field) for field in self.fields if self._is_text(field)]
+        searched = [field for field in self.fields if self._is_text(field)] if self.searched is None else self.searched
+        any_of = [query(field) for field in searched]
         return {"bool": {"should": any_of, "minimum_should_match": 1}} if any_of else {"match_none": {}}
 
     def _term(self, field: str, value: str) -> dict[str, Any]:
         if field == "_id":
             return {"ids": {"values": [value]}}
-        bounds = re.fullmatch(r"([\[{])([^,]*),([^,]*)([\]}])", value)
+        if self.fields[field] == "latlon":
+            return self._within(field, value)
+        bounds = re.fullmatch(r"([\[{])([^,]*),([^,]*)([\]}])", value) if isinstance(value, _Bounds) else None
         if bounds:
             low, high = self._unquoted(bounds[2].strip()), self._unquoted(bounds[3].strip())
             limits = {"gte" if bounds[1] == "[" else "gt": low, "lte" if bounds[4] == "]" else "lt": high}
@@ -256,6 +296,29 @@ class _Structured:
         if self._is_text(field):
             return {"match": {field: {"query": value, "operator": "and"}}}
         return {"term": {field: value}}
+
+    @staticmethod
+    def _within(field: str, value: str) -> dict[str, Any]:
+        """A place in a box: ``['north,west','south,east']``."""
+        degrees = r"(-?\d+(?:\.\d+)?)"
+        corners = re.fullmatch(rf"\['{degrees},{degrees}',\s*'{degrees},{degrees}'\]", value)
+        if corners is None:
+            raise Refused(f"{field!r} is a place, which is searched by ['north,west','south,east']")
+        north, west, south, east = map(float, corners.groups())
+        if north < south or west > east or not (south >= -90 and north <= 90 and west >= -180 and east <= 180):
+            raise Refused("the upper left corner of a box is not its upper left one")
+        return {"geo_bounding_box": {field: {"top": north, "left": west, "bottom": south, "right": east}}}
+
+
+def _highlight(name: str, options: Any) -> dict[str, Any]:
+    """The engine's options for one field's; the text is encoded by none of them."""
+    if not isinstance(options, dict) or options.keys() - {"format", "max_phrases", "pre_tag", "post_tag"}:
+        raise Refused(f"the highlights of {name!r} have options that there are not")
+    form = options.get("format", "html")
+    if form not in ("html", "text"):
+        raise Refused("the format of highlights is html or text")
+    before, after = ("<em>", "</em>") if form == "html" else ("*", "*")
+    return {"pre_tags": [options.get("pre_tag", before)], "post_tags": [options.get("post_tag", after)]}
 
 
 def texts(value: Any) -> list[str]:

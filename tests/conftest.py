@@ -34,6 +34,7 @@ LONGEST = (
     "cli/web/test_page.py",
     "cli/test_new.py",
     "flow/test_demo.py",
+    "search/test_openapi.py",
 )
 
 

@@ -57,8 +57,8 @@ LAYERS = [
     ],
     ["correlation.opentelemetry"],
     [
-        *("fanout", "forward", "gunzip", "janitor", "logs", "objects", "producer", "local", "recovery", "testing"),
-        *("recursion", "warmer"),
+        *("fanout", "forward", "gunzip", "janitor", "logs", "objects", "producer", "local", "recovery", "search"),
+        *("testing", "recursion", "warmer"),
     ],
     ["loops"],
     ["kcl", "checks"],

@@ -13,7 +13,7 @@ import msgspec
 from ..aws import borrow, whole_answers
 from ..errors import SinkError
 
-__all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "domain_of", "region_of"]
+__all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "SearchRefused", "domain_of", "region_of"]
 
 # Seconds. A request's time-out is what is left, in steps, so that a client can be kept from one request to the next.
 SHORTEST = 1.0
@@ -41,12 +41,13 @@ def domain_of(url: str) -> str | None:
 class Passing(SinkError):
     """It may be gone at the next try: throttling, a server's error, a connection that could not be used.
 
-    ``of_size``: a smaller request may pass sooner.
+    ``of_size``: a smaller request may pass sooner. ``is_silent``: there was no answer, or one that says that nobody is there.
     """
 
-    def __init__(self, message: str, *, of_size: bool = False) -> None:
+    def __init__(self, message: str, *, of_size: bool = False, is_silent: bool = False) -> None:
         super().__init__(message)
         self.of_size = of_size
+        self.is_silent = is_silent
 
 
 class BatchRefused(SinkError):
@@ -75,11 +76,18 @@ class BatchRefused(SinkError):
         )
 
 
-class Endpoint:
-    """One of a domain's endpoints. ``url`` is asked for on first use; ``given`` is a client to use instead of own ones."""
+class SearchRefused(SinkError):
+    """The service does not take a search, or a suggestion, because of what is in it."""
 
-    def __init__(self, url: Callable[[], str], given: Any = None) -> None:
+
+class Endpoint:
+    """One of a domain's endpoints. ``url`` is asked for on first use; ``given`` is a client to use instead of own ones, which
+    need boto3 for ``owner``.
+    """
+
+    def __init__(self, url: Callable[[], str], given: Any = None, *, owner: str = "CloudSearchSink") -> None:
         self._url = url
+        self._owner = owner
         self._given = whole_answers(given)
         # By their time-out.
         self._borrowed: dict[float, Any] = {}
@@ -93,8 +101,16 @@ class Endpoint:
         )
 
     def search(self, deadline: float, **parameters: Any) -> dict[str, Any]:
-        """Search once: the service's answer, Passing, or SinkError where something else is in the way."""
-        return _answered(lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search")
+        """Search once: the service's answer, SearchRefused, Passing, or SinkError where something else is in the way."""
+        return _answered(
+            lambda: self._connected(deadline - time.monotonic()).search(**parameters), "search", self._owner
+        )
+
+    def suggest(self, deadline: float, **parameters: Any) -> dict[str, Any]:
+        """Ask a suggester once, as ``search``."""
+        return _answered(
+            lambda: self._connected(deadline - time.monotonic()).suggest(**parameters), "suggest", self._owner
+        )
 
     def close(self) -> None:
         """Give back the clients that were made here, and not one that was given."""
@@ -111,7 +127,7 @@ class Endpoint:
             url = self._url()
             self._borrowed[timeout] = borrow(
                 "cloudsearchdomain",
-                "CloudSearchSink",
+                self._owner,
                 (timeout / 4, timeout * 3 / 4),
                 region=region_of(url),
                 endpoint_url=url,
@@ -119,11 +135,11 @@ class Endpoint:
         return self._borrowed[timeout].thing
 
 
-def _answered(call: Callable[[], Any], action: str = "document") -> dict[str, Any]:
+def _answered(call: Callable[[], Any], action: str = "document", owner: str = "CloudSearchSink") -> dict[str, Any]:
     try:
         import boto3  # noqa: F401 (only to say what to install)
     except ImportError as error:
-        raise ImportError("CloudSearchSink needs boto3: pip install kinesis-streamkit[cloudsearch]") from error
+        raise ImportError(f"{owner} needs boto3: pip install kinesis-streamkit[cloudsearch]") from error
     from botocore import exceptions
 
     try:
@@ -134,7 +150,9 @@ def _answered(call: Callable[[], Any], action: str = "document") -> dict[str, An
         raise _meaning(error, action) from None
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         of_size = isinstance(error, exceptions.ReadTimeoutError)
-        raise Passing(f"CloudSearch can't be asked: {error}", of_size=of_size) from error
+        # Of a question the URL is a part, and the message quotes the URL.
+        said = error if action == "document" else type(error).__name__
+        raise Passing(f"CloudSearch can't be asked: {said}", of_size=of_size, is_silent=True) from error
     except exceptions.BotoCoreError as error:
         raise SinkError(f"CloudSearch can't be asked: {error}") from error
 
@@ -145,13 +163,19 @@ def _meaning(error: Any, action: str) -> SinkError:
     if action == "document" and (status == 413 or (status == 400 and code == "DocumentServiceException")):
         return BatchRefused(error)
     if status in (408, 429) or status >= 500 or "Throttl" in code:
-        return Passing(f"CloudSearch has too much to do, or is out of order ({said})", of_size=status in _OF_SIZE)
+        return Passing(
+            f"CloudSearch has too much to do, or is out of order ({said})",
+            of_size=status in _OF_SIZE,
+            is_silent=status in (502, 503, 504),
+        )
     if status in (401, 403):
         return SinkError(
             f"CloudSearch does not let this function in ({said}): allow its role cloudsearch:{action} on the domain"
         )
     if status == 404:
         return SinkError(f"no {action} service answers there ({said}): is the endpoint the domain's {action} endpoint?")
+    if action != "document" and status == 400 and code == "SearchException":
+        return SearchRefused(f"CloudSearch did not take the {action} ({said})")
     return SinkError(f"CloudSearch did not take the {'batch' if action == 'document' else action} ({said})")
 
 

@@ -45,11 +45,21 @@ class Asking(Protocol):
 
 
 class Http:
-    """Requests to ``url``. ``service`` is "es" or "aoss" where they are signed with AWS's signature; None: as the host tells."""
+    """Requests to ``url``. ``service`` is "es" or "aoss" where they are signed with AWS's signature; None: as the host tells.
+
+    ``owner`` is who was given what is wrong, in errors.
+    """
 
     def __init__(
-        self, url: str, *, authorization: str | Callable[[], str] | None, service: str | None, region: str | None
+        self,
+        url: str,
+        *,
+        authorization: str | Callable[[], str] | None,
+        service: str | None,
+        region: str | None,
+        owner: str = "OpenSearchSink",
     ) -> None:
+        self._owner = owner
         self._url = url.rstrip("/")
         self._given = authorization
         self._header: str | None = None
@@ -110,7 +120,7 @@ class Http:
                 if not re.fullmatch(r"[\x20-\x7e]+", header):
                     # http.client would say so too, and quote it.
                     raise ConfigurationError(
-                        "OpenSearchSink(authorization) has a line break, or another sign that no header can have"
+                        f"{self._owner}: authorization has a line break, or another sign that no header can have"
                     )
                 self._header = header
             headers["Authorization"] = self._header
@@ -145,7 +155,7 @@ class Http:
     def _signing_region(self) -> str:
         region = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
-            raise ConfigurationError("OpenSearchSink needs region=, for the endpoint's name does not tell it")
+            raise ConfigurationError(f"{self._owner} needs region=, for the endpoint's name does not tell it")
         return region
 
 

@@ -76,6 +76,42 @@ def test_each_event_is_a_document(world: World, run: str) -> None:
     assert eventually(lambda: world.found(run), lambda found: len(found) >= 20) == wanted
 
 
+def asked(world: World, path: str, query: str) -> dict[str, Any]:
+    """What the search API's function answers, by an HTTP API's event."""
+    event = {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {},
+        "requestContext": {"http": {"method": "GET", "path": path}, "stage": "$default"},
+        "isBase64Encoded": False,
+    }
+    functions = world.session.client("lambda")
+    try:
+        answer = functions.invoke(
+            FunctionName=f"streamkit-{world.stage}-search-api", Payload=json.dumps(event).encode()
+        )
+    except functions.exceptions.ResourceNotFoundException:
+        pytest.skip(f"the stage {world.stage} has no search API")
+    answered = json.load(answer["Payload"])
+    assert answered["statusCode"] == 200, answered
+    found: dict[str, Any] = json.loads(answered["body"])
+    return found
+
+
+def test_an_airport_that_is_published_is_found_by_the_search_api(world: World, run: str) -> None:
+    (iata,) = (one.replace("-", "") for one in ids(run, 1))
+
+    world.publish(airport(iata, f"{run} field"))
+
+    found = eventually(
+        lambda: asked(world, "/search", f"q={run}&filter.state=CO&facet=state"), lambda one: one["found"] > 0
+    )
+    assert [hit["id"] for hit in found["hits"]] == [iata]
+    assert found["hits"][0]["fields"] == {"iata": iata, "name": f"{run} field", "city": "Denver", "state": "CO"}
+    assert found["facets"] == {"state": [{"value": "CO", "count": 1}]}
+
+
 def needs_index(world: World) -> None:
     needs(world, "places")
     if world.index is None:

@@ -157,13 +157,51 @@ def test_facets_stats_highlights_and_pages(client: Any) -> None:
     assert answer["hits"]["hit"][0]["highlights"] == {"name": "Centennial, near <em>Denver</em>"}
 
 
-def test_suggestions_complete_a_text_field(client: Any) -> None:
+def test_suggestions_complete_a_text_field_from_its_beginning(client: Any) -> None:
     upload(client, *AIRPORTS)
     suggest = client.suggest(query="denv", suggester="names")["suggest"]
-    assert suggest["found"] == 2
-    assert {(s["id"], s["suggestion"]) for s in suggest["suggestions"]} >= {("DEN", "Denver Intl")}
+    # And not "Centennial, near Denver".
+    assert suggest["found"] == 1
+    assert [(s["id"], s["suggestion"]) for s in suggest["suggestions"]] == [("DEN", "Denver Intl")]
     with pytest.raises(client.exceptions.SearchException):
         client.suggest(query="denv", suggester="nobody")
+
+
+def test_a_cursor_goes_through_all_that_is_found(client: Any) -> None:
+    upload(client, *AIRPORTS)
+    cursor, pages = "initial", []
+    for _ in range(4):
+        hits = search(client, "matchall", queryParser="structured", sort="elevation desc", size=1, cursor=cursor)[
+            "hits"
+        ]
+        cursor = hits["cursor"]
+        pages.append([hit["id"] for hit in hits["hit"]])
+    assert pages == [["APA"], ["DEN"], ["JFK"], []]
+
+
+def test_structured_queries_look_in_the_fields_of_the_options(client: Any) -> None:
+    upload(client, add("X1", name="Denver"), add("X2", iata="Denver"))
+    names, codes = '{"fields": ["name"]}', '{"fields": ["iata"]}'
+    assert structured(client, "(term 'Denver')", queryOptions=names) == {"X1"}
+    assert structured(client, "(term 'Denver')", queryOptions=codes) == {"X2"}
+
+
+def test_brackets_in_quotes_are_a_text_and_no_range(client: Any) -> None:
+    upload(client, add("X1", iata="[a,z]"), add("X2", iata="m"))
+    assert structured(client, "iata:'[a,z]'") == {"X1"}
+    assert structured(client, "(term field=iata '[a,z]')") == {"X1"}
+
+
+def test_places_are_found_in_a_box(client: Any) -> None:
+    upload(client, add("X1", place="39.86,-104.67"), add("X2", place="40.64,-73.78"))
+    assert structured(client, "place:['41,-106','39,-104']") == {"X1"}
+
+
+def test_highlights_are_marked_as_they_are_asked_for(client: Any) -> None:
+    upload(client, add("X1", name="<b> Denver"))
+    options = '{"name": {"format": "text", "max_phrases": 2, "pre_tag": "[[", "post_tag": "]]"}}'
+    (hit,) = search(client, "denver", highlight=options)["hits"]["hit"]
+    assert hit["highlights"] == {"name": "<b> [[Denver]]"}
 
 
 def test_searches_by_get_are_the_same(client: Any, server: CloudSearchServer) -> None:
@@ -260,7 +298,13 @@ def test_a_batch_over_5_mb_is_refused(client: Any, server: CloudSearchServer) ->
         {"query": "x", "size": 10_001},
         {"query": "x", "start": 10_000},
         {"query": "x", "start": -1},
-        {"query": "x", "cursor": "initial"},
+        {"query": "x", "cursor": "initial", "start": 0},
+        {"query": "x", "cursor": "bm9uZQ=="},
+        {"query": "x", "cursor": "no cursor"},
+        {"query": "x", "highlight": '{"iata": {}}'},
+        {"query": "x", "highlight": '{"name": {"colour": "red"}}'},
+        {"query": "place:'39,-104'", "queryParser": "structured"},
+        {"query": "place:['39,-106','41,-104']", "queryParser": "structured"},
         {"query": "x", "queryOptions": '{"fields": ["nickname"]}'},
     ],
 )

@@ -1,0 +1,192 @@
+"""An index on its bad days, through a proxy that does harm: what the caller gets, how soon, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from streamkit.local.context import RealContext
+from streamkit.search.api import SearchApi
+from streamkit.search.cloudsearch import CloudSearchIndex
+from streamkit.search.fields import Fields
+from streamkit.search.opensearch import OpenSearchIndex
+from tests.sinks.aws_proxy import Answer, AwsProxy, Request
+
+from .airports import DECLARED, FIELDS, ask
+
+if TYPE_CHECKING:
+    from cloudsearch import CloudSearchServer
+
+#: A request that is harmed, and its answer where it has one.
+Harm = Callable[[Request], Answer | None]
+SECRET = "swordfish"
+
+
+def status(code: int) -> Harm:
+    """An answer of this status, in which the index says more than anybody should read."""
+
+    def act(request: Request) -> Answer:
+        kind = "SearchException" if "2013-01-01" in request.path else "search_phase_execution_exception"
+        body = f'{{"message": "{SECRET}", "status": {code}, "error": {{"type": "{kind}", "reason": "{SECRET}"}}}}'
+        return code, {"Content-Type": "application/json", "x-amzn-ErrorType": kind}, body.encode()
+
+    return act
+
+
+def half(request: Request) -> Answer:
+    code, headers, body = request.forward()
+    return code, headers, body[: len(body) // 2]
+
+
+def late(seconds: float) -> Harm:
+    def act(request: Request) -> Answer:
+        time.sleep(seconds)
+        return request.forward()
+
+    return act
+
+
+def lost(request: Request) -> None:
+    """No answer: the connection ends."""
+
+
+@pytest.fixture(params=["cloudsearch", "opensearch"])
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def proxy(kind: str, domain: CloudSearchServer, opensearch: str) -> Iterator[AwsProxy]:
+    proxy = AwsProxy(domain.endpoint if kind == "cloudsearch" else opensearch)
+    yield proxy
+    proxy.close()
+
+
+@contextmanager
+def api_over(proxy: AwsProxy, kind: str, fields: Fields = FIELDS, **options: Any) -> Iterator[SearchApi]:
+    index: Any = (
+        CloudSearchIndex(proxy.endpoint, fields, suggester="names")
+        if kind == "cloudsearch"
+        else OpenSearchIndex(proxy.endpoint, "airports", fields, suggests_by="name.keyword")
+    )
+    yield SearchApi(fields, index, **options)
+    index.close()
+
+
+@pytest.mark.parametrize("harm", [lost, status(500), status(503), status(429)])
+def test_one_failure_is_not_seen(proxy: AwsProxy, kind: str, harm: Harm) -> None:
+    with api_over(proxy, kind) as api:
+        proxy.script = [harm]
+
+        assert ask(api, q="denver", sort="iata").ids == ["APA", "DEN"]
+        assert len(proxy.requests) == 2
+
+
+@pytest.mark.parametrize("harm", [lost, status(500), status(503), status(504), status(429)])
+@pytest.mark.parametrize("path", ["/search", "/suggest"])
+def test_an_index_that_does_not_answer_is_a_503_that_says_when_to_ask_again(
+    proxy: AwsProxy, kind: str, harm: Harm, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with api_over(proxy, kind) as api:
+        proxy.always = harm
+
+        answer = ask(api, path, q="denver")
+
+    assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json == {"error": "the index does not answer now; ask again later"}
+    assert SECRET not in caplog.text
+    assert "denver" not in caplog.text
+    assert len(proxy.requests) == 2, "a second try, and no more"
+
+
+@pytest.mark.parametrize("harm", [status(400), status(403), status(404)])
+def test_an_index_that_does_not_take_it_is_a_502_and_the_log_says_what_to_do(
+    proxy: AwsProxy, kind: str, harm: Harm, caplog: pytest.LogCaptureFixture
+) -> None:
+    with api_over(proxy, kind) as api, caplog.at_level(logging.ERROR, "streamkit"):
+        proxy.always = harm
+
+        answer = ask(api, q="denver")
+
+    assert (answer.status, SECRET in answer.body) == (502, False)
+    said = [record.getMessage() for record in caplog.records if record.name == "streamkit"]
+    assert len(said) == 1
+    assert "?" in said[0] or "allow its role" in said[0]
+    assert SECRET not in said[0]
+    assert len(proxy.requests) == 1, "it would say the same again"
+
+
+def test_an_answer_that_breaks_off_is_no_answer_with_nothing_found(proxy: AwsProxy, kind: str) -> None:
+    with api_over(proxy, kind) as api:
+        proxy.always = half
+
+        # Its length is that of the half, so that it is JSON alone that breaks off.
+        assert ask(api, q="denver").status == 503
+
+
+def test_an_index_that_hangs_costs_the_time_that_it_is_given(proxy: AwsProxy, kind: str) -> None:
+    with api_over(proxy, kind, timeout=2.0) as api:
+        proxy.always = late(8)
+        began = time.monotonic()
+
+        answer = ask(api, q="denver")
+
+        assert answer.status == 503
+        assert time.monotonic() - began < 4
+
+
+def test_the_functions_own_time_out_rules(proxy: AwsProxy, kind: str) -> None:
+    with api_over(proxy, kind, timeout=20.0) as api:
+        proxy.always = late(8)
+        began = time.monotonic()
+
+        assert ask(api, q="denver", context=RealContext(3.0)).status == 503
+        assert time.monotonic() - began < 3
+
+
+def test_an_index_that_is_down_is_left_alone_for_a_while_and_then_asked_again(proxy: AwsProxy, kind: str) -> None:
+    with api_over(proxy, kind) as api:
+        proxy.always = status(503)
+        for _ in range(5):
+            assert ask(api, q="denver").status == 503
+        asked = len(proxy.requests)
+
+        assert asked == 3, "after three without an answer nobody is asked"
+        assert ask(api, "/health").status == 200
+        proxy.always = Request.forward
+        until = time.monotonic() + 10
+        while (answer := ask(api, q="denver")).status == 503 and time.monotonic() < until:
+            time.sleep(0.1)
+
+        assert answer.status == 200
+
+
+def test_an_index_with_other_fields_than_were_declared_is_a_502_that_names_the_field_in_the_log(
+    proxy: AwsProxy, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for wrong in ({"name": "int"}, {"tags": "literal"}):
+        caplog.clear()
+        with api_over(proxy, kind, Fields({**DECLARED, **wrong})) as api:
+            answer = ask(api, filter__iata="DEN")
+        assert answer.status == 502
+        assert f"the field {next(iter(wrong))} " in caplog.text
+        assert "Denver" not in caplog.text + answer.body
+
+
+def test_a_part_of_the_hits_is_none(opensearch: str) -> None:
+    def part(request: Request) -> Answer:
+        code, headers, body = request.forward()
+        return code, headers, body.replace(b'"failed":0', b'"failed":1')
+
+    proxy = AwsProxy(opensearch)
+    proxy.always = part
+    with api_over(proxy, "opensearch") as api:
+        assert ask(api, q="denver").status == 503
+    proxy.close()
