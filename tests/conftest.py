@@ -30,6 +30,8 @@ LONGEST = (
     "simulation/test_schedules.py",
     "cli/test_redrive_crashes.py",
     "soak/test_soak.py",
+    "cli/web/test_answers.py",
+    "cli/web/test_page.py",
     "cli/test_new.py",
     "flow/test_demo.py",
     "search/test_openapi.py",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import StreamkitError
-from . import check, dead_letters, kcl, lag, new, package, parked, put, redrive, run, tail
+from . import check, console, dead_letters, kcl, lag, new, package, parked, put, redrive, run, tail
 from .terminal import say, to_nowhere
 from .usage import UsageError
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("streamkit", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=form)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, kcl, put, tail, lag, dead_letters, redrive, parked, new, check, package):
+    for module in (run, kcl, put, tail, lag, dead_letters, redrive, parked, console, new, check, package):
         command = commands.add_parser(
             module.NAME,
             help=module.SUMMARY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from ..aws import make_client
 from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 
-__all__ = ["add_connection", "connected", "error_code", "is_passing", "is_unreachable"]
+__all__ = ["add_connection", "connected", "error_code", "explained", "is_passing", "is_unreachable", "masked", "opened"]
 
 _PASSING_CODES = (
     "ProvisionedThroughputExceededException",
@@ -23,6 +24,7 @@ _MOST_CONNECTIONS = 1000
 _SIGN_IN = "sign in (`aws sso login`, `aws configure`) or choose a profile with --profile"
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _NO_QUEUE_CODES = ("NonExistentQueue", "QueueDoesNotExist")
+_CREDENTIALS = re.compile(r"""(?<=://)[^/\s"']*@""")
 _BAD_KEYS_CODES = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException")
 
 
@@ -54,37 +56,69 @@ def connected(
 
     What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
     """
-    try:
-        import boto3
-        from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
-    except ImportError:
-        raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
-    try:
-        try:
-            session = boto3.Session(profile_name=options.profile, region_name=options.region)
-            if not session.region_name:
-                raise NoRegionError
-            client = make_client(
-                service,
-                "this command",
-                (connect_timeout, read_timeout),
-                tries=tries,
-                region=region,
-                endpoint_url=options.endpoint_url,
-                session=session,
-                # A run has a thread for each shard; connections are opened when they are needed.
-                max_pool_connections=_MOST_CONNECTIONS,
-                # A host name of somebody's own has no name for each bucket.
-                s3={"addressing_style": "path"} if options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else None,
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error
+    with explained(stream, noun):
+        client = opened(
+            options, service, region=region, connect_timeout=connect_timeout, read_timeout=read_timeout, tries=tries
+        )
         try:
             yield client
         finally:
             client.close()
+
+
+def opened(
+    options: argparse.Namespace,
+    service: str,
+    *,
+    region: str = "",
+    connect_timeout: float = 5.0,
+    read_timeout: float = 30.0,
+    tries: int = 4,
+) -> Any:
+    """A client as ``connected`` has it, for the caller to close. Call it in a block of ``explained``."""
+    import boto3
+    from botocore.exceptions import NoRegionError
+
+    try:
+        session = boto3.Session(profile_name=options.profile, region_name=options.region)
+        if not session.region_name:
+            raise NoRegionError
+        return make_client(
+            service,
+            "this command",
+            (connect_timeout, read_timeout),
+            tries=tries,
+            region=region,
+            endpoint_url=options.endpoint_url,
+            session=session,
+            # A run has a thread for each shard; connections are opened when they are needed.
+            max_pool_connections=_MOST_CONNECTIONS,
+            # A host name of somebody's own has no name for each bucket.
+            s3={"addressing_style": "path"} if options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else None,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{error}: an endpoint is a URL such as http://localhost:4566") from error
+
+
+@contextmanager
+def explained(stream: str, noun: str = "stream") -> Iterator[None]:
+    """What goes wrong in the block on the way to AWS is a StreamkitError that says what to do.
+
+    ``noun`` is what ``stream`` is, where it is none. ConfigurationError where boto3 is not installed.
+    """
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
+    try:
+        yield
     except (BotoCoreError, ClientError) as error:
-        raise StreamkitError(f"{noun} {stream}: {_explained(error)}") from error
+        raise StreamkitError(masked(f"{noun} {stream}: {_explained(error)}")) from error
+
+
+def masked(text: str) -> str:
+    """``text`` without the credentials that a URL in it may have."""
+    return _CREDENTIALS.sub("…@", text)
 
 
 def _explained(error: Exception) -> str:

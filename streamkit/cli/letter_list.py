@@ -22,7 +22,7 @@ from .letters import Filter, Held, Ticker, open_letters, open_recovery
 from .terminal import flush, printable, say, write
 from .usage import UsageError
 
-__all__ = ["show"]
+__all__ = ["Row", "rows_of", "show"]
 
 # Numbers, ids and digests that make each message another, though the cause is one; but for where in a file it was raised.
 _VARIABLE = re.compile(
@@ -36,7 +36,7 @@ def show(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         recovery = open_recovery(options, stack)
         letters = open_letters(options, stack, recovery)
-        rows = _rows(letters.take(), recovery, Filter(options), fetch=options.fetch)
+        rows = rows_of(letters.take(), recovery, Filter(options), fetch=options.fetch)
         counts = _shown(_limited(rows, options.limit), options, stack)
         return _summary(counts, options, 0 if options.limit else letters.hidden())
 
@@ -64,7 +64,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     envelope: Envelope | None = None
 
 
-def _rows(taken: Iterator[Held], recovery: Recovery, wanted: Filter, *, fetch: bool) -> Iterator[Row]:
+def rows_of(taken: Iterator[Held], recovery: Recovery, wanted: Filter, *, fetch: bool) -> Iterator[Row]:
+    """A row for each letter or document that is ``wanted``, and for each message that can't be read."""
     for held in taken:
         try:
             if held.problem:

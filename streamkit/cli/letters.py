@@ -147,7 +147,8 @@ class QueueLetters(Letters):
         #: How many there are, about; SQS counts no better.
         self.about = int(facts.get(_VISIBLE, 0))
         policy = facts.get("RedrivePolicy")
-        self._warning = _warning(json.loads(policy)) if policy else ""
+        #: What looking does to this queue, where it does something.
+        self.warning = _warning(json.loads(policy)) if policy else ""
         # Long enough for a look at all of them.
         self._hold = int(max(1.0, min(43_200.0, hold if hold is not None else 60.0 + self.about * 0.05)))
         # What is held, in a file of SQLite's own that has no name and ends with the process: there may be 120,000.
@@ -157,8 +158,8 @@ class QueueLetters(Letters):
 
     def warn(self) -> None:
         """Say what looking does to this queue, where it does something."""
-        if self._warning:
-            say(self._warning)
+        if self.warning:
+            say(self.warning)
 
     def held_elsewhere(self) -> int:
         """How many messages somebody else has in hand, about."""

@@ -22,7 +22,7 @@ from .connection import add_connection, connected
 from .terminal import duration, say
 from .usage import UsageError, seconds
 
-__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
+__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "ParkedRow", "add_options", "command", "parked_rows"]
 
 NAME = "parked"
 SUMMARY = "list the keys that Park holds aside, and how long already"
@@ -52,7 +52,7 @@ away what it then knows to be stale: so nothing that still has a message can go,
 exit code: 0 when fine, 1 when a record is older than --max-age, 2 when it can't be told (wrong usage, and errors, too)."""
 
 
-class _Parked(msgspec.Struct):
+class ParkedRow(msgspec.Struct):
     """One key. Ages are seconds."""
 
     group: str
@@ -99,7 +99,7 @@ def command(options: argparse.Namespace) -> int:
     if options.key is not None:
         group = group_of_key(options.name, options.key)
         keys = {group: keys[group]} if group in keys else {}
-    parked = sorted((_parked(group, key, now) for group, key in keys.items()), key=lambda one: -one.oldest_age)
+    parked = parked_rows(keys, now)
     _print(parked, as_json=options.json)
     if options.metric:
         _put_metrics(options, parked)
@@ -109,10 +109,15 @@ def command(options: argparse.Namespace) -> int:
     return 1 if options.max_age is not None and oldest > options.max_age else 0
 
 
-def _parked(group: str, key: ParkedKey, now: float) -> _Parked:
+def parked_rows(keys: Mapping[str, ParkedKey], now: float) -> list[ParkedRow]:
+    """A row for each key, the one with the oldest record first. ``now`` is seconds since the epoch."""
+    return sorted((_row(group, key, now) for group, key in keys.items()), key=lambda one: -one.oldest_age)
+
+
+def _row(group: str, key: ParkedKey, now: float) -> ParkedRow:
     pending = key.pending.values()
     waiting = [one.not_before for one in pending if one.not_before is not None and one.not_before > now]
-    return _Parked(
+    return ParkedRow(
         group=group,
         records=len(pending),
         oldest_age=round(max(0.0, now - min(one.added for one in pending)), 3),
@@ -122,7 +127,7 @@ def _parked(group: str, key: ParkedKey, now: float) -> _Parked:
     )
 
 
-def _print(parked: list[_Parked], *, as_json: bool) -> None:
+def _print(parked: list[ParkedRow], *, as_json: bool) -> None:
     write = sys.stdout.write
     if as_json:
         for one in parked:
@@ -137,7 +142,7 @@ def _print(parked: list[_Parked], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _put_metrics(options: argparse.Namespace, parked: list[_Parked]) -> None:
+def _put_metrics(options: argparse.Namespace, parked: list[ParkedRow]) -> None:
     figures = (
         ("ParkedKeys", "Count", len(parked)),
         ("ParkedRecords", "Count", sum(one.records for one in parked)),

@@ -24,7 +24,7 @@ from .targets import QueueTarget, StreamTarget, Target
 from .terminal import printable, say
 from .usage import UsageError
 
-__all__ = ["Redrive", "redrive"]
+__all__ = ["Redrive", "check_places", "open_target", "redrive"]
 
 # Requests that took nothing, one after another, until the target counts as down.
 _MOST_FAILURES = 3
@@ -37,10 +37,9 @@ def redrive(options: argparse.Namespace, *, asks: bool) -> int:
     """Put back what the options say, and return the command's exit code."""
     with ExitStack() as stack:
         recovery = open_recovery(options, stack)
-        target = _target(options, stack)
+        target = open_target(options, stack)
         letters = open_letters(options, stack, recovery)
-        if isinstance(letters, QueueLetters) and letters.url == target.place:
-            raise UsageError("SOURCE and --to-queue are the same queue: what is put back would be a dead letter again")
+        check_places(letters, target)
         journal = Journal(options.state, letters.name, is_read_only=options.dry_run)
         stack.callback(journal.close)
         run = Redrive(options, letters, recovery, target, journal)
@@ -51,7 +50,8 @@ def redrive(options: argparse.Namespace, *, asks: bool) -> int:
         return run.exit_code()
 
 
-def _target(options: argparse.Namespace, stack: ExitStack) -> Target:
+def open_target(options: argparse.Namespace, stack: ExitStack) -> Target:
+    """Where the options say that letters go."""
     if options.to_stream:
         kinesis = stack.enter_context(connected(options, options.to_stream))
         kinesis.describe_stream_summary(StreamName=options.to_stream)
@@ -77,21 +77,40 @@ def _target(options: argparse.Namespace, stack: ExitStack) -> Target:
     return QueueTarget(SqsQueue(url, client=sqs, claims=claims), url)
 
 
+def check_places(letters: Letters, target: Target) -> None:
+    """UsageError where letters would be put back to where they lie."""
+    if isinstance(letters, QueueLetters) and letters.url == target.place:
+        raise UsageError("SOURCE and --to-queue are the same queue: what is put back would be a dead letter again")
+
+
 class Redrive:
     """One run. It goes in rounds: take what can be held, sort it, put it back; until there is nothing more to take.
 
     The order of the steps for a letter is what makes it go once: (1) held, and the hold renewed; (2) recorded as sending;
     (3) confirmed by the target; (4) recorded as sent; (5) deleted.
+
+    ``tell`` is given what to say while it runs, ``observe`` what has become of a letter: its event id, or where it lies if it
+    has none, and "put back" or why it was not.
     """
 
     def __init__(
-        self, options: argparse.Namespace, letters: Letters, recovery: Recovery, target: Target, journal: Journal
+        self,
+        options: argparse.Namespace,
+        letters: Letters,
+        recovery: Recovery,
+        target: Target,
+        journal: Journal,
+        *,
+        tell: Callable[[str], object] = say,
+        observe: Callable[[str, str], object] = lambda letter, outcome: None,
     ) -> None:
         self._options = options
         self._letters = letters
         self._recovery = recovery
         self._target = target
         self._journal = journal
+        self._tell = tell
+        self._observe = observe
         self._wanted = Filter(options)
         self._ticker = Ticker()
         self._began = time.time()
@@ -113,14 +132,22 @@ class Redrive:
         """Put everything back that is wanted. ``ask`` is called with a question before anything is, once; None: nobody is."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            if not self._options.dry_run:
-                self._wait_for_others()
-            while not self._signal and self._round(ask):
-                ask = None
-            self.counts["hidden"] = self._letters.hidden()
+            self.go_on(ask)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def go_on(self, ask: Callable[[str], bool] | None) -> None:
+        """As ``run``, in any thread: signals are the caller's business, who may call ``stop``."""
+        if not self._options.dry_run:
+            self._wait_for_others()
+        while not self._signal and self._round(ask):
+            ask = None
+        self.counts["hidden"] = self._letters.hidden()
+
+    def stop(self) -> None:
+        """End after the request in hand. Another thread may call it."""
+        self._signal = self._signal or signal.SIGTERM
 
     def _round(self, ask: Callable[[str], bool] | None) -> bool:
         """Whether another one is needed."""
@@ -169,7 +196,9 @@ class Redrive:
                     "than the others: try again when they are back (a run that was killed lets go after its --hold)"
                 )
             if not said:
-                say(f"waiting for {counted(others, 'letter')} that somebody else holds, perhaps a run that was killed")
+                self._tell(
+                    f"waiting for {counted(others, 'letter')} that somebody else holds, perhaps a run that was killed"
+                )
                 said = True
             time.sleep(min(_BETWEEN_LOOKS, max(0.0, give_up_at - time.monotonic())))
 
@@ -195,7 +224,7 @@ class Redrive:
             recovered = self._recovery.letters(held.message)
         except StreamkitError as error:
             spool.leave(held.message.id)
-            self._leave("can't be read", f"{held.place}: {error}")
+            self._leave("can't be read", held.place, str(error))
             return
         for envelope in recovered.envelopes:
             if not self._wanted.wants(envelope):
@@ -206,7 +235,7 @@ class Redrive:
                 spool.leave(held.message.id)
                 is_gone = bool(envelope.failures) and envelope.failures[-1].type == GONE
                 kind = "are gone for good" if is_gone else "have no data that could be decoded"
-                self._leave(kind, f"{envelope.event_id}: {envelope.failures[-1].message if envelope.failures else ''}")
+                self._leave(kind, envelope.event_id, envelope.failures[-1].message if envelope.failures else "")
                 continue
             entry = entry_of(envelope)
             was_sent = self._journal.sent(entry)
@@ -216,6 +245,7 @@ class Redrive:
                 continue
             if was_sent:
                 self.counts["put back before"] += 1
+                self._observe(envelope.event_id, "put back before")
             elif self._journal.perhaps_sent(entry):
                 self._leave("were perhaps put back before, and go again", envelope.event_id, stays=False)
             spool.add(held.message.id, envelope, entry, sent_at, was_sent=was_sent)
@@ -283,11 +313,13 @@ class Redrive:
         sent = [letter for n, letter in enumerate(batch) if n not in refusals]
         self._journal.confirm([letter.entry for letter in sent], time.time())
         self.counts["put back"] += len(sent)
+        for letter in sent:
+            self._observe(letter.envelope.event_id, "put back")
         self._restarts = 0
         spool.done([letter.number for letter in sent])
         self._delete(spool, spool.settled(self._messages(sent, spool)))
         for n, why in refusals.items():
-            self._leave("were refused", f"{batch[n].envelope.event_id}: {why}")
+            self._leave("were refused", batch[n].envelope.event_id, why)
             behind = spool.refused(batch[n])
             if behind:
                 self._leave("wait behind one of their key that was refused", batch[n].envelope.event_id, count=behind)
@@ -314,10 +346,12 @@ class Redrive:
             now = time.monotonic()
         self._sent_at = max(now, self._sent_at) + count / self._options.rate
 
-    def _leave(self, kind: str, what: str, *, count: int = 1, stays: bool = True) -> None:
+    def _leave(self, kind: str, letter: str, why: str | None = None, *, count: int = 1, stays: bool = True) -> None:
+        what = letter if why is None else f"{letter}: {why}"
         if (kind, what) in self._told:
             return
         self._told.add((kind, what))
+        self._observe(letter, f"{kind}: {why}" if why else kind)
         self.counts[kind] += count
         if stays:
             self.counts["left"] += count
@@ -336,7 +370,7 @@ class Redrive:
         """What was done, and what stays and why."""
         counts = self.counts
         if self._options.json:
-            sys.stdout.write(json.dumps(self._summary()) + "\n")
+            sys.stdout.write(json.dumps(self.summary()) + "\n")
             sys.stdout.flush()
         for kind, shown in self.left.items():
             more = f" and {counts[kind] - len(shown):,} more" if counts[kind] > len(shown) else ""
@@ -372,7 +406,8 @@ class Redrive:
             return "would not be again"
         return "are deleted only" if self._letters.can_delete else "are passed over"
 
-    def _summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
+        """What was done, as ``--json`` writes it."""
         names = (
             "to put back",
             "put back",

@@ -107,6 +107,12 @@ def add_options(run: argparse.ArgumentParser) -> None:
         help="where failure documents of records that were given up go: an SQS queue, an SNS topic or an S3 bucket",
     )
     run.add_argument("--retry-queue", type=named, metavar="URL", help="an SQS queue that triggers the function too")
+    run.add_argument(
+        "--status",
+        type=named,
+        metavar="FILE",
+        help="keep the shards' state there, batches in flight among it, for `streamkit console --run FILE`",
+    )
     form = run.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines on stdout, for programs")
     form.add_argument("--plain", action="store_true", help="plain lines in a terminal too")
@@ -171,6 +177,10 @@ def _run(options: argparse.Namespace, settings: Settings, board: Board, signals:
             settings=msgspec.structs.replace(settings, function_timeout_in_seconds=LONGEST_TIMEOUT),
         )
         board.statuses = lambda: list(runner.statuses)
+        if options.status:
+            from .published import Publisher
+
+            stack.enter_context(Publisher(options.status, name, options.stream, board.statuses))
         signals.stops.append(runner.stop)
         if options.retry_queue:
             sqs = stack.enter_context(connected(options, options.stream, "sqs"))

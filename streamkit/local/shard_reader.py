@@ -95,6 +95,8 @@ class ShardReader:
         self._is_lost = False
         # Invocations under way, and those that have come to an end but were not reported yet.
         self._in_hand = 0
+        # By lane: how many records the one under way has, and since when it is.
+        self._under_way: dict[int, tuple[int, float]] = {}
         self._ended: SimpleQueue[tuple[Invoke, Any]] = SimpleQueue()
         self._highest_delivered: dict[int, int] = {}
         # Of each lane's last invocation.
@@ -320,6 +322,8 @@ class ShardReader:
         )
         self._contexts[action.lane] = context
         self._in_hand += 1
+        self._under_way[action.lane] = (len(numbers), self._clock.time())
+        self._show_under_way()
         self._run(lambda: self._call(action, context))
 
     def _call(self, action: Invoke, context: RealContext) -> None:
@@ -346,6 +350,8 @@ class ShardReader:
         while not self._ended.empty():
             action, outcome = self._ended.get()
             self._in_hand -= 1
+            self._under_way.pop(action.lane, None)
+            self._show_under_way()
             now = self._clock.time()
             if isinstance(outcome, CalledOff):
                 self.status.batches -= 1
@@ -367,6 +373,11 @@ class ShardReader:
                 self._mapping.failed(now, action.lane)
             elif not self._mapping.answered(outcome, now, action.lane):
                 self.status.failures += 1
+
+    def _show_under_way(self) -> None:
+        self.status.in_flight = len(self._under_way)
+        self.status.in_flight_records = sum(count for count, _ in self._under_way.values())
+        self.status.in_flight_since = min((since for _, since in self._under_way.values()), default=None)
 
     # Settling.
 

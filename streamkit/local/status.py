@@ -37,6 +37,11 @@ class ShardStatus(msgspec.Struct):
     oldest_arrival: float | None = None
     #: Records that wait for their first delivery.
     backlog: int = 0
+    #: Batches that were handed to the function and not answered yet, or wait for their turn in its container; their records.
+    in_flight: int = 0
+    in_flight_records: int = 0
+    #: Since when the oldest of them is, in seconds since the epoch; None when there is none.
+    in_flight_since: float | None = None
     #: Reads that were throttled; those that failed for another reason that passes: no connection, a time-out, an outage.
     throttles: int = 0
     read_errors: int = 0

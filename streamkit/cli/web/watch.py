@@ -1,0 +1,158 @@
+"""What is asked of the endpoint, when, and how often at most.
+
+A console must not take from the readers what is theirs. So one thread asks for everything, one call after another, never more
+than eight a second; it asks while somebody looks at the page, and not else; and what was refused is asked for less and less
+often, down to once in two minutes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ...errors import StreamkitError
+from ...reason import reason
+from ..connection import masked
+
+__all__ = ["Due", "Schedule", "Task", "Watch", "bound"]
+
+_LONGEST_BACKOFF = 120.0
+# Seconds between two calls, so that there are eight a second at most.
+_BETWEEN_CALLS = 0.125
+# Without a request for so long nobody looks any more.
+_NOBODY_LOOKS_AFTER = 15.0
+_RATE_WINDOW = 10.0
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Something to ask for every ``every`` seconds. ``calls``: how many requests to AWS one run of it is, about; 0 for a file."""
+
+    name: str
+    every: float
+    run: Callable[[], object]
+    calls: int = 1
+
+
+def bound(call: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+    """What a task runs: ``call`` with these arguments."""
+    return lambda: call(*arguments)
+
+
+class Due(msgspec.Struct):
+    """When a task is due, by the monotonic clock, and how often it has failed one after another."""
+
+    at: float = 0.0
+    failures: int = 0
+    error: str = ""
+
+
+class Schedule:
+    """Which task is next: pure, it is told the time."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, Due] = {}
+
+    def next(self, tasks: list[Task], now: float) -> Task | None:
+        """The task that has waited longest; None where none is due."""
+        for name in self._due.keys() - {task.name for task in tasks}:
+            del self._due[name]
+        waiting = [(self._due.setdefault(task.name, Due()).at, n) for n, task in enumerate(tasks)]
+        at, n = min(waiting, default=(now + 1.0, 0))
+        return tasks[n] if at <= now else None
+
+    def went_well(self, task: Task, now: float) -> None:
+        self._due[task.name] = Due(now + task.every)
+
+    def failed(self, task: Task, now: float, error: str) -> None:
+        """It is due again after a time that doubles with each failure, up to two minutes."""
+        failures = self._due.get(task.name, Due()).failures + 1
+        wait = min(max(_LONGEST_BACKOFF, task.every), task.every * 2.0 ** min(failures, 10))
+        self._due[task.name] = Due(now + wait, failures, error)
+
+    def error(self, name: str) -> str:
+        """Why the task failed last; empty where it did not."""
+        due = self._due.get(name)
+        return due.error if due is not None else ""
+
+
+class Watch:
+    """Runs the tasks that ``tasks()`` gives, in a thread of its own, while somebody calls ``look`` now and then."""
+
+    def __init__(self, tasks: Callable[[], list[Task]]) -> None:
+        self._tasks = tasks
+        self._schedule = Schedule()
+        self._looked_at = -_NOBODY_LOOKS_AFTER
+        self._wake = threading.Condition()
+        self._is_ending = False
+        self._calls: deque[tuple[float, int]] = deque()
+        self._thread = threading.Thread(target=self._go_on, name="streamkit console watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        with self._wake:
+            self._is_ending = True
+            self._wake.notify_all()
+        self._thread.join(timeout=10.0)
+
+    def look(self) -> None:
+        """Somebody looks."""
+        with self._wake:
+            self._looked_at = time.monotonic()
+            self._wake.notify_all()
+
+    def error(self, name: str) -> str:
+        """Why a task failed last, and empty where it did not."""
+        with self._wake:
+            return self._schedule.error(name)
+
+    def calls_a_second(self) -> float:
+        """How many requests to AWS there were, over the last ten seconds."""
+        with self._wake:
+            since = time.monotonic() - _RATE_WINDOW
+            return sum(count for at, count in self._calls if at >= since) / _RATE_WINDOW
+
+    def _go_on(self) -> None:
+        while True:
+            # Outside of the lock: those that give tasks have locks of their own, in which they ask for errors.
+            tasks = self._tasks()
+            with self._wake:
+                if self._is_ending:
+                    return
+                now = time.monotonic()
+                if now - self._looked_at > _NOBODY_LOOKS_AFTER:
+                    self._wake.wait()
+                    continue
+                task = self._schedule.next(tasks, now)
+                if task is None:
+                    self._wake.wait(_BETWEEN_CALLS)
+                    continue
+            error = _error_of(task)
+            with self._wake:
+                now = time.monotonic()
+                if error:
+                    self._schedule.failed(task, now, error)
+                else:
+                    self._schedule.went_well(task, now)
+                self._calls.append((now, task.calls))
+                while self._calls and self._calls[0][0] < now - _RATE_WINDOW:
+                    self._calls.popleft()
+                if not self._is_ending and task.calls:
+                    # Not woken by a look: it is a pause.
+                    self._wake.wait_for(lambda: self._is_ending, _BETWEEN_CALLS * task.calls)
+
+
+def _error_of(task: Task) -> str:
+    try:
+        task.run()
+    except StreamkitError as error:
+        return masked(str(error))
+    except Exception as error:  # noqa: BLE001  # Shown on the page; what is beside it goes on.
+        return masked(reason(error))
+    return ""
