@@ -26,6 +26,7 @@ run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery 
 	$(BIN)/python -m demo $(EVENTS)
 
 test: setup  ## run all the tests, on every core
+	-@$(BIN)/python localstack/setup_browser.py
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 localstack-test: setup  ## install and start LocalStack, run the flows of Kinesis, SQS and DynamoDB on it, and stop it

@@ -82,13 +82,18 @@ def _running(folder: Path, *arguments: str) -> Iterator[Console]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium. SetupError where there is none: `make test` installs one first, or says how."""
+    """A headless Chromium. Where there is none its tests are skipped: `make test` installs one first, or says how."""
+    from local_environment import SetupError
     from setup_browser import find
 
+    try:
+        program = find()
+    except SetupError as error:
+        pytest.skip(str(error).partition("\n")[0])
     # Chromium's sandbox does not work as root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
 
