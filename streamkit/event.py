@@ -339,6 +339,11 @@ class Batch(msgspec.Struct):
     open_circuits: int | None = None
     probes: int = 0
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether Lambda was given the event to deliver in its own time: it tries three times, and no answer names a record."""
+        return self.source not in ("kinesis", "sqs")
+
     def is_done(self) -> bool:
         """Whether every record's work and writes are done: the usual case, told fast."""
         return self.outcomes.count(DONE) == len(self.outcomes)
@@ -710,7 +715,7 @@ def response(batch: Batch) -> Answer:
             subs = [record.sub_sequence_number or 0 for record in unsettled if record.sequence_number == lowest]
             failure[OPENED] = min(subs)
         return {"batchItemFailures": [failure]}
-    if batch.source in ("sns", "s3", "logs"):
+    if batch.is_asynchronous:
         raise BatchFailed(f"{unsettled[0].event_id} failed; its reason is in the log. Lambda delivers it again")
     return {
         "batchItemFailures": [

@@ -18,13 +18,14 @@ an object that is gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
 import msgspec
 
-from .aws import Clients, code_of, may_pass
+from .aws import Clients, code_of, retried
+from .deadline import ruling
 from .errors import ConfigurationError, Reject, Unavailable
 from .gunzip import GZIP, DamagedGzip, TooMuchInGzip, gunzip
 from .reason import reason
@@ -121,8 +122,8 @@ def _told(event: Any) -> StoredObject:
 class Objects:
     """Reads objects of up to ``most_bytes``, which is also the most that a compressed one may have inside.
 
-    An attempt that fails for a passing reason is repeated for ``patience`` seconds. ``client`` is boto3's S3 client; by default
-    one is made on first use. It can be shared by the threads of one processor.
+    An attempt that fails for a passing reason is repeated for ``patience`` seconds, and no longer than the invocation has time.
+    ``client`` is boto3's S3 client; by default one is made on first use. It can be shared by the threads of one processor.
     """
 
     def __init__(self, *, most_bytes: int = _MOST_BYTES, patience: float = 20.0, client: Any = None) -> None:
@@ -143,11 +144,11 @@ class Objects:
         if found.size is not None:
             self._check_size(found, found.size)
         deadline = time.monotonic() + self._patience
+        if (invocation := ruling.get()) is not None:
+            deadline = min(deadline, invocation.of_request())
         client = self._clients.until(deadline)
         try:
-            return _retried(lambda: self._got(client, found), deadline)
-        except Reject:
-            raise
+            size, content = retried(deadline, lambda: self._got(client, found))
         except Exception as error:
             code = code_of(error)
             if code in _GONE:
@@ -157,6 +158,8 @@ class Objects:
             if code == "InvalidObjectState":
                 raise Reject(f"{found.place} is archived: restore it, then bring its event again") from error
             raise Unavailable(f"{found.place} can't be read: {reason(error)}") from error
+        self._check_size(found, size)
+        return content
 
     def lines(self, found: StoredObject) -> list[bytes]:
         """The object's lines without their ends (LF or CRLF), empty ones left out. One that is gzip is unpacked.
@@ -172,7 +175,8 @@ class Objects:
         """Close the clients that were made here."""
         self._clients.close()
 
-    def _got(self, client: Any, found: StoredObject) -> bytes:
+    def _got(self, client: Any, found: StoredObject) -> tuple[int, bytes]:
+        """The object's size and its content; none of one that is too large."""
         asked = {"Bucket": found.bucket, "Key": found.key}
         if found.version_id is not None:
             asked["VersionId"] = found.version_id
@@ -181,11 +185,10 @@ class Objects:
         answer = client.get_object(**asked)
         length: int = answer["ContentLength"]
         with answer["Body"] as body:
-            self._check_size(found, length)
-            content: bytes = body.read()
-        if len(content) < length:
+            content: bytes = body.read() if length <= self._most_bytes else b""
+        if len(content) < length <= self._most_bytes:
             raise ConnectionError("S3's answer ended early")
-        return content
+        return length, content
 
     def _check_size(self, found: StoredObject, size: int) -> None:
         if size > self._most_bytes:
@@ -203,17 +206,3 @@ class Objects:
             ) from None
         except DamagedGzip as error:
             raise Reject(f"{found.place} can't be unpacked: {error}") from None
-
-
-def _retried(call: Callable[[], bytes], deadline: float) -> bytes:
-    from tenacity import Retrying, retry_if_exception, wait_random_exponential
-
-    def passes(error: BaseException) -> bool:
-        return isinstance(error, Exception) and not isinstance(error, Reject) and may_pass(error)
-
-    return Retrying(
-        retry=retry_if_exception(passes),
-        wait=wait_random_exponential(multiplier=0.05, max=2),
-        stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
-        reraise=True,
-    )(call)

@@ -91,10 +91,10 @@ _SWEEP = "streamkit_sweep"
 
 
 def parking_of(processor: RecordProcessor, batch: Batch, deadline: Deadline) -> StreamParking | RetryParking | None:
-    """What ``Park`` does with a batch; None where the policy is another, or the batch came from a topic or a bucket."""
+    """What ``Park`` does with a batch; None where the policy is another, or no answer to the batch can name a record."""
     policy = processor.on_failure
     queue, ledger = policy.queue, policy.ledger
-    if queue is None or ledger is None or not batch.records or batch.source in ("sns", "s3"):
+    if queue is None or ledger is None or not batch.records or batch.is_asynchronous:
         return None
     if not queue.fifo:
         raise ConfigurationError(

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from streamkit import Divert, RecordProcessor, Reject, Unavailable, lambda_handler
+from streamkit import Divert, Park, RecordProcessor, Reject, Unavailable, lambda_handler
 from streamkit.errors import BatchFailed, ConfigurationError, StreamkitError
 from streamkit.event import decode
+from streamkit.ledgers.memory import MemoryLedger
+from streamkit.local.context import RealContext
 from streamkit.objects import Gone, Objects, StoredObject, objects_of
-from streamkit.testing import MemoryQueue, MemorySink, kinesis_event, s3_event, sns_event
+from streamkit.testing import MemoryQueue, MemorySink, kinesis_event, logs_event, s3_event, sns_event
 from tests.faults.http_proxy import HttpProxy, cut, lose_the_answer
 from tests.sinks.aws_proxy import client_of, refuse
 
@@ -335,6 +337,36 @@ class TestBadDays:
         found = put(s3, bucket, "a", b"content")
         with proxy.gone(), pytest.raises(Unavailable):
             Objects(client=client_of(proxy.endpoint, "s3"), patience=0.3).read(found)
+
+    def test_nobody_is_waited_for_longer_than_the_invocation_has_time(
+        self, s3: Any, bucket: str, proxy: HttpProxy
+    ) -> None:
+        event = s3_event(["a"], bucket=bucket)
+        objects = Objects(client=client_of(proxy.endpoint, "s3"), patience=600)
+
+        class Reading(RecordProcessor):
+            name = "reading"
+
+            def process(self, record: Any) -> None:
+                objects.read(objects_of(record)[0])
+
+        with proxy.gone(), pytest.raises(BatchFailed):
+            lambda_handler(Reading)(event, RealContext(2.0))
+
+    @pytest.mark.parametrize("event", [s3_event(["a"]), logs_event(["a line"])], ids=["s3", "logs"])
+    def test_park_keeps_the_order_of_a_stream_and_asks_no_ledger_for_others(self, event: Any) -> None:
+        queue = MemoryQueue(fifo=True)
+
+        class Parking(RecordProcessor):
+            name = "parking"
+            on_failure = Park(queue, MemoryLedger())
+
+            def process(self, record: Any) -> None:
+                raise RuntimeError("not today")
+
+        with pytest.raises(BatchFailed):
+            lambda_handler(Parking)(event)
+        assert len(queue) == 0
 
     def test_an_archived_object_is_rejected(self, s3: Any, bucket: str, proxy: HttpProxy) -> None:
         found = put(s3, bucket, "a", b"content")
