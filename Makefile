@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lock ci-long validate lint types check bench clean
+.PHONY: help setup run routes test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lock ci-long validate lint types check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,14 +18,18 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-setup: $(INSTALLED)  ## make .venv, and the local BigQuery and graph database beside it: all that the other targets need
+setup: $(INSTALLED)  ## make .venv, and the local BigQuery beside it: what most targets need
 	@$(BIN)/python localstack/setup_bigquery.py
-	@$(BIN)/python localstack/setup_graph.py
 
 run: setup  ## 100,000 flights and 3,376 airports through streams into BigQuery and CloudSearch (EVENTS=file for others)
 	$(BIN)/python -m demo $(EVENTS)
 
+routes: setup  ## the flights' route network in a graph database, and the shortest path between two airports
+	@$(BIN)/python localstack/setup_graph.py
+	$(BIN)/python -m demo.routes
+
 test: setup  ## run all the tests, on every core
+	@$(BIN)/python localstack/setup_graph.py
 	-@$(BIN)/python localstack/setup_browser.py
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
@@ -83,6 +87,7 @@ ci-long: setup  ## what takes hours: simulation, exactly once, soak, fuzzing, mu
 	$(MAKE) kcl-test
 
 bench: setup  ## every benchmark beside its peer, as ratios
+	@$(BIN)/python localstack/setup_graph.py
 	$(BIN)/python -m bench
 
 lint: setup  ## ruff: style and likely mistakes

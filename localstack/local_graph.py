@@ -41,7 +41,7 @@ def graph_server(port: int = 0, *, database: str = "local") -> Iterator[GraphSer
     Raises ServerError where it is not installed or won't start.
     """
     if not ENVIRONMENT.installed():
-        raise ServerError("ArcadeDB is not installed: run `make setup`")
+        raise ServerError("ArcadeDB is not installed: run `.venv/bin/python localstack/setup_graph.py`")
 
     def command(bolt: int, http: int) -> Sequence[str]:
         program = Path(__file__).with_name("graph_server.py")

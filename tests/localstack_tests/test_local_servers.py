@@ -133,7 +133,7 @@ def test_a_graph_database_that_is_not_installed_says_what_to_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(local_environment, "LOCAL", tmp_path)
-    with pytest.raises(ServerError, match="make setup"), run_graph():
+    with pytest.raises(ServerError, match="setup_graph"), run_graph():
         raise AssertionError("it is not running")
 
 
