@@ -1,16 +1,20 @@
 """How a graph database is asked: over Bolt by Neo4j's own driver, one transaction at a time, each within its time.
 
 The driver's blocking side waits for an answer without end. So this is its other side, on an event loop that runs for as long as a
-request does: a request whose time is up is cancelled, and its connection closed.
+request does: a request whose time is up is cancelled, and its connection closed. The loop has a thread of its own, since the
+caller's may have one that runs already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SinkError
 from .graph_plan import Statement
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Bolt", "TimedOut"]
 
@@ -30,6 +34,7 @@ class Bolt:
         self, url: str, *, auth: Callable[[], tuple[str, str] | None], database: str | None, options: Mapping[str, Any]
     ) -> None:
         self._url, self._auth, self._database, self._options = url, auth, database, options
+        self._thread: ThreadPoolExecutor | None = None
         self._runner: Any = None
         self._driver: Any = None
 
@@ -56,11 +61,21 @@ class Bolt:
 
     def close(self) -> None:
         self.forget()
+        thread, self._thread = self._thread, None
         runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.close()
+        if thread is not None:
+            if runner is not None:
+                thread.submit(runner.close).result()
+            thread.shutdown()
 
     def _within(self, timeout: float, make: Callable[[], Any]) -> Any:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "streamkit graph")
+        return self._thread.submit(self._run, timeout, make).result()
+
+    def _run(self, timeout: float, make: Callable[[], Any]) -> Any:
         import asyncio
 
         if self._runner is None:

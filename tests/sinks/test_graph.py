@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import subprocess
@@ -79,6 +80,13 @@ def failing_where(text: str, act: Act) -> Act:
 
 
 # What is written
+
+
+def test_it_writes_where_an_event_loop_runs_already(graph: Graph, sink: GraphSink) -> None:
+    async def asynchronous() -> list[Refusal]:
+        return write(sink, sink.node(graph.label, {"id": 1}, {"n": 1}))
+
+    assert asyncio.run(asynchronous()) == []
 
 
 def test_nodes_and_relationships_are_made_once_and_their_properties_merged(sink: GraphSink, graph: Graph) -> None:

@@ -80,7 +80,8 @@ def _running(folder: Path, *arguments: str) -> Iterator[Console]:
         process.stderr.close()
 
 
-@pytest.fixture(scope="session")
+# No longer than for the files that want it: its driver has an event loop that runs in the tests' own thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium. Where there is none its tests are skipped: `make test` installs one first, or says how."""
     from local_environment import SetupError
