@@ -107,6 +107,7 @@ def explained(stream: str, noun: str = "stream") -> Iterator[None]:
     ``noun`` is what ``stream`` is, where it is none. ConfigurationError where boto3 is not installed.
     """
     try:
+        import boto3  # noqa: F401  # One can be there without the other.
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
         raise ConfigurationError("this command needs boto3: pip install 'kinesis-streamkit[cli]'") from None
