@@ -42,7 +42,8 @@ _SAM_TEMPLATE = "AWS::Serverless-2016-10-31"
 
 
 def transformed(template: Path, **parameters: str) -> str:
-    """The CloudFormation template, in JSON, that AWS makes of a SAM template."""
+    """The CloudFormation template, in JSON, that AWS makes of a SAM template. Sets up what does that, where it is not there."""
+    SAM.set_up(lambda _: None)
     given = [f"{name}={value}" for name, value in parameters.items()]
     command = [str(SAM.program("python")), str(HERE / "transform.py"), str(template), *given]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())

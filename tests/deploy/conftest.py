@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from deploy.validate import HERE, SAM, transformed
+from deploy.validate import HERE, transformed
 
 
 @pytest.fixture(scope="package")
 def function() -> dict[str, Any]:
     """function.yaml as AWS deploys it."""
-    SAM.set_up(lambda _: None)
     template: dict[str, Any] = json.loads(transformed(HERE / "function.yaml"))
     return template

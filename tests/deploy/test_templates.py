@@ -443,8 +443,6 @@ def test_the_dashboard_is_json(function: Template) -> None:
 
 
 def test_another_revision_is_another_version_and_the_same_is_none() -> None:
-    SAM.set_up(lambda _: None)
-
     def version(**parameters: str) -> str:
         made = json.loads(transformed(HERE / "function.yaml", **parameters))
         (found,) = of_type(made, "AWS::Lambda::Version")
