@@ -1172,7 +1172,7 @@ MUTANTS = [
     Mutant(
         "take the lost answer of an own save for another's",
         "plans/dynamodb.py",
-        'return _entry(error.response.get("Item")) == entry',
+        "return _entry(refused.item) == entry",
         "return False",
         PLANS,
         "DynamoDb and repeat",

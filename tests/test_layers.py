@@ -52,7 +52,19 @@ LAYERS = [
     ["health"],
     ["handler"],
     [
-        *("aws", "cells", "claims", "sinks", "queues", "checkpoints", "progress", "ledgers", "plans", "marks"),
+        *(
+            "aws",
+            "dynamodb",
+            "cells",
+            "claims",
+            "sinks",
+            "queues",
+            "checkpoints",
+            "progress",
+            "ledgers",
+            "plans",
+            "marks",
+        ),
         *("idempotency", "invoke", "config.ssm", "config.appconfig"),
     ],
     ["correlation.opentelemetry"],
@@ -143,7 +155,7 @@ def test_a_backend_imports_only_bases_its_own_package_records_errors_correlation
     package = module.partition(".")[0]
     others = {name for name in own_imports_of(module) if name.partition(".")[0] != package}
 
-    assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws", "correlation"}
+    assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws", "dynamodb", "correlation"}
 
 
 def test_clients_of_aws_are_made_in_one_place_where_an_answer_that_broke_off_is_told() -> None:

@@ -245,7 +245,7 @@ for make in (SqsSink, SqsQueue, SnsSink, KinesisSink, S3Claims):
     for one in made:
         one._clients.until(deadline)._request_signer._credentials.get_frozen_credentials()
 for seconds in (60, 3, 1.5, 0.1):
-    DynamoDbProgress("t")._clients.until(time.monotonic() + seconds)._request_signer._credentials.get_frozen_credentials()
+    DynamoDbProgress("t")._table.clients.until(time.monotonic() + seconds)._request_signer._credentials.get_frozen_credentials()
 """
 
 

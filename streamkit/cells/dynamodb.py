@@ -12,14 +12,15 @@ from typing import Any
 
 import msgspec
 
-from ..aws import from_environment, make_client, may_pass, whole_answers
+from ..aws import may_pass
+from ..dynamodb import ConditionFailed, Table
 from ..errors import ConfigurationError, StreamkitError
 from .base import Cell, CellStore
 
 __all__ = ["DynamoDbCells"]
 
-# Seconds of one try, of a client that is made here, which makes no second one: ``change`` does, who knows the deadline.
-_TIMEOUT = 2.0
+# Seconds left at least, seconds of one try, tries: a second one is made by ``change``, who knows the deadline.
+_TIMEOUTS = ((0.0, 2.0, 1),)
 
 
 class DynamoDbCells(CellStore):
@@ -38,46 +39,31 @@ class DynamoDbCells(CellStore):
             raise ConfigurationError(
                 f"DynamoDbCells(retention) takes the seconds for which a cell is kept; got {retention!r}"
             )
-        self._table: str | None = table
-        self._variable = ""
         self._retention = retention
-        self._given_client = whole_answers(client)
-        self._own_client: Any = None
+        self._table = Table(table, "DynamoDbCells", client, _TIMEOUTS)
 
     @classmethod
     def from_env(cls, name: str, *, retention: float = 2_592_000.0, client: Any = None) -> DynamoDbCells:
         """The table that the environment variable ``name`` names, read on first use."""
         store = cls("", retention=retention, client=client)
-        store._table, store._variable = None, name
+        store._table.read_name_from(name)
         return store
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
-        if self._table is None:
-            self._table = from_environment(self._variable, "a DynamoDbCells", "the name of a DynamoDB table")
-        return self._table
+        return self._table.name
 
     def create_table(self) -> None:
         """Create the table with on-demand capacity, wait until it can be used, and turn on its TTL.
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._client()
-        client.create_table(
-            TableName=self.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
-        )
-        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
-        client.update_time_to_live(
-            TableName=self.table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"}
-        )
+        self._table.create("key", ttl="expires_at")
 
     def get(self, key: str) -> Cell | None:
         """See ``CellStore.get``. StreamkitError where the item is none that streamkit has written."""
-        answer = self._call(self._client(), "get_item", Key={"key": {"S": key}}, ConsistentRead=True)
+        answer = self._table.call("get_item", math.inf, Key={"key": {"S": key}}, ConsistentRead=True)
         item = answer.get("Item")
         if item is None:
             return None
@@ -90,7 +76,6 @@ class DynamoDbCells(CellStore):
 
     def put(self, key: str, value: dict[str, Any], version: str, *, seen: Cell | None) -> bool:
         """See ``CellStore.put``."""
-        client = self._client()
         condition: dict[str, Any] = {
             "ConditionExpression": "attribute_not_exists(#key)",
             "ExpressionAttributeNames": {"#key": "key"},
@@ -102,9 +87,9 @@ class DynamoDbCells(CellStore):
                 "ExpressionAttributeValues": {":seen": {"S": seen.version}},
             }
         try:
-            self._call(
-                client,
+            self._table.call(
                 "put_item",
+                math.inf,
                 Item={
                     "key": {"S": key},
                     "value": {"S": msgspec.json.encode(value).decode()},
@@ -113,7 +98,7 @@ class DynamoDbCells(CellStore):
                 },
                 **condition,
             )
-        except client.exceptions.ConditionalCheckFailedException:
+        except ConditionFailed:
             return False
         return True
 
@@ -122,22 +107,4 @@ class DynamoDbCells(CellStore):
 
     def close(self) -> None:
         """Close the client that was made here, and not one that was given."""
-        client, self._own_client = self._own_client, None
-        if client is not None:
-            client.close()
-
-    def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
-        table = self.table
-        try:
-            return getattr(client, operation)(TableName=table, **arguments)
-        except client.exceptions.ResourceNotFoundException as error:
-            raise ConfigurationError(
-                f"there is no DynamoDB table {table}: make it with DynamoDbCells({table!r}).create_table()"
-            ) from error
-
-    def _client(self) -> Any:
-        if self._given_client is not None:
-            return self._given_client
-        if self._own_client is None:
-            self._own_client = make_client("dynamodb", "DynamoDbCells", _TIMEOUT)
-        return self._own_client
+        self._table.clients.close()

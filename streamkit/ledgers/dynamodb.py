@@ -8,13 +8,12 @@ kinesis-streamkit[aws]``; Lambda's runtime carries it.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..aws import Clients, from_environment
-from ..errors import ConfigurationError, StreamkitError
+from ..dynamodb import ConditionFailed, Table
+from ..errors import StreamkitError
 from .base import Ledger, ParkedKey, Pending
 
 __all__ = ["DynamoDbLedger"]
@@ -44,45 +43,26 @@ class DynamoDbLedger(Ledger):
     """
 
     def __init__(self, table: str, *, client: Any = None) -> None:
-        self._table: str | None = table
-        self._variable = ""
-        self._clients = Clients("dynamodb", "DynamoDbLedger", client, _TIMEOUTS)
+        self._table = Table(table, "DynamoDbLedger", client, _TIMEOUTS, owner=lambda: self.owner)
 
     @classmethod
     def from_env(cls, name: str, *, client: Any = None) -> DynamoDbLedger:
         """The table that the environment variable ``name`` names, read on first use."""
         ledger = cls("", client=client)
-        ledger._table, ledger._variable = None, name
+        ledger._table.read_name_from(name)
         return ledger
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
-        if self._table is None:
-            self._table = from_environment(
-                self._variable, self.owner or "a DynamoDbLedger", "the name of a DynamoDB table"
-            )
-        return self._table
+        return self._table.name
 
     def create_table(self) -> None:
         """Create the table with on-demand capacity, and wait until it can be used.
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._clients.until(math.inf)
-        client.create_table(
-            TableName=self.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": "processor", "AttributeType": "S"},
-                {"AttributeName": "group", "AttributeType": "S"},
-            ],
-            KeySchema=[
-                {"AttributeName": "processor", "KeyType": "HASH"},
-                {"AttributeName": "group", "KeyType": "RANGE"},
-            ],
-        )
-        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
+        self._table.create("processor", "group")
 
     def parked(self, processor: str, *, deadline: float) -> dict[str, ParkedKey]:
         """See ``Ledger.parked``: one query, and one more for each megabyte of parked keys."""
@@ -216,27 +196,21 @@ class DynamoDbLedger(Ledger):
         update = f"SET #version = :new REMOVE {', '.join(f'#{n}' for n in range(len(names)))}"
         return self._call("update_item", deadline, UpdateExpression=update, **condition) is not None
 
+    def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
+        """One request; None where its condition did not hold."""
+        try:
+            return self._table.call(operation, deadline, **arguments)
+        except ConditionFailed:
+            return None
+
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        self._clients.close()
+        self._table.clients.close()
 
     def _item(self, processor: str, group: str, deadline: float) -> dict[str, Any] | None:
         answer = self._call("get_item", deadline, Key=_key(processor, group), ConsistentRead=True)
         item: dict[str, Any] | None = answer.get("Item")
         return item
-
-    def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
-        """One request; None where its condition did not hold."""
-        table = self.table
-        client = self._clients.until(deadline)
-        try:
-            return getattr(client, operation)(TableName=table, **arguments)
-        except client.exceptions.ConditionalCheckFailedException:
-            return None
-        except client.exceptions.ResourceNotFoundException as error:
-            raise ConfigurationError(
-                f"there is no DynamoDB table {table}: make it with DynamoDbLedger({table!r}).create_table()"
-            ) from error
 
 
 def _key(processor: str, group: str) -> dict[str, Any]:

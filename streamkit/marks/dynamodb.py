@@ -6,10 +6,11 @@ What is done once costs two conditional writes, and a repeat one: each a write u
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
-from ..aws import Clients, from_environment
+from ..dynamodb import ConditionFailed, Table
 from ..errors import ConfigurationError
 from .base import Found, MarkStore
 
@@ -37,50 +38,34 @@ class DynamoDbMarks(MarkStore):
             raise ConfigurationError(
                 f"DynamoDbMarks(retention) takes the seconds for which a mark is kept; got {retention!r}"
             )
-        self._table: str | None = table
-        self._variable = ""
         self._retention = retention
-        self._clients = Clients("dynamodb", "DynamoDbMarks", client, _TIMEOUTS)
+        self._table = Table(table, "DynamoDbMarks", client, _TIMEOUTS)
 
     @classmethod
     def from_env(cls, name: str, *, retention: float = 2_592_000.0, client: Any = None) -> DynamoDbMarks:
         """The table that the environment variable ``name`` names, read on first use."""
         store = cls("", retention=retention, client=client)
-        store._table, store._variable = None, name
+        store._table.read_name_from(name)
         return store
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
-        if self._table is None:
-            self._table = from_environment(self._variable, "a DynamoDbMarks", "the name of a DynamoDB table")
-        return self._table
+        return self._table.name
 
     def create_table(self) -> None:
         """Create the table with on-demand capacity, wait until it can be used, and turn on its TTL.
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._clients.until(math.inf)
-        client.create_table(
-            TableName=self.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
-        )
-        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
-        client.update_time_to_live(
-            TableName=self.table,
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
-        )
+        self._table.create("key", ttl="expires_at")
 
     def start(self, key: str, owner: str, *, now: float, until: float) -> Found:
         """See ``MarkStore.start``."""
-        client = self._clients.until(math.inf)
         try:
-            self._call(
-                client,
+            self._table.call(
                 "put_item",
+                math.inf,
                 Item={
                     "key": {"S": key},
                     "owner": {"S": owner},
@@ -97,17 +82,16 @@ class DynamoDbMarks(MarkStore):
                 },
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except client.exceptions.ConditionalCheckFailedException as error:
-            return "done" if error.response["Item"]["done"]["BOOL"] else "held"
+        except ConditionFailed as refused:
+            return "done" if refused.item and refused.item["done"]["BOOL"] else "held"
         return "started"
 
     def finish(self, key: str, owner: str, *, now: float) -> bool:
         """See ``MarkStore.finish``."""
-        client = self._clients.until(math.inf)
         try:
-            self._call(
-                client,
+            self._table.call(
                 "update_item",
+                math.inf,
                 Key={"key": {"S": key}},
                 UpdateExpression="SET #done = :yes, #expires = :expires",
                 ConditionExpression="attribute_exists(#key) AND #owner = :owner",
@@ -118,37 +102,25 @@ class DynamoDbMarks(MarkStore):
                     ":expires": self._expiry(now),
                 },
             )
-        except client.exceptions.ConditionalCheckFailedException:
+        except ConditionFailed:
             return False
         return True
 
     def release(self, key: str, owner: str) -> None:
         """See ``MarkStore.release``."""
-        client = self._clients.until(math.inf)
-        try:
-            self._call(
-                client,
+        with contextlib.suppress(ConditionFailed):
+            self._table.call(
                 "delete_item",
+                math.inf,
                 Key={"key": {"S": key}},
                 ConditionExpression="attribute_not_exists(#key) OR (#owner = :owner AND #done = :no)",
                 ExpressionAttributeNames=_NAMES,
                 ExpressionAttributeValues={":owner": {"S": owner}, ":no": {"BOOL": False}},
             )
-        except client.exceptions.ConditionalCheckFailedException:
-            return
 
     def close(self) -> None:
         """Close the client that was made here, and not one that was given."""
-        self._clients.close()
+        self._table.clients.close()
 
     def _expiry(self, now: float) -> dict[str, str]:
         return {"N": str(math.ceil(now + self._retention))}
-
-    def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
-        table = self.table
-        try:
-            return getattr(client, operation)(TableName=table, **arguments)
-        except client.exceptions.ResourceNotFoundException as error:
-            raise ConfigurationError(
-                f"there is no DynamoDB table {table}: make it with DynamoDbMarks({table!r}).create_table()"
-            ) from error

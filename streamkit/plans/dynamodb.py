@@ -8,13 +8,11 @@ Needs boto3: ``pip install kinesis-streamkit[aws]``; Lambda's runtime carries it
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
 
-from ..aws import Clients, from_environment
-from ..errors import ConfigurationError
+from ..dynamodb import ConditionFailed, Table
 from .base import Entry, PlanStore
 
 __all__ = ["DynamoDbPlans"]
@@ -38,50 +36,37 @@ class DynamoDbPlans(PlanStore):
     """
 
     def __init__(self, table: str, *, generation: str = "", client: Any = None) -> None:
-        self._table: str | None = table
-        self._variable = ""
         self._generation = generation
-        self._clients = Clients("dynamodb", "DynamoDbPlans", client, _TIMEOUTS)
+        self._table = Table(table, "DynamoDbPlans", client, _TIMEOUTS, owner=lambda: self.owner)
 
     @classmethod
     def from_env(cls, name: str, *, generation: str = "", client: Any = None) -> DynamoDbPlans:
         """The table that the environment variable ``name`` names, read on first use."""
         store = cls("", generation=generation, client=client)
-        store._table, store._variable = None, name
+        store._table.read_name_from(name)
         return store
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
-        if self._table is None:
-            self._table = from_environment(
-                self._variable, self.owner or "a DynamoDbPlans", "the name of a DynamoDB table"
-            )
-        return self._table
+        return self._table.name
 
     def create_table(self) -> None:
         """Create the table with on-demand capacity, and wait until it can be used.
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._clients.until(math.inf)
-        client.create_table(
-            TableName=self.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "shard", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "shard", "KeyType": "HASH"}],
-        )
-        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
+        self._table.create("shard")
 
     def read(self, processor: str, target: str, shard: str, *, deadline: float) -> Entry | None:
         """See ``PlanStore.read``."""
-        client = self._clients.until(deadline)
-        answer = self._call(client, "get_item", Key={"shard": self._key(processor, target, shard)}, ConsistentRead=True)
+        answer = self._table.call(
+            "get_item", deadline, Key={"shard": self._key(processor, target, shard)}, ConsistentRead=True
+        )
         return _entry(answer.get("Item"))
 
     def save(self, processor: str, target: str, shard: str, entry: Entry, *, deadline: float) -> bool:
         """See ``PlanStore.save``."""
-        client = self._clients.until(deadline)
         # By placeholders: "shard" is a word of DynamoDB's own.
         condition: dict[str, Any] = {
             "ConditionExpression": "attribute_not_exists(#shard)",
@@ -94,9 +79,9 @@ class DynamoDbPlans(PlanStore):
                 "ExpressionAttributeValues": {":before": {"N": str(entry.version - 1)}},
             }
         try:
-            self._call(
-                client,
+            self._table.call(
                 "put_item",
+                deadline,
                 Item={
                     "shard": self._key(processor, target, shard),
                     "version": {"N": str(entry.version)},
@@ -105,23 +90,14 @@ class DynamoDbPlans(PlanStore):
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **condition,
             )
-        except client.exceptions.ConditionalCheckFailedException as error:
+        except ConditionFailed as refused:
             # The client tries again by itself: its first try may have been taken, and only the answer lost.
-            return _entry(error.response.get("Item")) == entry
+            return _entry(refused.item) == entry
         return True
 
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        self._clients.close()
-
-    def _call(self, client: Any, operation: str, **arguments: Any) -> Any:
-        table = self.table
-        try:
-            return getattr(client, operation)(TableName=table, **arguments)
-        except client.exceptions.ResourceNotFoundException as error:
-            raise ConfigurationError(
-                f"there is no DynamoDB table {table}: make it with DynamoDbPlans({table!r}).create_table()"
-            ) from error
+        self._table.clients.close()
 
     def _key(self, processor: str, target: str, shard: str) -> dict[str, str]:
         return {"S": msgspec.json.encode([self._generation, processor, target, shard]).decode()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import Clients, from_environment
+from ..dynamodb import Table
 from ..errors import ConfigurationError
 from .base import ProgressStore
 
@@ -45,11 +45,9 @@ class DynamoDbProgress(ProgressStore):
             raise ConfigurationError(
                 f"DynamoDbProgress(retention) takes the stream's retention in seconds; got {retention!r}"
             )
-        self._table: str | None = table
-        self._variable = ""
         self._generation = generation
         self._retention = retention
-        self._clients = Clients("dynamodb", "DynamoDbProgress", client, _TIMEOUTS)
+        self._table = Table(table, "DynamoDbProgress", client, _TIMEOUTS, owner=lambda: self.owner)
 
     @classmethod
     def from_env(
@@ -57,49 +55,26 @@ class DynamoDbProgress(ProgressStore):
     ) -> DynamoDbProgress:
         """The table that the environment variable ``name`` names, read on first use."""
         store = cls("", generation=generation, retention=retention, client=client)
-        store._table, store._variable = None, name
+        store._table.read_name_from(name)
         return store
 
     @property
     def table(self) -> str:
         """The table's name; ConfigurationError where the environment variable that should hold it is not set."""
-        if self._table is None:
-            self._table = from_environment(
-                self._variable, self.owner or "a DynamoDbProgress", "the name of a DynamoDB table"
-            )
-        return self._table
+        return self._table.name
 
     def create_table(self) -> None:
         """Create the table with on-demand capacity, wait until it can be used, and turn on its TTL.
 
         It raises what the client raises, for instance where the table exists. It is not for a function to call.
         """
-        client = self._clients.until(math.inf)
-        client.create_table(
-            TableName=self.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": "shard", "AttributeType": "S"},
-                {"AttributeName": "number", "AttributeType": "S"},
-            ],
-            KeySchema=[
-                {"AttributeName": "shard", "KeyType": "HASH"},
-                {"AttributeName": "number", "KeyType": "RANGE"},
-            ],
-        )
-        client.get_waiter("table_exists").wait(TableName=self.table, WaiterConfig={"Delay": 2})
-        client.update_time_to_live(
-            TableName=self.table,
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
-        )
+        self._table.create("shard", "number", ttl="expires_at")
 
     def entries(self, processor: str, shard: str, up_to: int, *, deadline: float) -> list[bytes]:
         """See ``ProgressStore.entries``. What does not fit into one answer of DynamoDB (1 MB) is left out."""
-        table = self.table
-        answer = self._call(
+        answer = self._table.call(
             "query",
             deadline,
-            TableName=table,
             KeyConditionExpression="#shard = :shard AND #number <= :number",
             ExpressionAttributeNames={"#shard": "shard", "#number": "number", "#entry": "entry"},
             ExpressionAttributeValues={":shard": {"S": self._key(processor, shard)}, ":number": _sort_key(up_to)},
@@ -113,11 +88,9 @@ class DynamoDbProgress(ProgressStore):
 
     def save(self, processor: str, shard: str, number: int, entry: bytes, *, deadline: float) -> None:
         """See ``ProgressStore.save``."""
-        table = self.table
-        self._call(
+        self._table.call(
             "put_item",
             deadline,
-            TableName=table,
             Item={
                 "shard": {"S": self._key(processor, shard)},
                 "number": _sort_key(number),
@@ -126,18 +99,9 @@ class DynamoDbProgress(ProgressStore):
             },
         )
 
-    def _call(self, operation: str, deadline: float, **arguments: Any) -> Any:
-        client = self._clients.until(deadline)
-        try:
-            return getattr(client, operation)(**arguments)
-        except client.exceptions.ResourceNotFoundException as error:
-            raise ConfigurationError(
-                f"there is no DynamoDB table {self.table}: make it with DynamoDbProgress({self.table!r}).create_table()"
-            ) from error
-
     def close(self) -> None:
         """Close the clients that were made here, and not one that was given."""
-        self._clients.close()
+        self._table.clients.close()
 
     def _key(self, processor: str, shard: str) -> str:
         return msgspec.json.encode([self._generation, processor, shard]).decode()

@@ -202,7 +202,7 @@ def test_what_its_readme_says_of_a_local_endpoint_is_so(project: NewProject, mot
     assert "put 3 records to paid-orders" in said
     assert f"\n{accepted}\n" in said
     assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:2:0") == 1
-    assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:3:0") >= 2
+    assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:3:0") >= 2, said
     assert "paid-orders/shardId-000000000000: stopped after 3 records in 1 batch" in said, said
     # make has waited for it, and ends as it was told to.
     assert running.returncode == -signal.SIGINT, said

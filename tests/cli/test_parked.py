@@ -175,7 +175,7 @@ class TestRepair:
 
 def age(ledger: DynamoDbLedger, group: str, record_id: str, seconds: float) -> None:
     """Make an id older than it is."""
-    ledger._clients.given.update_item(
+    ledger._table.clients.given.update_item(
         TableName=ledger.table,
         Key={"processor": {"S": "orders"}, "group": {"S": group}},
         UpdateExpression="SET #id = :added",

@@ -50,30 +50,30 @@ class TestDynamoDbCells(CellContract):
 
     @contextmanager
     def _down(self, store: DynamoDbCells) -> Iterator[None]:
-        client, store._given_client = store._given_client, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, store._table.clients.given = store._table.clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            store._given_client.close()
-            store._given_client = client
+            store._table.clients.given.close()
+            store._table.clients.given = client
 
     def test_a_cell_is_kept_for_its_retention_from_its_last_change(self, store: DynamoDbCells) -> None:
         store.put("key", {}, "v", seen=None)
 
-        item = store._given_client.get_item(TableName=store.table, Key={"key": {"S": "key"}})["Item"]
+        item = store._table.clients.given.get_item(TableName=store.table, Key={"key": {"S": "key"}})["Item"]
         assert int(item["expires_at"]["N"]) - time.time() == pytest.approx(30 * 86_400, abs=2)
-        ttl = store._given_client.describe_time_to_live(TableName=store.table)["TimeToLiveDescription"]
+        ttl = store._table.clients.given.describe_time_to_live(TableName=store.table)["TimeToLiveDescription"]
         assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "expires_at")
 
     def test_a_table_that_is_not_there_is_named_with_the_way_to_make_it(self, store: DynamoDbCells) -> None:
-        missing = DynamoDbCells("missing", client=store._given_client)
+        missing = DynamoDbCells("missing", client=store._table.clients.given)
 
         with pytest.raises(ConfigurationError, match=r"DynamoDbCells\('missing'\)\.create_table"):
             missing.get("key")
 
     @pytest.mark.parametrize("item", [{}, {"value": {"S": "{"}, "version": {"S": "v"}}, {"value": {"S": "[]"}}])
     def test_an_item_that_is_no_cell_is_named(self, item: dict[str, Any], store: DynamoDbCells) -> None:
-        store._given_client.put_item(TableName=store.table, Item={"key": {"S": "odd"}, **item})
+        store._table.clients.given.put_item(TableName=store.table, Item={"key": {"S": "odd"}, **item})
 
         with pytest.raises(StreamkitError, match=r"'odd' of the table .* is no cell"):
             store.get("odd")

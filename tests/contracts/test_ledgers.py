@@ -44,9 +44,12 @@ class TestDynamoDbLedger(LedgerContract):
 
     @contextmanager
     def _down(self, ledger: DynamoDbLedger) -> Iterator[None]:
-        client, ledger._clients.given = ledger._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, ledger._table.clients.given = (
+            ledger._table.clients.given,
+            client_of(f"http://127.0.0.1:{closed_port()}"),
+        )
         try:
             yield
         finally:
-            ledger._clients.given.close()
-            ledger._clients.given = client
+            ledger._table.clients.given.close()
+            ledger._table.clients.given = client

@@ -46,25 +46,25 @@ class TestDynamoDbMarks(MarkContract):
 
     @contextmanager
     def _down(self, store: DynamoDbMarks) -> Iterator[None]:
-        client, store._clients.given = store._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, store._table.clients.given = store._table.clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            store._clients.given.close()
-            store._clients.given = client
+            store._table.clients.given.close()
+            store._table.clients.given = client
 
     def test_a_mark_is_kept_for_its_retention_from_when_it_is_done(self, store: DynamoDbMarks) -> None:
         now = time.time()
         store.start("key", "a", now=now - 500, until=now)
         store.finish("key", "a", now=now)
 
-        item = store._clients.given.get_item(TableName=store.table, Key={"key": {"S": "key"}})["Item"]
+        item = store._table.clients.given.get_item(TableName=store.table, Key={"key": {"S": "key"}})["Item"]
         assert int(item["expires_at"]["N"]) - now == pytest.approx(30 * 86_400, abs=2)
-        ttl = store._clients.given.describe_time_to_live(TableName=store.table)["TimeToLiveDescription"]
+        ttl = store._table.clients.given.describe_time_to_live(TableName=store.table)["TimeToLiveDescription"]
         assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "expires_at")
 
     def test_a_table_that_is_not_there_is_named_with_the_way_to_make_it(self, store: DynamoDbMarks) -> None:
-        missing = DynamoDbMarks("missing", client=store._clients.given)
+        missing = DynamoDbMarks("missing", client=store._table.clients.given)
 
         with pytest.raises(ConfigurationError, match=r"DynamoDbMarks\('missing'\)\.create_table"):
             missing.start("key", "a", now=0, until=1)

@@ -48,19 +48,19 @@ class TestDynamoDbPlans(PlanContract):
         client.close()
 
     def another_generation(self, store: DynamoDbPlans) -> DynamoDbPlans:
-        return DynamoDbPlans(store.table, generation="other", client=store._clients.given)
+        return DynamoDbPlans(store.table, generation="other", client=store._table.clients.given)
 
     def unreachable(self, store: DynamoDbPlans) -> AbstractContextManager[object]:
         return self._down(store)
 
     @contextmanager
     def _down(self, store: DynamoDbPlans) -> Iterator[None]:
-        client, store._clients.given = store._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, store._table.clients.given = store._table.clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            store._clients.given.close()
-            store._clients.given = client
+            store._table.clients.given.close()
+            store._table.clients.given = client
 
     def test_a_read_is_strongly_consistent(self, store: DynamoDbPlans) -> None:
         # An older plan would be taken for the last. moto reads consistently either way.
@@ -69,14 +69,14 @@ class TestDynamoDbPlans(PlanContract):
         def note(params: dict[str, Any], **_: Any) -> None:
             asked.append(params)
 
-        store._clients.given.meta.events.register("provide-client-params.dynamodb.GetItem", note)
+        store._table.clients.given.meta.events.register("provide-client-params.dynamodb.GetItem", note)
 
         store.read("orders", "table", "stream/x", deadline=float("inf"))
 
         assert [one["ConsistentRead"] for one in asked] == [True]
 
     def test_a_table_that_is_not_there_is_named_with_the_way_to_make_it(self, store: DynamoDbPlans) -> None:
-        missing = DynamoDbPlans("missing", client=store._clients.given)
+        missing = DynamoDbPlans("missing", client=store._table.clients.given)
 
         with pytest.raises(ConfigurationError, match=r"DynamoDbPlans\('missing'\)\.create_table"):
             missing.save("orders", "table", "stream/x", Entry(1, b""), deadline=0)

@@ -47,19 +47,19 @@ class TestDynamoDbProgress(ProgressContract):
         client.close()
 
     def another_generation(self, store: DynamoDbProgress) -> DynamoDbProgress:
-        return DynamoDbProgress(store.table, generation="other", client=store._clients.given)
+        return DynamoDbProgress(store.table, generation="other", client=store._table.clients.given)
 
     def unreachable(self, store: DynamoDbProgress) -> AbstractContextManager[object]:
         return self._down(store)
 
     @contextmanager
     def _down(self, store: DynamoDbProgress) -> Iterator[None]:
-        client, store._clients.given = store._clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
+        client, store._table.clients.given = store._table.clients.given, client_of(f"http://127.0.0.1:{closed_port()}")
         try:
             yield
         finally:
-            store._clients.given.close()
-            store._clients.given = client
+            store._table.clients.given.close()
+            store._table.clients.given = client
 
 
 def client_of(endpoint: str) -> Any:

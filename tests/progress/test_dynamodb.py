@@ -135,7 +135,7 @@ class TestTheTimeOut:
     def test_is_within_what_is_left_and_short(self, account: None, seconds: float, timeout: float, tries: int) -> None:
         store = DynamoDbProgress("table")
 
-        config: Any = store._clients.until(time.monotonic() + seconds).meta.config
+        config: Any = store._table.clients.until(time.monotonic() + seconds).meta.config
 
         assert (config.connect_timeout, config.read_timeout) == (timeout, timeout)
         assert config.retries["total_max_attempts"] == tries
@@ -145,7 +145,7 @@ class TestTheTimeOut:
         store = DynamoDbProgress("table")
 
         now = time.monotonic()
-        assert store._clients.until(now + 30) is store._clients.until(now + 40)
+        assert store._table.clients.until(now + 30) is store._table.clients.until(now + 40)
         store.close()
 
 
