@@ -55,11 +55,14 @@ class ObjectsProcessor(EventProcessor):
         if not self.key_path:
             return f"{number}"
         try:
-            return str(field(msgspec.json.decode(line), self.key_path))
+            found = field(msgspec.json.decode(line), self.key_path)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise Reject(f"line {number} of {place} is no JSON") from None
         except MissingField as error:
             raise MissingField(f"line {number} of {place}: {error}") from None
+        if not isinstance(found, str | int | float) or isinstance(found, bool):
+            raise Reject(f"line {number} of {place} has no text and no number in its field {self.key_path}")
+        return str(found)
 
     def process(self, record: Record) -> Iterator[Write]:
         for found in objects_of(record):

@@ -21,7 +21,7 @@ from .base import NotAsked, Refusal, RefusalKind, Sink, Write, write_ids
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large
 from .bigquery_retries import ask
-from .bigquery_rows import copy_row, encode_row, exact, is_nested_too_deeply
+from .bigquery_rows import copy_row, encode_row, exact
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
 
@@ -125,11 +125,11 @@ class BigQuerySink(Sink):
         the sink makes where it was given the table's schema.
 
         Raises TypeError for what has no such form, ValueError for NaN and Infinity (give None, or the text "NaN"), for
-        text that is not Unicode, and for nesting without end. A row nested over 100 deep is refused here or by ``write``.
+        text that is not Unicode, and for nesting without end.
         """
         if not self._is_sent_as_given:
             return self._row_by_schema(row)
-        text = encode_row(row, may_be_deep=self._default_stream is None)
+        text = encode_row(row)
         return Write(self, text, len(text) + _ROW_BYTES)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
@@ -148,11 +148,6 @@ class BigQuerySink(Sink):
             try:
                 ask(partial(insertion.insert, left), deadline=deadline)
             except Exception as error:  # noqa: BLE001  # Whatever the client raises, these rows have no answer.
-                if self._is_sent_as_given and (others := _without_deep(left, refusals)) != left:
-                    # For whatever reason it was not taken, they would be one.
-                    if others:
-                        requests.appendleft(others)
-                    continue
                 if not is_too_large(error) or (len(left) > 1 and time.monotonic() >= deadline):
                     # What comes after would meet the same, or the time is up.
                     unanswered = SinkError(destination.explain(error))
@@ -289,17 +284,6 @@ class _Insertion:
                 # What is left out tells nothing, not even what column it would need.
                 write.payload = _Telling(encode_row(kept), kept)
         return again
-
-
-def _without_deep(writes: list[Write], refusals: list[Refusal]) -> list[Write]:
-    """The writes without those whose rows are nested too deeply, which are refused."""
-    others = []
-    for write in writes:
-        if is_nested_too_deeply(write.payload):
-            refusals.append(Refusal(write, NotAsked("the row is nested too deeply"), "invalid"))
-        else:
-            others.append(write)
-    return others
 
 
 def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Write]]:

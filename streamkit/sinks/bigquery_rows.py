@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["copy_row", "encode_row", "exact", "is_nested_too_deeply", "json_text"]
+__all__ = ["copy_row", "encode_row", "exact", "json_text"]
 
 _EXACT_IN_A_DOUBLE = 2**53
 # BigQuery's RECORDs are nested fifteen deep at most. What is deeper could end a request of its neighbours too.
@@ -22,13 +22,13 @@ _TELLING = (bytes, bytearray, datetime, date, time, Decimal)
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_row(row: Any, *, may_be_deep: bool = False) -> bytes:
+def encode_row(row: Any) -> bytes:
     """``row``, a mapping or what msgspec makes an object of, as JSON, in which ``exact`` has to make long integers text.
 
     A Decimal, a UUID, a date, a time and a datetime are text, and bytes are base64.
 
     Raises TypeError for what has no such form, ValueError for NaN and Infinity, for text that is not Unicode, and for nesting
-    that is too deep. ``may_be_deep``: only for nesting without end, for a caller that asks ``is_nested_too_deeply`` later.
+    without end.
     """
     try:
         if type(row) is dict:
@@ -36,7 +36,8 @@ def encode_row(row: Any, *, may_be_deep: bool = False) -> bytes:
             # One that is not of a None may be what has become of NaN.
             nulls = text.count(b"null")
             is_sound = not nulls or (nulls == 1 and None in row.values()) or nulls == list(row.values()).count(None)
-            if is_sound and (may_be_deep or not _has_many_brackets(text)):
+            # One with so few brackets is nested no deeper.
+            if is_sound and text.count(b"{") + text.count(b"[") <= _MOST_DEPTH:
                 return text
         return _encode(_sendable(_plain(row)))
     except RecursionError:
@@ -50,32 +51,10 @@ def exact(rows: list[bytes]) -> list[bytes]:
     # Of sixteen digits in a row four are among every fourth byte. To look for them so takes a tenth of an expression's time.
     if _FOUR_DIGITS not in b"".join(rows)[::4].translate(_DIGITS_AS_ZEROS):
         return rows
-    return [_exact(text) if _SIXTEEN_DIGITS in text.translate(_DIGITS_AS_ZEROS) else text for text in rows]
-
-
-def _exact(row: bytes) -> bytes:
-    try:
-        return _encode(_sendable(msgspec.json.decode(row)))
-    except RecursionError:
-        return row
-
-
-def is_nested_too_deeply(row: bytes) -> bool:
-    """Whether a row's JSON is nested so deeply that BigQuery may refuse the request that it is in. To look for that in every row
-    would take a tenth of its time, so it is for a request that was not taken.
-    """
-    if not _has_many_brackets(row):
-        return False
-    try:
-        _sendable(msgspec.json.decode(row))
-    except RecursionError:
-        return True
-    return False
-
-
-def _has_many_brackets(text: bytes) -> bool:
-    """What has few is nested no deeper."""
-    return text.count(b"{") + text.count(b"[") > _MOST_DEPTH
+    return [
+        _encode(_sendable(msgspec.json.decode(text))) if _SIXTEEN_DIGITS in text.translate(_DIGITS_AS_ZEROS) else text
+        for text in rows
+    ]
 
 
 def copy_row(row: Any) -> dict[str, Any]:

@@ -69,7 +69,15 @@ def test_the_key_is_the_field_that_the_environment_names_and_its_order_is_kept(
     assert [key for key, _ in found if key != "DEN"] == ["7"]
 
 
-@pytest.mark.parametrize(("line", "why"), [(b"no json", "is no JSON"), (b'{"n": 1}', "the event has no field 'id'")])
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"no json", "is no JSON"),
+        (b'{"n": 1}', "the event has no field 'id'"),
+        (b'{"id": null}', "has no text and no number in its field id"),
+        (b'{"id": [1]}', "has no text and no number in its field id"),
+    ],
+)
 def test_of_an_object_with_a_line_without_a_key_nothing_is_put(
     moto_endpoint: str,
     name: str,

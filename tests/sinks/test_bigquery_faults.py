@@ -54,30 +54,6 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("status", [400, 500])
-@pytest.mark.parametrize("depths", [[101], [600], [101, 300]])
-def test_a_row_for_whose_depth_a_request_is_not_taken_is_refused_alone(
-    status: int, depths: list[int], proxy: AwsProxy, sink: BigQuerySink, landed: Any
-) -> None:
-    deep = refuse(status, "parseError")
-    proxy.always = lambda request: deep(request) if b"[" * 101 in request.body else request.forward()
-    writes = rows(sink, 3)
-    for depth in depths:
-        value: Any = 1
-        for _ in range(depth):
-            value = [value]
-        writes.insert(1, sink.row({"id": 99, "name": value}))
-    stamp(writes)
-
-    refusals = sink.write(writes, deadline=soon(0.5 if status == 500 else 30))
-
-    assert sorted(kind for _, kind in kinds(refusals, writes) if kind == "invalid") == ["invalid"] * len(depths)
-    assert {writes.index(refusal.write) for refusal in refusals if refusal.kind == "invalid"} == set(
-        range(1, len(depths) + 1)
-    )
-    assert landed() == [0, 1, 2]
-
-
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_what_passes_is_tried_again_and_each_row_is_in_once(
     fault: Act, proxy: AwsProxy, sink: BigQuerySink, landed: Any

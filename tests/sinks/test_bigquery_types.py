@@ -9,14 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.cloud import bigquery
 
 from streamkit.sinks.bigquery import BigQuerySink, TableOptions
 from streamkit.sinks.bigquery_columns import columns_in, unified, unknown_fields, widened, without_unknown
 from streamkit.sinks.bigquery_schema import Field, Misfit
 from streamkit.testing.contracts import stamp
 
-from .bigquery_tables import create_table, ids_in, kinds, soon
+from .bigquery_tables import soon
 
 
 def field(name: str, kind: str, mode: str = "NULLABLE", fields: list[Field] | None = None) -> Field:
@@ -255,42 +254,14 @@ def test_a_record_is_as_the_schema_has_it_and_gets_what_the_row_has_beside_it() 
     assert column == field("r", "RECORD", fields=[field("a", "NUMERIC"), field("b", "STRING")])
 
 
-def nested(depth: int) -> Any:
+@pytest.mark.parametrize("depth", [101, 600, 990])
+def test_a_row_that_is_nested_very_deeply_fails_alone_where_it_is_made(depth: int) -> None:
     value: Any = 1234567890123456789
     for _ in range(depth):
         value = [value]
-    return value
-
-
-@pytest.mark.parametrize("depth", [101, 600, 990])
-@pytest.mark.parametrize(
-    "options",
-    [{"unknown": "add"}, {"method": "storage-write"}],
-    ids=["add", "storage-write"],
-)
-def test_a_row_that_is_nested_very_deeply_fails_alone_where_it_is_made(depth: int, options: Any) -> None:
-    with pytest.raises(ValueError, match="nested too deeply"):
-        BigQuerySink("shop.orders", **options).row({"n": nested(depth)})
-
-
-def test_a_row_that_is_nested_without_end_fails_where_it_is_made() -> None:
-    endless: list[Any] = []
-    endless.append(endless)
 
     with pytest.raises(ValueError, match="nested too deeply"):
-        BigQuerySink("shop.orders").row({"n": endless})
-
-
-def test_a_row_that_is_nested_very_deeply_takes_no_neighbours_down(bigquery_client: Any, dataset: str) -> None:
-    sink = BigQuerySink(
-        create_table(bigquery_client, dataset, [bigquery.SchemaField("id", "INTEGER")]), client=bigquery_client
-    )
-    writes = stamp(sink.row(row) for row in [{"id": 0}, {"id": 1, "n": nested(600)}, {"id": 2}])
-
-    refusals = sink.write(writes, deadline=soon())
-
-    assert kinds(refusals, writes) == [(1, "invalid")]
-    assert ids_in(bigquery_client, sink.table) == [0, 2]
+        BigQuerySink("shop.orders").row({"n": value})
 
 
 def test_what_has_many_brackets_and_is_not_deep_is_taken() -> None:
