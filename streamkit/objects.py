@@ -17,6 +17,7 @@ an object that is gone.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,15 @@ __all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
 _MOST_BYTES = 64 * 1024 * 1024
 _GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
 _CHANGED = ("PreconditionFailed", "412")
+# The request itself is wrong, which is made of nothing but the event: no later one is any better.
+_WRONG = ("KeyTooLongError", "InvalidArgument", "InvalidBucketName", "InvalidURI")
+# As boto3 has it, and what it lets through besides: an access point, which no event names.
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_ARN = re.compile(r"arn:[!-~]{1,2000}")
+# In bytes, as S3 has it.
+_LONGEST_KEY = 1024
+# What a header can hold, and a query; real ones have 70 characters at most.
+_TAG = re.compile(r"[!-~]{1,1024}")
 
 
 class Gone(Reject):
@@ -114,9 +124,25 @@ def _told(event: Any) -> StoredObject:
             "version_id": what.get("versionId", what.get("version-id")),
             "sequencer": what.get("sequencer"),
         }
-        return msgspec.convert(found, StoredObject)
+        told = msgspec.convert(found, StoredObject)
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, msgspec.ValidationError):
         raise Reject("the record is no event of S3's: it names no bucket, or no key of an object") from None
+    if fault := _fault(told) or ("it names an access point, and no bucket" if told.bucket.startswith("arn:") else ""):
+        raise Reject(f"the record is no event of S3's: {fault}")
+    return told
+
+
+def _fault(found: StoredObject) -> str:
+    """Why S3 can be asked for no such object, without a word of what it is instead; empty where it can be."""
+    if not (_BUCKET.fullmatch(found.bucket) or _ARN.fullmatch(found.bucket)):
+        return "its bucket has a name that no bucket can have"
+    if not 1 <= len(found.key.encode(errors="replace")) <= _LONGEST_KEY:
+        return f"its key is empty, or has more than {_LONGEST_KEY:,} bytes"
+    if found.etag is not None and not _TAG.fullmatch(found.etag):
+        return "its ETag is none that S3 gives"
+    if found.version_id is not None and not _TAG.fullmatch(found.version_id):
+        return "its version is none that S3 gives"
+    return ""
 
 
 class Objects:
@@ -136,9 +162,11 @@ class Objects:
     def read(self, found: StoredObject) -> bytes:
         """All of the object: of the version that the event tells of, and never of a later one.
 
-        Raises Gone where that is there no more, Reject for one that is too large or archived, Unavailable where S3 does not
-        answer or refuses the credentials.
+        Raises Gone where that is there no more; Reject for one that is too large or archived, and for a name, ETag or version
+        that S3 can't have; Unavailable where S3 does not answer or refuses the credentials.
         """
+        if fault := _fault(found):
+            raise Reject(f"there can be no such object in S3: {fault}")
         if found.is_removed:
             raise Gone(f"{found.place} was removed: there is nothing to read")
         if found.size is not None:
@@ -157,6 +185,8 @@ class Objects:
                 raise Gone(f"{found.place} was written again since: that has an event of its own") from error
             if code == "InvalidObjectState":
                 raise Reject(f"{found.place} is archived: restore it, then bring its event again") from error
+            if code in _WRONG:
+                raise Reject(f"S3 takes {found.place} for no object's name: {reason(error)}") from error
             raise Unavailable(f"{found.place} can't be read: {reason(error)}") from error
         self._check_size(found, size)
         return content

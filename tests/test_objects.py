@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamkit import Divert, Park, RecordProcessor, Reject, Unavailable, lambda_handler
+from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, lambda_handler
 from streamkit.errors import BatchFailed, ConfigurationError, StreamkitError
 from streamkit.event import decode
 from streamkit.ledgers.memory import MemoryLedger
@@ -22,6 +22,13 @@ from tests.sinks.aws_proxy import client_of, refuse
 
 ODD_KEY = "orders/2026 (11)/naïve+plus%20&日本.json"
 _buckets = (f"objects-{n}" for n in itertools.count())
+
+
+def event_of(bucket: str = "b", **object_: str) -> str:
+    """The JSON of an event of S3's."""
+    return json.dumps(
+        {"Records": [{"s3": {"bucket": {"name": bucket}, "object": {"key": "k", **object_}}, "eventName": "x"}]}
+    ).replace('"etag"', '"eTag"')
 
 
 @pytest.fixture
@@ -185,11 +192,68 @@ class TestWays:
             '{"Records": [{"s3": {"bucket": {"name": 1}, "object": {"key": "k"}}, "eventName": "x"}]}',
             '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": "%ff"}}, "eventName": "x"}]}',
             '{"source": "aws.s3", "detail": {}}',
+            event_of(bucket="no bucket!"),
+            event_of(bucket=""),
+            event_of(bucket="arn:aws:s3:us-east-1:123456789012:accesspoint/orders"),
+            event_of(key=""),
+            event_of(key="k" * 1025),
+            event_of(key="%C3%A9" * 513),
+            event_of(etag="abc\r\nx-amz-acl: public-read"),
+            event_of(etag=""),
+            event_of(versionId="v 1"),
         ],
     )
     def test_what_is_no_event_of_s3_is_rejected(self, body: str) -> None:
         with pytest.raises(Reject, match="no event of S3's"):
             told(sqs_event(body))
+
+
+class TestMalformed:
+    """An event of no object that S3 can have is at fault itself: no outage of S3's, for which it would hold its shard."""
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"key": ""}, {"bucket": "no bucket!"}, {"etag": "abc\r\nx: y"}, {"key": "k" * 1025}, {"version_id": "v\n"}],
+    )
+    def test_of_a_stream_it_goes_to_dead_letters_and_the_others_are_read(
+        self, s3: Any, bucket: str, wrong: dict[str, str]
+    ) -> None:
+        found = put(s3, bucket, "a", b"content")
+        letters, seen, objects = MemoryQueue(), [], Objects(client=s3)
+
+        class Reading(RecordProcessor):
+            name = "reading"
+            on_failure = Block(dead_letters=letters)
+
+            def process(self, record: Any) -> None:
+                (told,) = [StoredObject(**one) for one in record.json()]
+                seen.append(objects.read(told))
+
+        fields = {"bucket": bucket, "key": "a", "event": "ObjectCreated:Put", "etag": found.etag}
+        answer = lambda_handler(Reading)(kinesis_event([[{**fields, **wrong}], [fields]]))
+
+        assert answer == {"batchItemFailures": []}
+        assert seen == [b"content"]
+        assert len(letters) == 1
+
+    @pytest.mark.parametrize("code", ["KeyTooLongError", "InvalidArgument", "InvalidBucketName", "InvalidURI"])
+    def test_what_s3_calls_a_wrong_request_is_rejected(self, s3: Any, bucket: str, proxy: HttpProxy, code: str) -> None:
+        found = put(s3, bucket, "a", b"content")
+        with proxy.failing(refuse(400, code)), pytest.raises(Reject, match=rf"s3://{bucket}/a for no object's name"):
+            Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+    @pytest.mark.parametrize("code", ["ExpiredToken", "AuthorizationHeaderMalformed"])
+    def test_what_it_says_of_credentials_is_no_fault_of_the_event(
+        self, s3: Any, bucket: str, proxy: HttpProxy, code: str
+    ) -> None:
+        found = put(s3, bucket, "a", b"content")
+        with proxy.failing(refuse(400, code)), pytest.raises(Unavailable):
+            Objects(client=client_of(proxy.endpoint, "s3"), patience=0.3).read(found)
+
+    @pytest.mark.parametrize("key", ["k" * 1024, "é" * 512, " ", "a/../b", "\x00"])
+    def test_a_key_that_is_odd_and_no_more_is_one(self, key: str) -> None:
+        (found,) = told(s3_event([key]))
+        assert found.key == key
 
 
 class TestAnswers:
