@@ -90,13 +90,17 @@ def of_type(type_: Any) -> Parse:
         try:
             return decode(value)
         except msgspec.ValidationError as error:
-            fault = f"it is no {_named(type_)}: {_without_quotes(error)}"
+            # With a cause it is the type's own, of its __post_init__ or the like, whose message may quote the text.
+            what = _without_quotes(error) if error.__cause__ is None else f"its type raised {_kind(error.__cause__)}"
+            fault = f"it is no {_named(type_)}: {what}"
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             fault = f"it is no JSON, and no {_named(type_)} either"
+        except Exception as error:  # noqa: BLE001  # The type's own, too: msgspec makes its own of two kinds only.
+            fault = f"it is no {_named(type_)}: its type raised {_kind(error)}"
         try:
             # As slow, or 2026-11-30, which no JSON is.
             return msgspec.convert(value, type_, strict=False)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except Exception:  # noqa: BLE001, S110  # What was wrong with it is known already.
             pass
         # Raised out here, so that an error which may quote it is not this one's context.
         raise Unparsed(fault)
@@ -112,7 +116,7 @@ def then(parse: Parse, make: Callable[[Any], Any]) -> Parse:
         try:
             return make(parsed)
         except Exception as error:  # noqa: BLE001  # It is the user's, and the last good value stays.
-            fault = type(error).__name__
+            fault = _kind(error)
         raise Unparsed(f"what is made of it raised {fault}")
 
     return parse_and_make
@@ -133,6 +137,10 @@ def hidden(parse: Parse) -> Parse:
 
 def _without_quotes(error: Exception) -> str:
     return _QUOTED.sub("…", str(error))
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
 
 
 def _named(type_: Any) -> str:

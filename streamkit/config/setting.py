@@ -174,7 +174,7 @@ class Setting(Generic[T]):
             log.error("%s", line)
 
     def _changed(self, old: Any, version: str) -> Change | None:
-        if old is _NONE or old == self._value:
+        if old is _NONE or _is_same(old, self._value):
             return None
         log.info("the parameter %s has changed%s", self.name, version and f": {version}")
         return Change(self, self._value, old)
@@ -207,6 +207,14 @@ class Change:
         except Exception:  # noqa: BLE001  # A value that can't print itself can't be cut out of the message.
             return type(error).__name__ + place(error)
         return reason(error, without=sorted(shown, key=len, reverse=True))
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Of values that can't be compared, as numpy's arrays, it is known only that the text has changed."""
+    try:
+        return bool(old == new)
+    except Exception:  # noqa: BLE001  # It is the user's type, and no read of a parameter may fail for it.
+        return False
 
 
 def _texts(found: Mapping[str, Found]) -> dict[str, tuple[str, bool]]:

@@ -500,6 +500,74 @@ class TestWhatCanNotBeUsed:
         assert limits.value == "at most 1", "what can't be made of it is a fault of the value"
 
 
+class Picky(msgspec.Struct):
+    """A type with a check of its own, which raises what msgspec makes no error of its own of."""
+
+    most: int
+
+    def __post_init__(self) -> None:
+        if self.most > 9:
+            raise KeyError(HIDDEN)
+
+
+class Uneven:
+    """A value that can't be compared, as numpy's arrays."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("the truth of it is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]  # As an array has none.
+
+
+class TestTypesOfTheUsers:
+    """One setting whose type fails is no fault of the others, which are read, followed and told of as ever."""
+
+    def test_an_error_of_its_own_is_a_fault_of_the_value_and_of_no_other(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = MemoryParameters({"a": "1", "limits": '{"most": 1}', "z": "1"})
+        config = config_of(source, clock=clock, wait=30)
+        before, limits, after = config.integer("a"), config.value("limits", type=Picky), config.integer("z")
+        heard: list[int] = []
+        before.on_change(lambda new, old: heard.append(new))
+        assert limits.value.most == 1
+
+        for name, text in (("a", "2"), ("limits", '{"most": 10}'), ("z", "2")):
+            source.put(name, text)
+        clock.advance(60)
+
+        assert after.value == 2
+        assert (before.value, limits.value.most, heard) == (2, 1, [2])
+        assert errors_in(caplog) == [
+            "the parameter limits (version 3) can't be used, so its last good value stays: it is no Picky: its type raised KeyError"
+        ]
+
+    def test_of_a_secret_nothing_of_that_error_is_told(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+        source = MemoryParameters()
+        source.put("limits", '{"most": 10}', is_secret=True)
+        with pytest.raises(ConfigurationMissing) as raised:
+            _ = config_of(source, clock=clock).secret("limits", type=Picky).value
+        assert HIDDEN not in str(raised.value) + caplog.text
+
+    def test_values_that_can_not_be_compared_are_changed_when_their_text_is(self, clock: Clock) -> None:
+        source = MemoryParameters({"a": "one", "z": "1"})
+        config = config_of(source, clock=clock, wait=30)
+        uneven, other = config.value("a", type=str, then=Uneven), config.integer("z")
+        heard: list[str] = []
+        uneven.on_change(lambda new, old: heard.append(new.text))
+        assert uneven.value.text == "one"
+
+        source.put("a", "two")
+        source.put("z", "2")
+        clock.advance(60)
+
+        assert other.value == 2
+        assert (uneven.value.text, heard) == ("two", ["two"])
+
+
 class TestSecrets:
     def test_a_secret_is_read_as_one_and_never_logged(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 from collections.abc import Callable
 from typing import Any, Literal
@@ -17,6 +18,15 @@ from streamkit.errors import ConfigurationError
 class Limits(msgspec.Struct, forbid_unknown_fields=True):
     most: int
     mode: Literal["fast", "slow"] = "fast"
+
+
+class Picky(msgspec.Struct):
+    """Its own check raises the error of that name, with what it was given in the message."""
+
+    error: str
+
+    def __post_init__(self) -> None:
+        raise getattr(builtins, self.error)(f"hunter2 {self.error}")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +67,11 @@ def test_what_a_text_is(parse: Callable[[str], Any], text: str, value: Any) -> N
         (parsing.of_type(Literal["fast"]), "hunter2", "it is no JSON, and no"),
         (parsing.of_type(list[int]), "[" * 100_000, "it is no list: Expected `int`"),
         (parsing.of_type(int), "\ud800", "it is no JSON"),
+        *(
+            (parsing.of_type(Picky), f'{{"error": "{error}"}}', f"it is no Picky: its type raised {error}$")
+            for error in ("KeyError", "ValueError", "TypeError", "RuntimeError", "AssertionError", "ArithmeticError")
+        ),
+        (parsing.hidden(parsing.of_type(Picky)), '{"error": "KeyError"}', "it is not of its type; what it is instead"),
         (parsing.texts, '["hunter2", 3]', "it is no tuple"),
         (parsing.then(parsing.text, lambda text: {}[text]), "hunter2", "what is made of it raised KeyError"),
         (
