@@ -542,7 +542,8 @@ class TestTypesOfTheUsers:
         assert after.value == 2
         assert (before.value, limits.value.most, heard) == (2, 1, [2])
         assert errors_in(caplog) == [
-            "the parameter limits (version 3) can't be used, so its last good value stays: it is no Picky: its type raised KeyError"
+            "the parameter limits (version 3) can't be used, so its last good value stays: "
+            "it is no Picky: its type raised KeyError"
         ]
 
     def test_of_a_secret_nothing_of_that_error_is_told(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
