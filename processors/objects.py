@@ -7,6 +7,7 @@ or subclass ``ObjectsProcessor`` and override ``key`` or ``process``. Set up by
     LINE_KEY                 path of the field of a line's JSON that is the partition key. Without it keys are made so that lines
                              spread over all shards
     MOST_BYTES               the largest object, and the most that is unpacked of a gzip one; default 67108864
+    MOST_LINES               the most lines of an object; default 1000000. With the record that is made of it each takes 300 bytes
     PROCESSOR_NAME           default "objects"; persistent
     RETRY_QUEUE_URL          SQS, and a trigger of this function: an object that failed is tried again by it. Without it Lambda
                              tries twice more
@@ -46,7 +47,9 @@ class ObjectsProcessor(EventProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.key_path = os.environ.get("LINE_KEY")
-        self.objects = Objects(most_bytes=_most_bytes())
+        self.objects = Objects(
+            most_bytes=_number("MOST_BYTES", 67_108_864), most_lines=_number("MOST_LINES", 1_000_000)
+        )
         self.stream = KinesisSink.from_env("STREAM")
         self.stream.owner = f"{type(self).__name__}.stream"
 
@@ -82,12 +85,12 @@ class ObjectsProcessor(EventProcessor):
         self.objects.close()
 
 
-def _most_bytes() -> int:
-    text = os.environ.get("MOST_BYTES") or "67108864"
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
     try:
         return int(text)
     except ValueError:
-        raise ConfigurationError(f"MOST_BYTES is a number of bytes; got {text!r}") from None
+        raise ConfigurationError(f"{variable} is a whole number; got {text!r}") from None
 
 
 handler = lambda_handler(ObjectsProcessor)

@@ -35,6 +35,8 @@ from .record import Record
 __all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
 
 _MOST_BYTES = 64 * 1024 * 1024
+# With its write a line takes some 300 bytes, however short it is.
+_MOST_LINES = 1_000_000
 _GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
 _CHANGED = ("PreconditionFailed", "412")
 # The request itself is wrong, which is made of nothing but the event: no later one is any better.
@@ -146,16 +148,28 @@ def _fault(found: StoredObject) -> str:
 
 
 class Objects:
-    """Reads objects of up to ``most_bytes``, which is also the most that a compressed one may have inside.
+    """Reads objects of up to ``most_bytes``, which is also the most that a compressed one may have inside; and of these lines up
+    to ``most_lines``, empty ones among them.
+
+    Memory is bounded by both: some four times the bytes, and for each line 300 bytes with a write of it.
 
     An attempt that fails for a passing reason is repeated for ``patience`` seconds, and no longer than the invocation has time.
     ``client`` is boto3's S3 client; by default one is made on first use. It can be shared by the threads of one processor.
     """
 
-    def __init__(self, *, most_bytes: int = _MOST_BYTES, patience: float = 20.0, client: Any = None) -> None:
-        if most_bytes < 1:
-            raise ConfigurationError(f"Objects(most_bytes) is 1 at least; got {most_bytes!r}")
+    def __init__(
+        self,
+        *,
+        most_bytes: int = _MOST_BYTES,
+        most_lines: int = _MOST_LINES,
+        patience: float = 20.0,
+        client: Any = None,
+    ) -> None:
+        for option, most in (("most_bytes", most_bytes), ("most_lines", most_lines)):
+            if most < 1:
+                raise ConfigurationError(f"Objects({option}) is 1 at least; got {most!r}")
         self._most_bytes = most_bytes
+        self._most_lines = most_lines
         self._patience = patience
         self._clients = Clients("s3", "Objects", client)
 
@@ -194,11 +208,14 @@ class Objects:
     def lines(self, found: StoredObject) -> list[bytes]:
         """The object's lines without their ends (LF or CRLF), empty ones left out. One that is gzip is unpacked.
 
-        Raises what ``read`` does, and Reject for gzip that is damaged or has too much in it.
+        Raises what ``read`` does, and Reject for gzip that is damaged or has too much in it, and for too many lines.
         """
         content = self.read(found)
         if content.startswith(GZIP):
             content = self._unpacked(found, content)
+        # Before there is an object of Python's for each: a kilobyte of gzip can hold a million.
+        if (count := content.count(b"\n") + (not content.endswith(b"\n"))) > self._most_lines:
+            raise Reject(f"{found.place} has {count:,} lines: Objects(most_lines) is {self._most_lines:,}")
         return [line for part in content.split(b"\n") if (line := part.removesuffix(b"\r"))]
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -376,9 +377,29 @@ class TestReading:
         with pytest.raises(Reject, match=f"gzip that {why}"):
             Objects(client=s3).lines(put(s3, bucket, "a", harm(content)))
 
-    def test_a_limit_of_nothing_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="most_bytes"):
-            Objects(most_bytes=0)
+    def test_too_many_lines_are_rejected_before_there_is_one(self, s3: Any, bucket: str) -> None:
+        packed = gzip.compress(b"1\n" * 2_000_000)
+        found = put(s3, bucket, "short-lines", packed)
+        tracemalloc.start()
+        try:
+            with pytest.raises(Reject, match=r"has 2,000,000 lines: Objects\(most_lines\) is 1,000,000"):
+                Objects(client=s3).lines(found)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 20_000_000, "four times as much memory as there is in it, and not ninety"
+
+    def test_as_many_lines_as_may_be_are_read(self, s3: Any, bucket: str) -> None:
+        for content in (b"1\n2\n3", b"1\n2\n3\n"):
+            found = put(s3, bucket, "a", content)
+            assert Objects(client=s3, most_lines=3).lines(found) == [b"1", b"2", b"3"]
+            with pytest.raises(Reject, match="has 3 lines"):
+                Objects(client=s3, most_lines=2).lines(found)
+
+    @pytest.mark.parametrize("option", ["most_bytes", "most_lines"])
+    def test_a_limit_of_nothing_is_refused(self, option: str) -> None:
+        with pytest.raises(ConfigurationError, match=option):
+            Objects(**{option: 0})
 
 
 class TestBadDays:

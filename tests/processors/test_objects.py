@@ -21,7 +21,14 @@ _names = (f"lines-{n}" for n in itertools.count())
 def name(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a bucket, a stream and a queue of dead letters."""
     made = next(_names)
-    for variable in ("LINE_KEY", "MOST_BYTES", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "PROCESSOR_NAME"):
+    for variable in (
+        "LINE_KEY",
+        "MOST_BYTES",
+        "MOST_LINES",
+        "RETRY_QUEUE_URL",
+        "DEAD_LETTER_QUEUE_URL",
+        "PROCESSOR_NAME",
+    ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -97,19 +104,23 @@ def test_of_an_object_with_a_line_without_a_key_nothing_is_put(
     assert why in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("variable", "most", "why"),
+    [("MOST_BYTES", "9", "has 10 bytes"), ("MOST_LINES", "4", r"has 5 lines: Objects(most_lines) is 4")],
+)
 def test_what_can_never_be_loaded_goes_to_dead_letters(
-    moto_endpoint: str, name: str, monkeypatch: pytest.MonkeyPatch
+    moto_endpoint: str, name: str, monkeypatch: pytest.MonkeyPatch, variable: str, most: str, why: str
 ) -> None:
     sqs = client_of(moto_endpoint, "sqs")
     letters = sqs.create_queue(QueueName=name)["QueueUrl"]
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", letters)
-    monkeypatch.setenv("MOST_BYTES", "3")
-    event = put(moto_endpoint, name, "lines", b"12345")
+    monkeypatch.setenv(variable, most)
+    event = put(moto_endpoint, name, "lines", b"1\n2\n3\n4\n5\n")
 
     assert lambda_handler(ObjectsProcessor)(event) == {"batchItemFailures": []}
 
     (message,) = sqs.receive_message(QueueUrl=letters)["Messages"]
-    assert "has 5 bytes" in message["Body"]
+    assert why in message["Body"]
     assert records(moto_endpoint, name) == []
 
 
@@ -128,9 +139,10 @@ def test_one_that_is_gone_or_removed_is_passed_over(
     assert records(moto_endpoint, name) == []
 
 
-def test_a_limit_that_is_no_number_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOST_BYTES", "many")
-    with pytest.raises(ConfigurationError, match="MOST_BYTES is a number of bytes"):
+@pytest.mark.parametrize("variable", ["MOST_BYTES", "MOST_LINES"])
+def test_a_limit_that_is_no_number_is_named(name: str, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "many")
+    with pytest.raises(ConfigurationError, match=f"{variable} is a whole number"):
         lambda_handler(ObjectsProcessor)(s3_event(["a"]))
 
 
