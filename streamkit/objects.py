@@ -35,6 +35,9 @@ from .record import Record
 __all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
 
 _MOST_BYTES = 64 * 1024 * 1024
+# Bytes between two looks at the clock, up to what is nearly as fast as one read of all; and the seconds after which it begins
+# small again, for a read waits until it has all that it asked for.
+_LARGEST_PIECE, _SLOW = 64 * 1024, 0.05
 # With its write a line takes some 300 bytes, however short it is.
 _MOST_LINES = 1_000_000
 _GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
@@ -190,7 +193,7 @@ class Objects:
             deadline = min(deadline, invocation.of_request())
         client = self._clients.until(deadline)
         try:
-            size, content = retried(deadline, lambda: self._got(client, found))
+            size, content = retried(deadline, lambda: self._got(client, found, deadline))
         except Exception as error:
             code = code_of(error)
             if code in _GONE:
@@ -222,7 +225,7 @@ class Objects:
         """Close the clients that were made here."""
         self._clients.close()
 
-    def _got(self, client: Any, found: StoredObject) -> tuple[int, bytes]:
+    def _got(self, client: Any, found: StoredObject, deadline: float) -> tuple[int, bytes]:
         """The object's size and its content; none of one that is too large."""
         asked = {"Bucket": found.bucket, "Key": found.key}
         if found.version_id is not None:
@@ -232,7 +235,7 @@ class Objects:
         answer = client.get_object(**asked)
         length: int = answer["ContentLength"]
         with answer["Body"] as body:
-            content: bytes = body.read() if length <= self._most_bytes else b""
+            content = _whole(body, deadline) if length <= self._most_bytes else b""
         if len(content) < length <= self._most_bytes:
             raise ConnectionError("S3's answer ended early")
         return length, content
@@ -253,3 +256,17 @@ class Objects:
             ) from None
         except DamagedGzip as error:
             raise Reject(f"{found.place} can't be unpacked: {error}") from None
+
+
+def _whole(body: Any, deadline: float) -> bytes:
+    """What is left of the answer. TimeoutError where it trickles past the deadline: a client's time-out is of each packet."""
+    parts: list[bytes] = []
+    size, began = 1, time.monotonic()
+    while part := body.read(size):
+        parts.append(part)
+        ended = time.monotonic()
+        if ended >= deadline:
+            raise TimeoutError(f"the time was up after {sum(map(len, parts)):,} bytes of it")
+        size = min(size * 2, _LARGEST_PIECE) if ended - began < _SLOW else 1
+        began = ended
+    return b"".join(parts)

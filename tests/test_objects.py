@@ -5,8 +5,12 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import socket
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -438,6 +442,21 @@ class TestBadDays:
         with proxy.gone(), pytest.raises(BatchFailed):
             lambda_handler(Reading)(event, RealContext(2.0))
 
+    @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
+    def test_an_answer_that_trickles_is_not_read_past_the_deadline(self, at_once: int) -> None:
+        (found,) = told(s3_event(["a"]))
+        with trickling(at_once, pause=0.1, piece=1000) as endpoint:
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match=r"the time was up after [\d,]+ bytes"):
+                Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
+            # What is asked for at once in the middle is 65,536 bytes at most.
+            assert time.monotonic() - began < (3 if not at_once else 12)
+
+    def test_an_answer_that_is_slow_and_in_time_is_whole(self) -> None:
+        (found,) = told(s3_event(["a"]))
+        with trickling(990_000, pause=0.06, piece=1000) as endpoint:
+            assert Objects(client=client_of(endpoint, "s3"), patience=60).read(found) == bytes(1_000_000)
+
     @pytest.mark.parametrize("event", [s3_event(["a"]), logs_event(["a line"])], ids=["s3", "logs"])
     def test_park_keeps_the_order_of_a_stream_and_asks_no_ledger_for_others(self, event: Any) -> None:
         queue = MemoryQueue(fifo=True)
@@ -457,6 +476,33 @@ class TestBadDays:
         found = put(s3, bucket, "a", b"content")
         with proxy.failing(refuse(403, "InvalidObjectState")), pytest.raises(Reject, match="is archived: restore it"):
             Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+
+@contextmanager
+def trickling(at_once: int, *, pause: float, piece: int) -> Iterator[str]:
+    """A server whose answer is a million zeros: so many at once, and then a piece after each pause."""
+    is_over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(30)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(ConnectionError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(at_once))
+            for _ in range(at_once, 1_000_000, piece):
+                if is_over.wait(pause):
+                    return
+                connection.sendall(bytes(piece))
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        is_over.set()
+        server.join()
+        listener.close()
 
 
 def sqs_event(body: str) -> dict[str, Any]:
