@@ -40,7 +40,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 _LARGEST_PIECE, _SLOW = 64 * 1024, 0.05
 # With its write a line takes some 300 bytes, however short it is.
 _MOST_LINES = 1_000_000
-_GONE = ("NoSuchKey", "NoSuchVersion", "404", "NoSuchBucket", "MethodNotAllowed")
+_GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed")
 _CHANGED = ("PreconditionFailed", "412")
 # The request itself is wrong, which is made of nothing but the event: no later one is any better.
 _WRONG = ("KeyTooLongError", "InvalidArgument", "InvalidBucketName", "InvalidURI")
@@ -202,6 +202,9 @@ class Objects:
                 raise Gone(f"{found.place} was written again since: that has an event of its own") from error
             if code == "InvalidObjectState":
                 raise Reject(f"{found.place} is archived: restore it, then bring its event again") from error
+            if code == "NoSuchBucket":
+                # No Gone, which who reads may pass over: a client at a wrong endpoint knows no bucket at all.
+                raise Reject(f"there is no bucket {found.bucket} where the client asks for it") from error
             if code in _WRONG:
                 raise Reject(f"S3 takes {found.place} for no object's name: {reason(error)}") from error
             raise Unavailable(f"{found.place} can't be read: {reason(error)}") from error
@@ -230,7 +233,8 @@ class Objects:
         asked = {"Bucket": found.bucket, "Key": found.key}
         if found.version_id is not None:
             asked["VersionId"] = found.version_id
-        elif found.etag is not None:
+        # With a version too: "null" is of whatever was written last while the bucket's versions were suspended.
+        if found.etag is not None:
             asked["IfMatch"] = found.etag
         answer = client.get_object(**asked)
         length: int = answer["ContentLength"]

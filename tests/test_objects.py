@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, lambda_handler
@@ -354,6 +355,21 @@ class TestReading:
         s3.put_object(Bucket=bucket, Key="a", Body=b"second")
         (found,) = told(s3_event(["a"], bucket=bucket, version_id=version))
         assert Objects(client=s3).read(found) == b"first"
+
+    def test_the_version_of_a_bucket_without_is_read_only_as_it_was_told_of(self, s3: Any, bucket: str) -> None:
+        old = put(s3, bucket, "a", b"first")
+        new = put(s3, bucket, "a", b"second")
+        first, second = (msgspec.structs.replace(one, version_id="null") for one in (old, new))
+        assert s3.get_object(Bucket=bucket, Key="a", VersionId="null")["Body"].read() == b"second"
+        assert Objects(client=s3).read(second) == b"second"
+        with pytest.raises(Gone, match="was written again since"):
+            Objects(client=s3).read(first)
+
+    def test_a_bucket_that_is_not_there_is_rejected_and_not_passed_over(self, s3: Any) -> None:
+        (found,) = told(s3_event(["a"], bucket="objects-nowhere"))
+        with pytest.raises(Reject, match="there is no bucket objects-nowhere where") as raised:
+            Objects(client=s3).read(found)
+        assert not isinstance(raised.value, Gone)
 
     def test_a_removal_has_nothing_to_read(self) -> None:
         (found,) = told(s3_event(["a"], event_name="ObjectRemoved:Delete"))
