@@ -70,7 +70,8 @@ class Deadline:
                 self.reserve = self._margin + self._kept + sum(self._longest_request.values())
 
 
-#: That of the invocation whose records run here and now, for what ``process`` calls and is given none. None: there is no such.
+#: That of the invocation that runs here and now, for what a processor's methods call and are given none; of a branch of a
+#: ``FanOut``, while its records run, the branch's own. None: there is no invocation.
 ruling: ContextVar[Deadline | None] = ContextVar("streamkit.deadline.ruling", default=None)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from . import event as events
 from . import heartbeat, metrics
 from .claim_check import ClaimCheck
-from .deadline import Deadline
+from .deadline import Deadline, ruling
 from .delivery import Delivery
 from .execution import Execution, Process
 from .failure import Settlement, held_within, hold_followers
@@ -191,7 +191,22 @@ class Handler:
             if events.is_warm_up(event):
                 return {"batchItemFailures": []}
             if (ping := ping_of(event)) is not None:
-                return self._pinged(ping)
+                return self._within(context, lambda: self._pinged(ping))
+        return self._within(context, lambda: self._measured(event, context))
+
+    def _within(self, context: Any, call: Callable[[], events.Answer]) -> events.Answer:
+        """What ``call`` returns. Whatever waits in it waits no longer than the invocation has time: in a processor's
+        constructor and at the end of a window, too.
+        """
+        subject = self._processor or subject_of(self._source)
+        margin = RecordProcessor.deadline_margin if subject is None else subject.deadline_margin
+        token = ruling.set(Deadline(context, margin))
+        try:
+            return call()
+        finally:
+            ruling.reset(token)
+
+    def _measured(self, event: Any, context: Any) -> events.Answer:
         if self._metering is None:
             self._metering = _metering(is_new=self._container.invocations == 1)
         if not self._metering:

@@ -13,7 +13,7 @@ import msgspec
 from .. import metrics
 from ..cells.change import Clock
 from ..claims.base import open_claim
-from ..deadline import Deadline
+from ..deadline import Deadline, ruling
 from ..errors import ConfigurationError, DecodeError, StreamkitError
 from ..invoke import Invoker
 from ..metrics.counting import Counting
@@ -76,6 +76,14 @@ class LongTaskHandler:
         return self._task
 
     def __call__(self, event: Any, context: Any = None) -> Answer:
+        margin = getattr(self._task or self._source, "deadline_margin", LongTask.deadline_margin)
+        token = ruling.set(Deadline(context, margin))
+        try:
+            return self._counted(event, context)
+        finally:
+            ruling.reset(token)
+
+    def _counted(self, event: Any, context: Any) -> Answer:
         task = self.task
         if self._counting is None:
             self._counting = Counting(task.name)
