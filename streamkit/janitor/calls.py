@@ -62,7 +62,8 @@ class Calls:
         self._clients = clients
         self.deadline = deadline
         self._pace = Pace(rate)
-        #: How often the last call was made: of one that was made again nobody knows what the first has done.
+        #: How often the last call was made, but for what was throttled, which Lambda has not done. Of one that was made again
+        #: nobody knows what the first has done.
         self.tries = 0
         #: Throttles so far.
         self.throttles = 0
@@ -77,6 +78,7 @@ class Calls:
                 answer = getattr(self._clients.until(self.deadline), operation)(**arguments)
             except Exception as error:
                 if _is_throttle(error):
+                    self.tries -= 1
                     self.throttles += 1
                     self._pace.throttled(time.monotonic(), _asked_to_wait(error))
                     continue

@@ -526,6 +526,27 @@ class TestABadDay:
         assert report["functions"]["failures"] == 1
         assert len(service.asked("GET", "/orders/versions")) == 4
 
+    def test_a_deletion_that_was_throttled_and_meanwhile_done_by_another_is_not_one(
+        self, service: LambdaService, clean: Clean
+    ) -> None:
+        service.function("orders", 4)
+        tried: list[str] = []
+
+        def throttle(request: Request) -> Answer | None:
+            if not tried:
+                tried.append(request.path)
+                # Somebody else is at it.
+                service.direct.delete_function(FunctionName="orders", Qualifier="1")
+                return error(429, "TooManyRequestsException")
+            return error(404, "ResourceNotFoundException") if request.path in tried else None
+
+        service.harm = at("DELETE", "orders", throttle)
+
+        report = clean()
+
+        assert report["functions"]["deleted"] == 1
+        assert report["functions"]["kept_at_last"] == {"gone": ["orders:1"]}
+
     def test_a_deletion_whose_answer_was_lost_is_one(self, service: LambdaService, clean: Clean) -> None:
         service.function("orders", 7)
 
