@@ -13,7 +13,7 @@ from typing import Any
 
 from .breaker import Breaker
 from .claims.base import ClaimStore
-from .errors import ConfigurationError, StreamkitError
+from .errors import StreamkitError
 from .ledgers.base import Ledger
 from .marks.base import MarkStore
 from .plans.base import PlanStore
@@ -98,7 +98,7 @@ def _parts(subject: RecordProcessor | type[RecordProcessor]) -> Iterator[dict[st
     seen: set[int] = set()
     for at, value in places.items():
         # A queue's claims, a sink's plans, the store of an Idempotency.
-        inner = {f"{at}.{name}": getattr(value, name, None) for name in ("claims", "plans", "store")}
+        inner = {f"{at}.{name}": _inner(value, name) for name in ("claims", "plans", "store")}
         for where, part in {at: value, **inner}.items():
             role = next((role for base, role in _ROLES.items() if isinstance(part, base)), None)
             if role is not None and id(part) not in seen:
@@ -117,7 +117,14 @@ def _part(at: str, role: str, part: Any) -> dict[str, Any]:
     return told
 
 
-def _fault(part: Any) -> ConfigurationError | None:
+def _inner(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001  # A property of the user's own: what it does not give is no part.
+        return None
+
+
+def _fault(part: Any) -> Exception | None:
     """Why a part has no place; None where it has one, or none is asked for."""
     try:
         for name in _PLACES:
@@ -125,6 +132,6 @@ def _fault(part: Any) -> ConfigurationError | None:
                 getattr(part, name)
         if callable(url := getattr(part, "_url", None)):
             url()
-    except ConfigurationError as error:
+    except Exception as error:  # noqa: BLE001  # The part may be the user's, and ``why`` tells of its error no more than the kind.
         return error
     return None

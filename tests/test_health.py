@@ -279,6 +279,43 @@ def test_no_property_of_a_users_own_is_asked() -> None:
     assert "registry" not in of(lambda_handler(Lazy)(HEALTH))
 
 
+@pytest.mark.parametrize("name", ["place", "table", "bucket", "_url"])
+def test_of_a_part_of_a_users_own_that_fails_the_kind_of_its_error_is_told_alone(name: str) -> None:
+    def fail(self: Any) -> str:
+        raise KeyError(SECRET)
+
+    broken = type("Broken", (MemorySink,), {name: fail if name == "_url" else property(fail)})
+
+    class Own(RecordProcessor):
+        name = "own"
+        out = broken()
+
+    answer = lambda_handler(Own)(HEALTH)
+
+    (part,) = answer["processors"][0]["parts"]
+    assert (part["configured"], part["reason"]) == (False, "KeyError")
+    assert not answer["healthy"]
+    assert SECRET not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("name", ["claims", "plans", "store"])
+def test_what_has_no_part_to_give_does_not_fail_the_ping(name: str) -> None:
+    def fail(self: Any) -> str:
+        raise KeyError(SECRET)
+
+    unready = type("Unready", (), {name: property(fail)})()
+
+    class Own(RecordProcessor):
+        name = "own"
+        other = unready
+        out = MemorySink()
+
+    answer = lambda_handler(Own)(HEALTH)
+
+    assert answer["healthy"]
+    assert [part["at"] for part in answer["processors"][0]["parts"]] == ["out"]
+
+
 def test_the_function_of_dead_letters_answers_too() -> None:
     from processors.dead_letters import DeadLetters
 
