@@ -131,7 +131,15 @@ def _rate() -> float:
 
 
 def _patterns(variable: str) -> list[str]:
-    return [one.strip() for one in os.environ.get(variable, "").split(",") if one.strip()]
+    text = os.environ.get(variable)
+    if not text:
+        return []
+    # Without any, INCLUDE would choose everything, which nobody has written.
+    if not (found := [one.strip() for one in text.split(",") if one.strip()]):
+        raise ConfigurationError(
+            f"the environment variable {variable} is patterns with commas between, and has none; got {text[:80]!r}"
+        )
+    return found
 
 
 def _tags(variable: str) -> _Tags:

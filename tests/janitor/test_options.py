@@ -104,6 +104,7 @@ def test_an_event_can_only_narrow_what_the_deployment_allows(monkeypatch: pytest
             ("CALLS_PER_SECOND", "nan"),
             ("CALLS_PER_SECOND", "16"),
         ),
+        *(("INCLUDE", " , "), ("INCLUDE", ","), ("EXCLUDE", " ")),
         *(("INCLUDE_TAGS", "team=shop"), ("EXCLUDE_TAGS", '["a"]'), ("EXCLUDE_TAGS", "[" * 100_000)),
     ],
 )
