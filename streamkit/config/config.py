@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from ..deadline import ruling
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StreamkitError
 from ..reason import reason
 from . import parsing
 from .freshness import Freshness
@@ -38,6 +38,8 @@ M = TypeVar("M")
 #: or something hangs: what comes after that is thrown away.
 ATTEMPT_TIME = 5.0
 _LOST_AFTER = 2 * ATTEMPT_TIME
+# Of one source at once. One that hangs for good would have another thread, and its memory, for each attempt that is lost.
+_MOST_THREADS = 2
 
 #: What a source had, or why it is not known.
 Answer = Mapping[str, Found] | Exception
@@ -249,7 +251,15 @@ class Config:
         if self._attempt is not None:
             return
         now, names = self._now(), self.names
-        asked = [layer for layer in self._layers if layer.freshness.is_due(now) or layer.lacks(names)]
+        asked = []
+        for layer in self._layers:
+            if not layer.freshness.is_due(now) and not layer.lacks(names):
+                continue
+            if (hanging := len(layer.threads)) < _MOST_THREADS:
+                asked.append(layer)
+            else:
+                error = StreamkitError(f"{hanging} requests to it have not come back yet, so no other is made")
+                layer.take(error, names, now, self._chance())
         if not asked:
             return
         attempt = _Attempt(asked, names, now, any(layer.freshness.is_expired(now) for layer in asked))
@@ -337,6 +347,8 @@ class _Layer:
         self.source = source
         self.freshness = freshness
         self.fault = ""
+        #: That ask it now, those of lost attempts among them.
+        self.threads: set[threading.Thread] = set()
         self.asked: frozenset[str] = frozenset()
         self._answer: Mapping[str, Found] = {}
         # Names that it was asked for in vain: they alone do not make it due.
@@ -395,11 +407,15 @@ class _Attempt:
         def run() -> None:
             try:
                 for layer in layers:
-                    answered(self, layer, _asked(layer.source, self.names))
+                    layer.threads.add(thread)
+                    answer = _asked(layer.source, self.names)
+                    layer.threads.discard(thread)
+                    answered(self, layer, answer)
             finally:
                 ended(self)
 
-        threading.Thread(target=run, name="streamkit-config", daemon=True).start()
+        thread = threading.Thread(target=run, name="streamkit-config", daemon=True)
+        thread.start()
 
 
 def _asked(source: Source, names: Sequence[str]) -> Answer:

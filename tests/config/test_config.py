@@ -312,6 +312,39 @@ class TestWhileASourceFails:
 
         assert (first.value, second.value) == (1, 2)
 
+    def test_one_that_hangs_for_good_has_two_threads_and_is_asked_again_when_they_end(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hanging, other = HeldParameters({"limit": "1"}), MemoryParameters({"other": "1"})
+        config = config_of(hanging, other, clock=clock, life=60, wait=0)
+        limit, beside = config.integer("limit"), config.integer("other")
+        assert (limit.value, beside.value) == (1, 1)
+        hanging.let_go.clear()
+        hanging.put("limit", "2")
+        before = len(hanging.asked)
+
+        try:
+            for n in range(20):
+                other.put("other", f"{n}")
+                clock.advance(80)
+                assert limit.value == 1
+            settled_by = time.monotonic() + 20
+            while beside.value != 19 and time.monotonic() < settled_by:
+                clock.advance(80)
+                _ = beside.value
+                time.sleep(0.02)
+
+            assert beside.value == 19, "the sources behind it are asked all the same"
+            assert len(hanging.asked) - before == 2
+            assert "2 requests to it have not come back yet, so no other is made" in caplog.text
+        finally:
+            hanging.let_go.set()
+            settle()
+        clock.advance(80)
+        _ = limit.value
+        settle()
+        assert limit.value == 2
+
     def test_a_thread_that_can_not_be_started_is_a_failure_as_any(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
