@@ -5,23 +5,26 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import socket
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, lambda_handler
+from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, Write, lambda_handler
 from streamkit.errors import BatchFailed, ConfigurationError, StreamkitError
 from streamkit.event import decode
 from streamkit.ledgers.memory import MemoryLedger
 from streamkit.local.context import RealContext
 from streamkit.objects import Gone, Objects, StoredObject, objects_of
+from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event, logs_event, s3_event, sns_event
 from tests.faults.http_proxy import HttpProxy, cut, lose_the_answer
 from tests.sinks.aws_proxy import client_of, refuse
@@ -420,6 +423,36 @@ class TestReading:
     def test_a_limit_of_nothing_is_refused(self, option: str) -> None:
         with pytest.raises(ConfigurationError, match=option):
             Objects(**{option: 0})
+
+
+class TestThePage:
+    """``docs/triggers.md``."""
+
+    page = (Path(__file__).resolve().parent.parent / "docs" / "triggers.md").read_text()
+
+    def test_its_program_makes_rows_of_new_objects_and_passes_removals_over(self, s3: Any, bucket: str) -> None:
+        program: dict[str, Any] = {}
+        exec(re.findall(r"```python\n(.*?)```", self.page, re.DOTALL)[0], program)
+        imports = program["Imports"]
+        assert isinstance(imports.warehouse, BigQuerySink)
+        letters = MemoryQueue()
+        imports.warehouse, imports.bucket = Rows(), Objects(client=s3)
+        imports.on_failure = Block(dead_letters=letters)
+        found = put(s3, bucket, "a", b"one\ntwo\n")
+        new = s3_event(["a"], bucket=bucket, size=8, etag=found.etag)
+        removed = s3_event(["a"], bucket=bucket, event_name="ObjectRemoved:Delete")
+
+        assert program["handler"](kinesis_event([removed, new])) == {"batchItemFailures": []}
+
+        assert imports.warehouse.items == [{"line": "one"}, {"line": "two"}]
+        assert len(letters) == 0
+
+
+class Rows(MemorySink):
+    """In the place of BigQuery, which has its own tests."""
+
+    def row(self, row: dict[str, Any]) -> Write:
+        return self.item(row)
 
 
 class TestBadDays:
