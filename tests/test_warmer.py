@@ -37,6 +37,8 @@ class Lambda:
         self.made: dict[str, int] = {}
         self.limit = 1000
         self.start_time = 0.0
+        #: Ends all starts.
+        self.is_over = threading.Event()
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.events: list[tuple[str, str, bytes]] = []
         self.connections = 0
@@ -84,7 +86,7 @@ class Lambda:
                     return 429, {"x-amzn-ErrorType": "TooManyRequestsException"}, b'{"message": "busy"}'
                 self.made[name] = self.made.get(name, 0) + 1
         if container is None:
-            time.sleep(self.start_time)
+            self.is_over.wait(self.start_time)
             container = lambda_handler(Orders)
         try:
             return 200, {}, json.dumps(container(json.loads(body))).encode()
@@ -164,7 +166,7 @@ def test_a_function_that_is_busy_is_not_pressed(service: Lambda, monkeypatch: py
 def test_one_that_does_not_answer_in_time_is_told_and_waited_for_no_longer(
     service: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.start_time = 3.0
+    service.start_time = 30.0
     monkeypatch.setenv("TARGETS", '{"slow": 2, "quick": 1}')
     service.answers = {"quick": (200, {}, b'{"container": "c", "cold": false}')}
     client = client_of(service.endpoint, "lambda")
@@ -174,7 +176,7 @@ def test_one_that_does_not_answer_in_time_is_told_and_waited_for_no_longer(
         Warmer(client)({}, Context(2))
 
     assert time.monotonic() - began < 2
-    time.sleep(2.5)
+    service.is_over.set()
     client.close()
 
 
