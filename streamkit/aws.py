@@ -16,6 +16,7 @@ __all__ = [
     "borrow",
     "code_of",
     "from_environment",
+    "is_throttle",
     "make_client",
     "may_pass",
     "repeat_until",
@@ -212,7 +213,15 @@ def may_pass(error: Exception) -> bool:
     if not isinstance(answer, dict):
         return True
     status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 500), code_of(error)
-    return status >= 500 or status == 429 or "Throttl" in code or code in _PASSING_CODES
+    return status >= 500 or is_throttle(error) or code in _PASSING_CODES
+
+
+def is_throttle(error: Exception) -> bool:
+    """Whether AWS has refused a request for there being too many."""
+    answer = getattr(error, "response", None)
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+    code = code_of(error)
+    return status == 429 or "Throttl" in code or "TooManyRequests" in code
 
 
 def repeat_until(deadline: float, call: Callable[[], bool]) -> None:

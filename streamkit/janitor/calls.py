@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from ..aws import Clients, code_of, may_pass
+from ..aws import Clients, is_throttle, may_pass
 from ..errors import StreamkitError
 
 __all__ = ["Calls", "OutOfTime", "Pace"]
@@ -77,7 +77,7 @@ class Calls:
             try:
                 answer = getattr(self._clients.until(self.deadline), operation)(**arguments)
             except Exception as error:
-                if _is_throttle(error):
+                if is_throttle(error):
                     self.tries -= 1
                     self.throttles += 1
                     self._pace.throttled(time.monotonic(), _asked_to_wait(error))
@@ -112,13 +112,6 @@ class Calls:
         if wait:
             time.sleep(wait)
         self._pace.began(time.monotonic())
-
-
-def _is_throttle(error: Exception) -> bool:
-    answer: Callable[..., Any] | Any = getattr(error, "response", None)
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
-    code = code_of(error)
-    return status == 429 or "Throttl" in code or "TooManyRequests" in code
 
 
 def _asked_to_wait(error: Any) -> float:
