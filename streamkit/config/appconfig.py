@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import Clients, retried
+from ..aws import Clients, code_of, retried
 from ..errors import ConfigurationError, StreamkitError
 from .source import Found, Source
 from .tree import found_in
@@ -103,7 +103,7 @@ class AppConfig(Source):
                     return self._latest(token, deadline)
                 except Exception as error:
                     # It is used up or over a day old.
-                    if not _is_of_token(error):
+                    if code_of(error) != "BadRequestException":
                         raise
             is_new = True
             return self._latest(self._begun(deadline), deadline)
@@ -135,11 +135,6 @@ class AppConfig(Source):
 
     def _client(self, deadline: float) -> Any:
         return self._clients.until(deadline, self._region)
-
-
-def _is_of_token(error: Exception) -> bool:
-    answer = getattr(error, "response", None)
-    return isinstance(answer, dict) and answer.get("Error", {}).get("Code") == "BadRequestException"
 
 
 def _document(content: bytes, label: str) -> Mapping[str, Any]:
