@@ -11,7 +11,7 @@ import re
 import threading
 from typing import Any
 
-from ..aws import make_client, whole_answers
+from ..aws import code_of, make_client, whole_answers
 from ..errors import ConfigurationError
 from .base import CheckpointStore, Lease
 
@@ -143,7 +143,7 @@ class DynamoDbCheckpoints(CheckpointStore):
 
             passing = HTTPClientError | EndpointError | ResponseParserError | CredentialRetrievalError | OSError
             return isinstance(error, passing)
-        code = answer.get("Error", {}).get("Code", "")
+        code = code_of(error)
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         return status >= 500 or status == 429 or code in _PASSING_CODES or "Throttl" in code
 

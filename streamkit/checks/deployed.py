@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..aws import code_of
 from ..errors import StreamkitError
 from .deployed_places import PlaceReader, service_of
-from .deployed_role import DENIED, NOT_THERE, code_of, read_role
+from .deployed_role import DENIED, NOT_THERE, read_role
 from .deployment import (
     Alias,
     Deployment,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from .deployed_role import code_of
+from ..aws import code_of
 from .deployment import KeyFacts, OwnPolicy, PlaceFacts, Setting
 from .statements import own_policy
 

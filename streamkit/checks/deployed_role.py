@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from ..aws import code_of
 from .deployment import Role, Statement, Unread
 from .statements import statements_of
 
-__all__ = ["DENIED", "NOT_THERE", "code_of", "read_role"]
+__all__ = ["DENIED", "NOT_THERE", "read_role"]
 
 T = TypeVar("T")
 
@@ -79,11 +80,6 @@ class _Reader:
                 raise
             self._unread.append(Unread(f"{what} ({code})", self._where))
             return None
-
-
-def code_of(error: Any) -> str:
-    """AWS's code of a ClientError."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _document(document: Any) -> Any:

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClien
 from botocore.exceptions import ConnectionError as EndpointError
 from botocore.parsers import ResponseParserError
 
+from ..aws import code_of
 from ..errors import ConfigurationError
 from .documents import raw_record
 from .feed import Feed, Page, Position, Shard, Stream
@@ -113,13 +114,13 @@ class KinesisStream(Stream):
         """Whether reading again later can help: not where the stream is gone, access denied, or the call itself wrong."""
         if not isinstance(error, ClientError):
             return isinstance(error, _PASSING_ERRORS)
-        return _status(error) >= 500 or self.is_throttle(error) or _code(error) in _PASSING_CODES
+        return _status(error) >= 500 or self.is_throttle(error) or code_of(error) in _PASSING_CODES
 
     def is_throttle(self, error: Exception) -> bool:
         """Whether the service says that this is too much, as it does above five reads a second or 2 MiB/s of a shard."""
         if not isinstance(error, ClientError):
             return False
-        code = _code(error)
+        code = code_of(error)
         return _status(error) == 429 or code in _THROTTLE_CODES or "Throttl" in code
 
 
@@ -143,7 +144,7 @@ class PollingFeed(Feed):
         try:
             answer = self._get_records(position)
         except ClientError as error:
-            if _code(error) != "ExpiredIteratorException":
+            if code_of(error) != "ExpiredIteratorException":
                 raise
             self._iterator = None
             answer = self._get_records(position)
@@ -220,7 +221,3 @@ def _take_records(response_dict: dict[str, Any], customized_response_dict: dict[
 def _status(error: ClientError) -> int:
     status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     return status
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

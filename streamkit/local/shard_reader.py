@@ -21,6 +21,7 @@ from typing import Any
 
 import pybase64
 
+from ..aws import code_of
 from ..checkpoints.base import CheckpointStore, Lease, LeaseLost
 from ..errors import QueueError
 from ..plural import counted
@@ -466,6 +467,4 @@ def _backoff(failures: int) -> float:
 
 
 def _code(error: Exception) -> str:
-    answer: Any = getattr(error, "response", None)
-    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
-    return str(code or type(error).__name__)
+    return code_of(error) or type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pybase64
 
-from ..aws import make_client, whole_answers
+from ..aws import code_of, make_client, whole_answers
 from ..errors import ConfigurationError
 from .outbox import Request
 from .shards import ShardMap
@@ -48,7 +48,7 @@ class Meaning(Enum):
 def meaning_of(error: Exception) -> Meaning:
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):
-        code = str(answer.get("Error", {}).get("Code", ""))
+        code = code_of(error)
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         if code in _INVALID:
             return Meaning.INVALID

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..aws import borrow, whole_answers
+from ..aws import borrow, code_of, whole_answers
 from ..errors import SinkError
 
 __all__ = ["SHORTEST", "BatchRefused", "Endpoint", "Passing", "SearchRefused", "domain_of", "region_of"]
@@ -54,7 +54,7 @@ class BatchRefused(SinkError):
     """The service does not take a batch because of what is in it, or because of how much: ``too_large``."""
 
     def __init__(self, error: Any) -> None:
-        super().__init__(f"HTTP {_status(error)}, {_code(error)}")
+        super().__init__(f"HTTP {_status(error)}, {code_of(error)}")
         self.too_large = _status(error) == 413
         self.message = str(error.response.get("Error", {}).get("Message", ""))
 
@@ -158,7 +158,7 @@ def _answered(call: Callable[[], Any], action: str = "document", owner: str = "C
 
 
 def _meaning(error: Any, action: str) -> SinkError:
-    status, code = _status(error), _code(error)
+    status, code = _status(error), code_of(error)
     said = f"HTTP {status}, {code}"
     if action == "document" and (status == 413 or (status == 400 and code == "DocumentServiceException")):
         return BatchRefused(error)
@@ -181,7 +181,3 @@ def _meaning(error: Any, action: str) -> SinkError:
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
