@@ -39,7 +39,10 @@ class LogEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Delivery(msgspec.Struct, frozen=True, rename="camel"):
-    """What one subscription filter has delivered at once. ``owner`` is the account that the log group is of."""
+    """What one subscription filter has delivered at once. ``owner`` is the account that the log group is of.
+
+    Only data has ``log_events``: those of a control message are none of a log's, and have no ids.
+    """
 
     message_type: str
     log_group: str = ""
@@ -50,10 +53,11 @@ class Delivery(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_data(self) -> bool:
-        """Whether it has log events. A control message asks whether the destination can be reached, and has none that count."""
-        return self.message_type == "DATA_MESSAGE"
+        """Whether it is of a log. A control message only asks whether the destination can be reached."""
+        return self.message_type == _DATA
 
 
+_DATA = "DATA_MESSAGE"
 _decode = msgspec.json.Decoder(Delivery).decode
 
 
@@ -81,9 +85,10 @@ def _read(data: bytes, most_bytes: int, *, is_inner: bool) -> list[Delivery]:
         except DamagedGzip as error:
             raise DecodeError(f"a delivery of CloudWatch Logs can't be unpacked: {error}") from None
     try:
-        return [_decode(data)]
+        delivery = _decode(data)
+        return [delivery if delivery.is_data else msgspec.structs.replace(delivery, log_events=[])]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Several, or text that is not sound: the slow way knows both.
+        # Several, a control message, or text that is not sound: the slow way knows all of them.
         return _read_slowly(data, most_bytes, is_inner=is_inner)
 
 
@@ -104,6 +109,8 @@ def _read_slowly(data: bytes, most_bytes: int, *, is_inner: bool) -> list[Delive
                 found += _read(b64decode(event), most_bytes, is_inner=True)
                 place = _next(text, place)
                 continue
+            if isinstance(value, dict) and value.get("messageType") != _DATA:
+                value = {**value, "logEvents": []}
             # Half of a surrogate pair has no bytes.
             clean = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
             found.append(_decode(clean))

@@ -88,9 +88,24 @@ class TestWays:
         assert seen == [seen[0]] * 2
         assert seen[0][1] == [LINES]
 
-    def test_a_control_message_has_no_data(self) -> None:
-        (delivery,) = read_deliveries(logs_data(["reachable?"], message_type="CONTROL_MESSAGE"))
-        assert not delivery.is_data
+    @pytest.mark.parametrize(
+        "control",
+        [
+            # As CloudWatch Logs puts it into a stream, again and again.
+            b'{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],'
+            b'"logEvents":[{"id":"","timestamp":1480444320000,"message":"CWL CONTROL MESSAGE: Checking health of destination '
+            b'Kinesis stream."}]}',
+            gzip.decompress(logs_data(["reachable?"], message_type="CONTROL_MESSAGE")),
+        ],
+    )
+    def test_a_control_message_has_no_data(self, control: bytes) -> None:
+        for data in (control, gzip.compress(control)):
+            (delivery,) = read_deliveries(data)
+            assert not delivery.is_data
+            assert delivery.log_events == []
+
+        with_data = read_deliveries(logs_data(["a"]) + gzip.compress(control) + logs_data(["b"]))
+        assert messages(with_data) == [["a"], [], ["b"]]
 
 
 class TestAnswers:
