@@ -15,7 +15,7 @@ from local_opensearch import opensearch_server
 from opensearchpy import OpenSearch
 
 from processors.logs import LogsProcessor, handler
-from streamkit import Block, lambda_handler
+from streamkit import Block, Divert, lambda_handler
 from streamkit.errors import BatchFailed, ConfigurationError
 from streamkit.handler import Handler
 from streamkit.logs.reading import Logged
@@ -326,25 +326,11 @@ class TestBadDays:
         self, world: World, function: Handler
     ) -> None:
         function(kinesis_event([logs_data([REPORT], start=NOW)]))
-        seen: list[bytes] = []
-
-        def refuse_the_second(request: Request) -> Any:
-            status, headers, body = request.forward()
-            if request.path.partition("?")[0].endswith("_bulk") and b"SLOW" in request.body:
-                seen.append(request.body)
-                answer = json.loads(body)
-                for item, line in zip(answer["items"], request.body.split(b"\n")[1::2], strict=True):
-                    if b"SLOW" in line:
-                        item["index"] = {"status": 429, "error": {"type": "rejected_execution_exception"}}
-                return status, headers, json.dumps(answer).encode()
-            return status, headers, body
-
-        world.search.always = refuse_the_second
+        world.search.always = refuse_items(b"SLOW", 429, "rejected_execution_exception")
         records = [logs_data([REPORT], start=NOW + 10), logs_data(["SLOW", REPORT], start=NOW + 20)]
         answer = function(kinesis_event(records, start=500), Context(3.0))
 
         assert answer == {"batchItemFailures": [{"itemIdentifier": "501"}]}
-        assert seen
         assert world.metric("TimeOuts") == (2.0, 2.0)
         world.search.always = Request.forward
         patient(function, kinesis_event(records[1:], start=501))
@@ -386,6 +372,28 @@ class TestBadDays:
         (letter,) = letters
         assert "@timestamp" in letter.failures[-1].message
 
+    def test_a_document_that_a_retry_may_mend_diverts_its_record_alone_and_its_metrics_wait_with_it(
+        self, world: World
+    ) -> None:
+        queue = MemoryQueue()
+
+        class Diverting(LogsProcessor):
+            on_failure = Divert(queue)
+
+        world.search.always = refuse_items(b"WIDE", 400, "illegal_argument_exception", "Limit of total fields")
+        function = lambda_handler(Diverting)
+        records = [logs_data(["WIDE", REPORT], start=NOW), logs_data(["b", REPORT], start=NOW + 10)]
+
+        assert function(kinesis_event(records), Context(10.0)) == {"batchItemFailures": []}
+
+        assert len(queue) == 1
+        assert world.metric("TimeOuts") == (1.0, 1.0)
+        world.search.always = Request.forward
+        queue.advance(900)
+        queue.deliver(function)
+        assert world.metric("TimeOuts") == (2.0, 2.0)
+        assert len(world.documents()) == 4
+
     def test_a_bomb_goes_to_dead_letters(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MOST_BYTES", "1000")
         letters = MemoryQueue()
@@ -421,6 +429,28 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> float:
         return (self._ends - time.monotonic()) * 1000
+
+
+def refuse_items(of: bytes, status: int, kind: str, reason: str = "") -> Any:
+    """Answer the items of a bulk request that have this text in them with an error; the service takes the others only."""
+
+    def act(request: Request) -> Any:
+        if not request.path.partition("?")[0].endswith("_bulk") or of not in request.body:
+            return request.forward()
+        lines = request.body.splitlines()
+        pairs = [(lines[n], lines[n + 1]) for n in range(0, len(lines), 2)]
+        others = [line for pair in pairs if of not in pair[1] for line in pair]
+        items: list[Any] = []
+        if others:
+            code, _, body = request.forward(b"\n".join(others) + b"\n")
+            assert code == 200, body
+            items = json.loads(body)["items"]
+        for n, (_, document) in enumerate(pairs):
+            if of in document:
+                items.insert(n, {"index": {"status": status, "error": {"type": kind, "reason": reason}}})
+        return 200, {"Content-Type": "application/json"}, json.dumps({"errors": True, "items": items}).encode()
+
+    return act
 
 
 def patient(function: Handler, again: dict[str, Any]) -> None:
