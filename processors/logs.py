@@ -15,7 +15,7 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
     CUSTOM_NAMESPACE         of MONITORING lines; default "streamkit/custom"
     REPORT_METRICS           which of Lambda's are put, with commas between: "BilledDuration,ColdStarts". Default all
     METRIC_TAGS              tags of MONITORING lines that become dimensions, with commas between; default all, 30 at most
-    MOST_BYTES               the most that a delivery may have unpacked; default 67108864
+    MOST_BYTES               the most that a record may have unpacked; default 67108864
     PROCESSOR_NAME           default "logs"; persistent
     RETRY_QUEUE_URL          SQS, and a trigger of this function
     DEAD_LETTER_QUEUE_URL    SQS; what can never be taken goes there, and without it holds up all metrics of its delivery

@@ -19,8 +19,8 @@ class LogSink(Sink):
     A document that comes again takes the place of itself, and a metric that comes again counts twice. So in each request
 
     1. the documents are written;
-    2. the metrics of those records are put of which no document has failed. The others' are refused as the gravest of the record's
-       documents is: ``unavailable``, or ``failed``, so that they change nothing of what becomes of the record.
+    2. the metrics of those records are put of which no document has failed. The others' are refused as the gravest of the
+       record's documents is, ``unavailable`` or ``failed``: they change nothing of what becomes of the record.
 
     A document that can never be taken (``invalid``) holds no metric up: its record does not come again where there are dead
     letters. What is left of at least once: a record of more than ``request_writes`` lines, of which the first metrics are put

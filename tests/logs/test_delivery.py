@@ -160,6 +160,17 @@ class TestHostile:
         with pytest.raises(Reject, match="more than 3,000 bytes"):
             read_deliveries(member * 3, 3000)
 
+    def test_the_limit_is_of_all_events_in_one_record_together(self) -> None:
+        event = json.dumps({"requestPayload": logs_event(["x" * 1000])}).encode()
+        size = len(gzip.decompress(logs_data(["x" * 1000])))
+
+        assert messages(read_deliveries(event * 3, 3 * size)) == [["x" * 1000]] * 3
+        with pytest.raises(Reject, match=f"more than {3 * size - 1:,} bytes"):
+            read_deliveries(event * 3, 3 * size - 1)
+        # What they stand in is unpacked, too.
+        with pytest.raises(Reject, match=f"more than {size + 100:,} bytes"):
+            read_deliveries(gzip.compress(event), size + 100)
+
     @pytest.mark.parametrize(
         ("data", "why"),
         [
