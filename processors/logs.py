@@ -7,7 +7,7 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
     SEARCH_ENDPOINT          the endpoint of the domain or the server; without it there are metrics only
     SEARCH_AUTHORIZATION     the path of a SecureString in SSM, as /shop/search/authorization, that holds the header of that name
                              ("ApiKey …"); by default requests are signed for Amazon's domains with the role's credentials
-    INDEX_PREFIX             default "logs": a line of 30 November 2026 is in the index logs-2026.11.30
+    INDEX_PREFIX             default "lambda-logs": a line of 30 November 2026 is in lambda-logs-2026.11.30
     FLAT_TYPE                the type of fields of any name: "flat_object" by default; "flattened" for Elasticsearch
     LEAVE_OUT                kinds of lines of which no document is made, with commas between: "start,end,extension". Default none
     METRICS                  "off" for documents only; default "on"
@@ -33,7 +33,7 @@ from typing import Any
 from streamkit import Record, Reject, Write, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
 from streamkit.logs.delivery import MOST_BYTES, Delivery, deliveries_of
-from streamkit.logs.document import document_of, index_of, template_of
+from streamkit.logs.document import PREFIX, document_of, index_of, template_name, template_of
 from streamkit.logs.measures import REPORTED, Measure, measures_in
 from streamkit.logs.reading import Logged, logged_in
 from streamkit.logs.sink import LogSink
@@ -59,7 +59,7 @@ class LogsProcessor(EventProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prefix = os.environ.get("INDEX_PREFIX") or "logs"
+        self.prefix = os.environ.get("INDEX_PREFIX") or PREFIX
         self.left_out = frozenset(_chosen("LEAVE_OUT", _KINDS))
         self.most_bytes = _most_bytes()
         self.measures = frozenset(_chosen("REPORT_METRICS", REPORTED) or REPORTED)
@@ -144,6 +144,7 @@ class LogsProcessor(EventProcessor):
             "SEARCH_ENDPOINT",
             self.prefix,
             template=template_of(self.prefix, flat=flat),
+            template_name=template_name(self.prefix),
             authorization=_authorization(),
         )
         sink.owner = f"{type(self).__name__}.logs.documents"

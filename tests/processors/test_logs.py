@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -304,6 +305,40 @@ class TestLoops:
         assert world.metric("ColdStarts") == (0, 0)
         fix = "delete-subscription-filter --log-group-name /aws/lambda/logs --filter-name streamkit-logs"
         assert caplog.text.count(fix) == 1
+
+
+class TestTemplate:
+    def test_its_indexes_and_its_template_have_names_that_no_other_product_has(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, function: Handler
+    ) -> None:
+        """Elasticsearch manages a template ``logs`` for ``logs-*-*``, and Fleet one for each of its data streams."""
+        monkeypatch.delenv("INDEX_PREFIX")
+
+        assert function(event("hi")) == {"batchItemFailures": []}
+
+        (put,) = [request for request in world.search.requests if request.method == "PUT"]
+        assert put.path.partition("?")[0] == "/_index_template/streamkit-lambda-logs"
+        patterns = put.json["index_patterns"]
+        assert any(fnmatchcase(f"lambda-logs-{DAY}", pattern) for pattern in patterns)
+        for other in (
+            "logs-generic-default",
+            "logs-nginx.access-default",
+            f"logs-{DAY}",
+            "lambda-logs-generic-default",
+        ):
+            assert not any(fnmatchcase(other, pattern) for pattern in patterns)
+        assert world.client.count(index=f"lambda-logs-{DAY}")["count"] == 1
+
+    def test_a_prefix_that_others_have_takes_no_template_of_theirs(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, function: Handler
+    ) -> None:
+        monkeypatch.setenv("INDEX_PREFIX", "logs")
+
+        assert function(event("hi")) == {"batchItemFailures": []}
+
+        (put,) = [request for request in world.search.requests if request.method == "PUT"]
+        assert put.path.partition("?")[0] == "/_index_template/streamkit-logs"
+        assert put.json["index_patterns"] == ["logs-2*.*.*"]
 
 
 class TestBadDays:
