@@ -276,7 +276,8 @@ class TestBadDays:
 
         def slowly(request: Request) -> Answer:
             time.sleep(0.3)
-            return bad(request)
+            refused: Answer = bad(request)
+            return refused
 
         world.proxy.always = slowly
         begun = time.monotonic()
