@@ -295,15 +295,16 @@ class TestLoops:
     def test_its_own_lines_are_dropped_and_the_log_says_once_how_to_end_it(
         self, world: World, function: Handler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/logs")
+        own = f"/aws/lambda/{world.name}"
+        monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", own)
 
         for _ in range(2):
-            assert function(event(REPORT, log_group="/aws/lambda/logs")) == {"batchItemFailures": []}
+            assert function(event(REPORT, log_group=own)) == {"batchItemFailures": []}
         function(event("another's"))
 
         assert [document["message"] for document in world.documents()] == ["another's"]
         assert world.metric("ColdStarts") == (0, 0)
-        fix = "delete-subscription-filter --log-group-name /aws/lambda/logs --filter-name streamkit-logs"
+        fix = f"delete-subscription-filter --log-group-name {own} --filter-name streamkit-logs"
         assert caplog.text.count(fix) == 1
 
 
