@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 import streamkit
+from streamkit.cells.base import CellStore
 from streamkit.checkpoints.base import CheckpointStore
 from streamkit.claims.base import ClaimStore
 from streamkit.ledgers.base import Ledger
@@ -48,6 +49,7 @@ SEAMS: Mapping[type[Any], str] = {
     ClaimStore: "claims",
     MarkStore: "marks",
     PlanStore: "plans",
+    CellStore: "cells",
     CheckpointStore: "checkpoints",
 }
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, NamedTuple
 
+from streamkit.cells.base import Cell as Kept
+from streamkit.cells.dynamodb import DynamoDbCells
 from streamkit.checkpoints.dynamodb import DynamoDbCheckpoints
 from streamkit.claims.base import StoreAway, open_claim
 from streamkit.claims.s3 import S3Claims
@@ -76,9 +78,10 @@ class StoreRow(Row):
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
         self.proxy = cloud.aws
-        self.direct = self.made(f"faults-{uuid.uuid4().hex}", cloud.client("dynamodb"))
+        table = f"faults-{uuid.uuid4().hex}"
+        self.direct = self.made(table, cloud.client("dynamodb"))
         self.direct.create_table()
-        self.store = self.made(self.direct._table, None)
+        self.store = self.made(table, None)
         self.warm_up()
 
     @abstractmethod
@@ -348,7 +351,7 @@ class OfLedger(_Paged):
 
 
 def _mark(store: Any, key: str) -> tuple[str, bool] | None:
-    item = store._clients.given.get_item(TableName=store.table, Key={"key": {"S": key}}).get("Item")
+    item = store._table.clients.given.get_item(TableName=store.table, Key={"key": {"S": key}}).get("Item")
     return (item["owner"]["S"], item["done"]["BOOL"]) if item else None
 
 
@@ -399,6 +402,46 @@ class OfPlans(StoreRow):
 
     def made(self, table: str, client: Any) -> Any:
         return DynamoDbPlans(table, client=client)
+
+
+# Cells
+
+FIRST, SECOND = Kept({"n": 1}, "one"), Kept({"n": 2}, "two")
+
+
+def _get(store: Any, key: str, given: Any = None, deadline: float = 0.0) -> Any:
+    return store.get(key)
+
+
+def _put_first(store: Any, key: str, given: Any = None, deadline: float = 0.0) -> Any:
+    return store.put(key, FIRST.value, FIRST.version, seen=None)
+
+
+def _put_second(store: Any, key: str, given: Any = None, deadline: float = 0.0) -> Any:
+    return store.put(key, SECOND.value, SECOND.version, seen=FIRST)
+
+
+def _one_was_written(result: Any, state: Any) -> bool:
+    """By this call, or by the one before that nobody heard of."""
+    return result in (True, False)
+
+
+class OfCells(StoreRow):
+    # One request of two seconds each: who tries again, and knows a write of its own, is ``streamkit.cells.change``.
+    backend, patience = DynamoDbCells, 2.0
+    cells = {
+        **_cells(),
+        "throttling": Cell("raises", False, "harmless"),
+        "answer-lost": Cell("raises", False, "harmless"),
+    }
+    calls = (
+        Call("get", "GetItem", _put_first, _get, _get, FIRST, FIRST, lambda result, state: result == FIRST),
+        Call("put", "PutItem", _nothing, _put_first, _get, None, FIRST, _one_was_written),
+        Call("put_over", "PutItem", _put_first, _put_second, _get, FIRST, SECOND, _one_was_written),
+    )
+
+    def made(self, table: str, client: Any) -> Any:
+        return DynamoDbCells(table, client=client)
 
 
 # Checkpoints
@@ -529,4 +572,12 @@ class OfS3Claims(StoreRow):
 
 
 #: A store on AWS that is new gets its row here.
-STORES: Sequence[type[StoreRow]] = (OfProgress, OfLedger, OfMarks, OfPlans, OfCheckpoints, OfS3Claims)
+STORES: Sequence[type[StoreRow]] = (
+    OfProgress,
+    OfLedger,
+    OfMarks,
+    OfPlans,
+    OfCells,
+    OfCheckpoints,
+    OfS3Claims,
+)

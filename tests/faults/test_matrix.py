@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
+from streamkit.cells.base import CellStore
 from streamkit.checkpoints.base import CheckpointStore
 from streamkit.claims.base import ClaimStore
 from streamkit.ledgers.base import Ledger
@@ -26,7 +27,7 @@ from streamkit.testing.contracts import message, stamp
 from . import test_files, test_queues, test_sinks, test_stores
 from .cells import FAULTS, SEAMS, Cell, Row, backends, choices, empty_cells, in_memory, seams
 from .rows import ROWS
-from .stores import CheckpointCalls, OfLedger, OfMarks, OfPlans, OfProgress, OfS3Claims
+from .stores import CheckpointCalls, OfCells, OfLedger, OfMarks, OfPlans, OfProgress, OfS3Claims
 from .table import PAGE, page_with, table
 
 
@@ -203,6 +204,7 @@ _USES: dict[type[Any], Callable[[Any], None]] = {
     Ledger: _make_calls(OfLedger.calls),
     MarkStore: _make_calls(OfMarks.calls),
     PlanStore: _make_calls(OfPlans.calls),
+    CellStore: _make_calls(OfCells.calls),
     CheckpointStore: _make_calls(CheckpointCalls.calls),
     ClaimStore: _make_calls(OfS3Claims.calls),
 }
