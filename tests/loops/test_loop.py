@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from botocore.config import Config
 
-from streamkit import Record, RecordProcessor, lambda_handler
+from streamkit import Record, RecordProcessor, Unavailable, lambda_handler
 from streamkit.cells.base import Cell
 from streamkit.cells.change import Clock
 from streamkit.cells.dynamodb import DynamoDbCells
@@ -546,3 +546,74 @@ def test_a_supervisor_forgets_no_token_when_there_may_be_fewer() -> None:
     supervise(8)
     told.now += 1
     assert supervise(2) == {"wanted": 2, "alive": 0, "started": 0, "restarted": 0, "retired": 6}
+
+
+class ToldQueue(Told):
+    """With a queue that hides what it gave, and gives up what was received ``most_receives`` times."""
+
+    def __init__(self, bodies: list[str], most_receives: int) -> None:
+        super().__init__()
+        self.visible_at = dict.fromkeys(bodies, 0.0)
+        self.received = dict.fromkeys(bodies, 0)
+        self.most_receives = most_receives
+        self.dead: list[str] = []
+
+    def receive(self, most: int, wait: int, visibility: int) -> list[dict[str, Any]]:
+        ready = [one for one, at in self.visible_at.items() if at <= self.now]
+        if not ready:
+            self.now += wait
+        found = []
+        for one in ready[:most]:
+            if self.received[one] == self.most_receives:
+                del self.visible_at[one]
+                self.dead.append(one)
+                continue
+            self.received[one] += 1
+            self.visible_at[one] = self.now + visibility
+            found.append(
+                {
+                    "messageId": one,
+                    "receiptHandle": one,
+                    "body": one,
+                    "attributes": {"SentTimestamp": "1000000"},
+                    "messageAttributes": {},
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:orders",
+                }
+            )
+        return found
+
+    def delete(self, records: Any, deadline: float) -> int:
+        for record in records:
+            del self.visible_at[record["messageId"]]
+        return super().delete(records, deadline)
+
+
+@pytest.mark.parametrize(("hours", "dead"), [(32, 0), (35, 3)])
+def test_an_outage_ends_no_message_as_long_as_its_receives_last_and_then_all_is_done(hours: int, dead: int) -> None:
+    # 1,000 receives, and the lease of 120 s: 33 hours.
+    told = ToldQueue(["m0", "m1", "m2"], 1000)
+    is_over_at = told.now + hours * 3600
+
+    class Orders(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            if told.now < is_over_at:
+                raise Unavailable("the stream")
+
+    handler = lambda_handler(Orders)
+
+    def work(event: Any, context: Any) -> Any:
+        told.now += 1
+        return handler(event, context)
+
+    told.work = work  # type: ignore[method-assign]  # The function in place of the answer that is told.
+    generation = 1
+    while told.visible_at and told.now < is_over_at + 600:
+        told.ends = told.now + 900
+        told.run(generation)
+        generation += 1
+
+    assert len(told.dead) == dead
+    assert sorted(told.deleted + told.dead) == ["m0", "m1", "m2"]
