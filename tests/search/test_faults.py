@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +19,7 @@ from streamkit.search.fields import Fields
 from streamkit.search.opensearch import OpenSearchIndex
 from tests.sinks.aws_proxy import Answer, AwsProxy, Request
 
-from .airports import DECLARED, FIELDS, ask
+from .airports import DECLARED, FIELDS, ask, fill_opensearch
 
 if TYPE_CHECKING:
     from cloudsearch import CloudSearchServer
@@ -168,16 +170,71 @@ def test_an_index_that_is_down_is_left_alone_for_a_while_and_then_asked_again(pr
         assert answer.status == 200
 
 
-def test_an_index_with_other_fields_than_were_declared_is_a_502_that_names_the_field_in_the_log(
-    proxy: AwsProxy, kind: str, caplog: pytest.LogCaptureFixture
+def test_a_domain_with_other_fields_than_were_declared_is_a_502_that_names_the_field_in_the_log(
+    domain: CloudSearchServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # CloudSearch holds no value that is not of its field's type, so that one which is not shows how the domain is set up.
+    proxy = AwsProxy(domain.endpoint)
     for wrong in ({"name": "int"}, {"tags": "literal"}):
         caplog.clear()
-        with api_over(proxy, kind, Fields({**DECLARED, **wrong})) as api:
+        with api_over(proxy, "cloudsearch", Fields({**DECLARED, **wrong})) as api:
             answer = ask(api, filter__iata="DEN")
         assert answer.status == 502
         assert f"the field {next(iter(wrong))} " in caplog.text
         assert "Denver" not in caplog.text + answer.body
+    proxy.close()
+
+
+def test_one_document_of_another_form_costs_its_field_and_no_other_hit(
+    opensearch: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("STREAMKIT_METRICS", "emf")
+    documents = [
+        {"iata": "AAA", "name": "good", "elevation": 1, "opened": "1995-02-28T12:00:00Z", "place": "39.86,-104.67"},
+        {"iata": "BBB", "name": ["swordfish", "twice"], "elevation": [1, 2], "place": ["1,2", "3,4"]},
+        {
+            "iata": "CCC",
+            "name": "good",
+            "elevation": [3, 4],
+            "opened": ["1995-02-28T12:00:00Z", "2001-01-01T00:00:00Z"],
+        },
+    ]
+    fill_opensearch(opensearch, "misfits", documents)
+    with closing(OpenSearchIndex(opensearch, "misfits", FIELDS)) as index, caplog.at_level(logging.ERROR, "streamkit"):
+        answer = ask(SearchApi(FIELDS, index), sort="iata")
+
+    assert answer.status == 200
+    assert [hit["fields"] for hit in answer.json["hits"]] == [
+        {
+            "iata": "AAA",
+            "name": "good",
+            "elevation": 1,
+            "opened": "1995-02-28T12:00:00Z",
+            "place": {"lat": 39.86, "lon": -104.67},
+        },
+        {"iata": "BBB"},
+        {"iata": "CCC", "name": "good"},
+    ]
+    said = [record.getMessage() for record in caplog.records if record.name == "streamkit"]
+    assert len(said) == 4, "one a field"
+    digest = hashlib.sha256(b"BBB").hexdigest()[:12]
+    assert (
+        "the field elevation has several values: declare it as int-array. It is left out of 2 hits: the first has an id of "
+        f"which the SHA-256 begins with {digest}" in said
+    )
+    assert "swordfish" not in caplog.text
+    assert json.loads(capsys.readouterr().out)["search.left_out"] == 5
+
+
+def test_a_type_that_the_index_itself_refuses_is_a_502(opensearch: str, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(OpenSearchIndex(opensearch, "airports", Fields({"city": "int"}))) as index:
+        answer = ask(SearchApi(Fields({"city": "int"}), index), sort="city")
+
+    assert answer.status == 502
+    assert "the search index can't be asked" in caplog.text
 
 
 def test_a_part_of_the_hits_is_none(opensearch: str) -> None:
