@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -210,10 +211,22 @@ def test_requests_that_are_too_long_or_can_not_be_read() -> None:
     assert status(http_api_event("POST", "/search", typed, b"") | {"body": "*", "isBase64Encoded": True}) == 400
 
 
-def test_an_answer_that_lambda_could_not_send_is_refused() -> None:
-    answer = ask(api_of(Found(1, [Hit("DEN", {"name": "x" * 5_000_001})])))
+@pytest.mark.parametrize(
+    "text", ["x" * 6_000_001, '"' * 1_600_000, "\\" * 1_600_000, "\n" * 2_000_001, "x" * 1_000_000 + '"' * 1_300_000]
+)
+def test_an_answer_that_lambda_could_not_send_is_refused(text: str) -> None:
+    answer = ask(api_of(Found(1, [Hit("DEN", {"name": text})])))
 
     assert (answer.status, answer.json["parameter"]) == (400, "size")
+
+
+@pytest.mark.parametrize("text", ["x" * 5_900_000, '"' * 1_400_000, "\n" * 1_900_000, "\N{SNOWMAN}" * 900_000])
+def test_an_answer_that_is_sent_is_one_that_lambda_can_send(text: str) -> None:
+    answer = api_of(Found(1, [Hit("DEN", {"name": text})]))(http_api_event("GET", "/search", [], b""))
+
+    assert answer["statusCode"] == 200
+    # As Lambda's runtimes write it: the old ones in ASCII.
+    assert len(json.dumps(answer, ensure_ascii=sys.version_info < (3, 12)).encode()) <= 6 * 1024 * 1024
 
 
 def test_an_error_of_the_code_is_a_500_that_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
