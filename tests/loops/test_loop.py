@@ -528,24 +528,63 @@ def test_an_option_that_can_not_be_is_refused(options: dict[str, Any]) -> None:
 def test_a_supervisor_forgets_no_token_when_there_may_be_fewer() -> None:
     told = Told()
 
-    class Full:
-        def depth(self) -> Depth:
-            return Depth(1000, 0)
-
     def supervise(most: int) -> dict[str, int]:
-        return Supervisor(
-            name="orders",
-            function="loops",
-            gauge=Full(),
-            cells=told.cells,
-            limits=Limits(most=most, per_loop=1),
-            client=told,
-            clock=Clock(lambda: told.now, lambda: told.now, told.sleep),
-        )()
+        return supervisor_of(told, told.cells, most)()
 
     supervise(8)
     told.now += 1
     assert supervise(2) == {"wanted": 2, "alive": 0, "started": 0, "restarted": 0, "retired": 6}
+
+
+class ThrottledCells(MemoryCells):
+    """Refuses every other read, as a table does that has too much to do; and all of them where it is ``away``."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        super().__init__()
+        self.reads = 0
+        self.is_away = is_away
+
+    def may_pass(self, error: Exception) -> bool:
+        return isinstance(error, ConnectionError)
+
+    def get(self, key: str) -> Cell | None:
+        self.reads += 1
+        if self.is_away or self.reads % 2:
+            raise ConnectionError("ThrottlingException")
+        return super().get(key)
+
+
+def supervisor_of(told: Told, cells: MemoryCells, most: int) -> Supervisor:
+    class Full:
+        def depth(self) -> Depth:
+            return Depth(1000, 0)
+
+    return Supervisor(
+        name="orders",
+        function="loops",
+        gauge=Full(),
+        cells=cells,
+        limits=Limits(most=most, per_loop=1),
+        client=told,
+        clock=Clock(lambda: told.now, lambda: told.now, told.sleep),
+    )
+
+
+def test_a_supervisor_whose_table_is_throttled_starts_the_loops_all_the_same() -> None:
+    told, cells = Told(), ThrottledCells()
+
+    assert supervisor_of(told, cells, 20)(None, told)["started"] == 20
+    assert len(told.sent) == 20
+
+
+def test_a_supervisor_whose_table_is_away_ends_in_its_time_with_the_error() -> None:
+    told = Told(50)
+
+    with pytest.raises(ConnectionError):
+        supervisor_of(told, ThrottledCells(is_away=True), 20)(None, told)
+
+    assert 1040 < told.now < 1050, "it has tried for as long as it has"
+    assert told.sent == []
 
 
 class ToldQueue(Told):
