@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -45,12 +46,20 @@ def half(request: Request) -> Answer:
     return code, headers, body[: len(body) // 2]
 
 
-def late(seconds: float) -> Harm:
+@contextmanager
+def hanging(proxy: AwsProxy) -> Iterator[None]:
+    """An index that answers when the block ends, and not before: whoever has an answer within has not waited for it."""
+    is_over = threading.Event()
+
     def act(request: Request) -> Answer:
-        time.sleep(seconds)
+        is_over.wait(120)
         return request.forward()
 
-    return act
+    proxy.always = act
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def lost(request: Request) -> None:
@@ -134,23 +143,21 @@ def test_an_answer_that_breaks_off_is_no_answer_with_nothing_found(proxy: AwsPro
 
 
 def test_an_index_that_hangs_costs_the_time_that_it_is_given(proxy: AwsProxy, kind: str) -> None:
-    with api_over(proxy, kind, timeout=2.0) as api:
-        proxy.always = late(8)
+    with api_over(proxy, kind, timeout=2.0) as api, hanging(proxy):
         began = time.monotonic()
 
-        answer = ask(api, q="denver")
-
-        assert answer.status == 503
-        assert time.monotonic() - began < 4
+        assert ask(api, q="denver").status == 503
+        # Much room, for a machine that has other things to do: the index would hang for longer.
+        assert 1 < time.monotonic() - began < 60
 
 
 def test_the_functions_own_time_out_rules(proxy: AwsProxy, kind: str) -> None:
-    with api_over(proxy, kind, timeout=20.0) as api:
-        proxy.always = late(8)
+    # How long exactly is shown with the deadline that an index is given (test_http.py).
+    with api_over(proxy, kind, timeout=300.0) as api, hanging(proxy):
         began = time.monotonic()
 
         assert ask(api, q="denver", context=RealContext(3.0)).status == 503
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 60
 
 
 def test_an_index_that_is_down_is_left_alone_for_a_while_and_then_asked_again(proxy: AwsProxy, kind: str) -> None:

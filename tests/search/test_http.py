@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -227,6 +228,31 @@ def test_an_answer_that_is_sent_is_one_that_lambda_can_send(text: str) -> None:
     assert answer["statusCode"] == 200
     # As Lambda's runtimes write it: the old ones in ASCII.
     assert len(json.dumps(answer, ensure_ascii=sys.version_info < (3, 12)).encode()) <= 6 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    # Half a second is kept to answer with, and half a second the index has in any case.
+    [(None, 5.0), (60.0, 5.0), (3.0, 2.5), (0.75, 0.5), (0.0, 0.5)],
+)
+def test_the_index_has_until_the_functions_own_time_out_less_what_an_answer_takes(
+    left: float | None, seconds: float
+) -> None:
+    class Context:
+        def get_remaining_time_in_millis(self) -> float:
+            assert left is not None
+            return left * 1000
+
+    class Timed(Answering):
+        def search(self, query: Query, deadline: float) -> Found:
+            self.given = deadline, time.monotonic()
+            return super().search(query, deadline)
+
+    index, began = Timed(), time.monotonic()
+    ask(SearchApi(FIELDS, index, timeout=5.0), context=None if left is None else Context())
+
+    deadline, asked = index.given
+    assert began + seconds <= deadline <= asked + seconds
 
 
 def test_an_error_of_the_code_is_a_500_that_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
