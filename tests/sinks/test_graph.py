@@ -129,6 +129,22 @@ def test_a_key_of_several_values_and_relationships_of_several_keys(graph: Graph)
     assert [link[2] for link in links(graph)] == [{"flight": "UA0", "n": 2}]
 
 
+def test_a_relationship_without_a_key_is_every_one_of_its_type_and_keeps_its_place(
+    sink: GraphSink, graph: Graph
+) -> None:
+    ends = [Node(graph.label, {"id": key}) for key in (1, 2)]
+    keyed = [sink.relationship(ends[0], "TO", ends[1], {"n": n}, key={"flight": n}) for n in range(4)]
+    removal = sink.relationship_removal(ends[0], "TO", ends[1])
+
+    assert not write(sink, keyed[0], removal, *keyed[1:3], joined(sink, graph, 1, 2, properties={"all": 7}), keyed[3])
+
+    assert [link[2] for link in links(graph)] == [
+        {"all": 7, "flight": 1, "n": 1},
+        {"all": 7, "flight": 2, "n": 2},
+        {"flight": 3, "n": 3},
+    ]
+
+
 def test_what_is_removed_is_gone_with_its_relationships_and_a_removal_of_nothing_is_no_error(
     sink: GraphSink, graph: Graph
 ) -> None:
@@ -162,14 +178,15 @@ def random_writes(sink: GraphSink, label: str, chance: random.Random) -> Iterato
         start, end = (Node(label, {"id": chance.randrange(3)}) for _ in "ab")
         version = chance.choice([None, chance.randrange(5)])
         kind, properties = chance.randrange(6), {chance.choice("xyz"): chance.choice([None, 1, 2])}
+        key = chance.choice([None, {"k": chance.randrange(2)}])
         if kind < 2:
             yield sink.node(*start, properties, version=version)
         elif kind < 4:
-            yield sink.relationship(start, "TO", end, properties, version=version)
+            yield sink.relationship(start, "TO", end, properties, key=key, version=version)
         elif kind == 4:
             yield sink.node_removal(*start, version=version)
         else:
-            yield sink.relationship_removal(start, "TO", end, version=version)
+            yield sink.relationship_removal(start, "TO", end, key=key, version=version)
 
 
 @pytest.mark.parametrize("seed", range(12))
