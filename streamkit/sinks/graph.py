@@ -18,7 +18,7 @@ from .base import Refusal, Sink, Write
 from .graph_answers import Answered, of_error
 from .graph_bolt import Bolt, TimedOut
 from .graph_plan import End, Operation, Statement, plan
-from .graph_values import key_of, name_of, properties_of, quoted, version_of
+from .graph_values import indexed_key_of, key_of, name_of, properties_of, quoted, version_of
 from .pacing import RequestSize
 
 __all__ = ["GraphSink", "Node"]
@@ -125,9 +125,9 @@ class GraphSink(Sink):
     ) -> Write:
         """Make the node, where there is none with the first label and this key; then add the other labels and the properties.
 
-        ``key``: name → text or a whole number. ``properties``: name → text, a whole number of 64 bits, a finite float,
-        bool, bytes, ``datetime`` (with a zone it is kept in UTC), ``date``, ``time`` without a zone, ``timedelta``, or a list of
-        one of them; None removes the property. Those that are not named stay.
+        ``key``: name → text or a whole number; 8,164 bytes of text at most, which is what an index holds. ``properties``: name →
+        text, a whole number of 64 bits, a finite float, bool, bytes, ``datetime`` (with a zone it is kept in UTC), ``date``,
+        ``time`` without a zone, ``timedelta``, or a list of one of them; None removes the property. Those that are not named stay.
 
         ``version``: a whole number from 0 to 2**63 - 1 that grows with every change. Then what arrives after a later version
         changes nothing, which is success. The version is of the node, so give one with all writes of it or with none.
@@ -357,7 +357,7 @@ def _missing(statements: Sequence[Statement], found: Sequence[set[int]], writes:
 
 
 def _end(label: Any, key: Any) -> End:
-    checked = key_of(key, "a node's key")
+    checked = indexed_key_of(key, "a node's key")
     return End(name_of(label, "a label"), tuple(checked), tuple(checked.values()))
 
 

@@ -32,6 +32,8 @@ _CONTENT = frozenset(
         "ConstraintVerificationFailed",
     )
 )
+# The database's own fault, it says: and yet this is its answer to a value that is too large for an index.
+_DATABASE_STATEMENT = "Neo.DatabaseError.Statement."
 # Somebody else was quicker, or the request was too slow.
 _PASSING = (
     "Neo.TransientError.",
@@ -86,6 +88,8 @@ def of_error(error: BaseException, place: str) -> Answered | None:
 def _of_code(code: str, error: Any, place: str) -> Answered:
     if code in _ABSENT:
         return _no(f"there is no such graph database ({code}): look at `database` of {place}")
+    if code.startswith(_DATABASE_STATEMENT):
+        return Answered(SinkError(f"the graph database failed at the write ({code})"), "failed", "race")
     if code.startswith(_PASSING):
         return Answered(SinkError(f"the graph database did not take the request ({code})"), "unavailable", "again")
     if code.startswith("Neo.ClientError.Security."):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONSTRAINT = "Neo.ClientError.Schema.ConstraintValidationFailed"
 DEADLOCK = "Neo.TransientError.Transaction.DeadlockDetected"
+EXECUTION = "Neo.DatabaseError.Statement.ExecutionFailed"
 CONTENT = "Neo.ClientError.Statement.ArgumentError"
 
 
@@ -222,7 +223,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_the_repeat_is_harmless(
 
 
 @pytest.mark.parametrize(
-    "code", [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError"]
+    "code", [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError", EXECUTION]
 )
 def test_what_passes_is_tried_again(sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str) -> None:
     with proxy.failing(first_only(fail_with(code))):
@@ -319,6 +320,19 @@ def test_a_value_that_has_to_be_unique_and_is_not_fails_alone_and_its_neighbours
 
     assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[5], "failed")]
     assert CONSTRAINT in str(refusals[0].error)
+    assert [graph.node(n) is not None for n in range(8)] == [n != 5 for n in range(8)]
+
+
+def test_what_the_database_fails_at_is_failed_alone_and_its_neighbours_are_in(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy
+) -> None:
+    writes = [node(sink, graph, n, properties={"text": "too-large" if n == 5 else "x"}) for n in range(8)]
+
+    with proxy.failing(failing_where("too-large", fail_with(EXECUTION))):
+        refusals = write(sink, *writes)
+
+    assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[5], "failed")]
+    assert EXECUTION in str(refusals[0].error)
     assert [graph.node(n) is not None for n in range(8)] == [n != 5 for n in range(8)]
 
 
@@ -444,7 +458,8 @@ class _Error(Exception):
     ("error", "kind", "then"),
     [
         (_Error(DEADLOCK), "unavailable", "again"),
-        (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "unavailable", "again"),
+        (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "failed", "race"),
+        (_Error("Neo.DatabaseError.Transaction.TransactionCommitFailed"), "unavailable", "again"),
         (_Error("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.AuthenticationRateLimit"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.Unauthorized"), "unavailable", "no"),

@@ -354,6 +354,32 @@ def test_a_key_that_finds_nothing_again_is_rejected(key: Any) -> None:
             make()
 
 
+@pytest.mark.parametrize(
+    ("most", "least"),
+    [
+        ({"k": "x" * 8164}, {"k": "x" * 8165}),
+        ({"k": "é" * 4082}, {"k": "é" * 4083}),
+        ({"k": "x" * 4000, "l": "x" * 4161}, {"k": "x" * 4000, "l": "x" * 4162}),
+        ({"k": "x" * 8154, "l": 1}, {"k": "x" * 8155, "l": 1}),
+    ],
+    ids=["one text", "not of ASCII", "two texts", "a number"],
+)
+def test_a_key_that_no_index_holds_is_rejected_without_its_value(most: Any, least: Any) -> None:
+    assert sink.node("A", most).payload.ends[0].values == tuple(most.values())
+    makers: list[Callable[[], Any]] = [
+        lambda: sink.node("A", least),
+        lambda: sink.node_removal("A", least),
+        lambda: sink.relationship(AIRPORT, "T", ("A", least)),
+        lambda: sink.relationship_removal(("A", least), "T", AIRPORT),
+    ]
+    for make in makers:
+        with pytest.raises(Reject, match=r"8,1\d\d bytes in an index") as caught:
+            make()
+        assert len(str(caught.value)) < 200
+    # A relationship's own key is in no index of the sink's.
+    assert sink.relationship(AIRPORT, "T", AIRPORT, key=least).payload.values == tuple(least.values())
+
+
 @pytest.mark.parametrize("end", ["Airport", ("Airport",), ("Airport", {"iata": "DEN"}, 1), None])
 def test_an_end_that_is_no_pair_is_rejected(end: Any) -> None:
     with pytest.raises(Reject, match="pair"):
