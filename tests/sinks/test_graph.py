@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 CONSTRAINT = "Neo.ClientError.Schema.ConstraintValidationFailed"
 DEADLOCK = "Neo.TransientError.Transaction.DeadlockDetected"
 EXECUTION = "Neo.DatabaseError.Statement.ExecutionFailed"
+TOO_MUCH = [
+    "Neo.ClientError.Transaction.TransactionTimedOut",
+    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
+    "Neo.TransientError.General.OutOfMemoryError",
+    "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    "Neo.ClientError.General.TransactionOutOfMemoryError",
+]
 CONTENT = "Neo.ClientError.Statement.ArgumentError"
 
 
@@ -223,7 +230,8 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_the_repeat_is_harmless(
 
 
 @pytest.mark.parametrize(
-    "code", [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError", EXECUTION]
+    "code",
+    [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError", EXECUTION, *TOO_MUCH],
 )
 def test_what_passes_is_tried_again(sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str) -> None:
     with proxy.failing(first_only(fail_with(code))):
@@ -264,6 +272,43 @@ def test_one_that_hangs_is_given_up_in_time_and_with_fewer_writes_at_once(
     assert not write(sink, *(node(sink, graph, n) for n in range(1, 51)))
     assert len(proxy.seen) == 2
     assert graph.run(f"MATCH (n:`{graph.label}`) RETURN count(n) AS n") == [{"n": 51}]
+
+
+@pytest.mark.parametrize("code", TOO_MUCH)
+def test_a_request_that_is_too_much_for_the_database_goes_in_smaller_ones(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str
+) -> None:
+    writes = [node(sink, graph, n, properties={"mark": f"mark-{n}"}) for n in range(200)]
+
+    def size(transaction: Transaction) -> int:
+        return sum(statement.count(b"mark-") for statement in transaction.statements)
+
+    def act(transaction: Transaction) -> bytes | None:
+        return fail_with(code)(transaction) if size(transaction) > 60 else transaction.forward()
+
+    with proxy.failing(act):
+        assert not write(sink, *writes)
+
+    assert [size(transaction) for transaction in proxy.seen] == [200, 100, 50, 50, 100, 50, 50]
+    assert graph.run(f"MATCH (n:`{graph.label}`) RETURN count(n) AS n") == [{"n": 200}]
+    # The next one does not begin with what was too much before.
+    proxy.seen.clear()
+    assert not write(sink, *writes)
+    assert size(proxy.seen[0]) < 200
+
+
+def test_the_fewest_writes_are_asked_again_as_they_are_where_the_database_has_too_much(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy
+) -> None:
+    writes = [node(sink, graph, n) for n in range(20)]
+
+    with proxy.failing(fail_with(TOO_MUCH[-1])):
+        refusals = write(sink, *writes, within=2.5)
+
+    assert [refusal.kind for refusal in refusals] == ["unavailable"] * 20
+    assert TOO_MUCH[-1] in str(refusals[0].error)
+    assert len({len(transaction.statements[0]) for transaction in proxy.seen}) == 1
+    assert not write(sink, *writes)
 
 
 def test_a_database_that_is_gone_is_unavailable_and_can_come_back(
@@ -460,7 +505,8 @@ class _Error(Exception):
         (_Error(DEADLOCK), "unavailable", "again"),
         (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "failed", "race"),
         (_Error("Neo.DatabaseError.Transaction.TransactionCommitFailed"), "unavailable", "again"),
-        (_Error("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration"), "unavailable", "again"),
+        *((_Error(code), "unavailable", "less") for code in TOO_MUCH),
+        (_Error("Neo.ClientError.Transaction.Terminated"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.AuthenticationRateLimit"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.Unauthorized"), "unavailable", "no"),
         (_Error("Neo.ClientError.Security.Forbidden"), "unavailable", "no"),
