@@ -288,7 +288,7 @@ class GraphSink(Sink):
             self._size.too_large(count)
         if answered.kind == "unavailable" and answered.next == "no":
             # The password may be another by now.
-            bolt.forget()
+            bolt.close()
         # Without the cause: its message may quote values, and a traceback would show it.
         return answered
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import subprocess
@@ -19,6 +20,7 @@ from streamkit import Divert, Record, RecordProcessor, Refusal, Write, lambda_ha
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.graph import GraphSink, Node
 from streamkit.sinks.graph_answers import of_error
+from streamkit.sinks.graph_loop import DriverLoop, Stuck
 from streamkit.testing import kinesis_event
 from streamkit.testing.contracts import stamp
 from streamkit.testing.queue import MemoryQueue
@@ -530,6 +532,137 @@ def test_an_error_means_what_the_page_says(error: _Error, kind: str, then: str) 
 
 def test_an_error_that_is_not_the_drivers_is_not_explained_away() -> None:
     assert of_error(KeyError("streamkit's own"), "Routes.graph") is None
+
+
+# Its thread
+
+
+def threads() -> set[threading.Thread]:
+    """Those that speak to a database."""
+    return {thread for thread in threading.enumerate() if thread.name == "streamkit graph"}
+
+
+def test_a_second_close_is_harmless_and_a_write_after_it_connects_again(graph: Graph) -> None:
+    before = threads()
+    sink = graph.sink()
+    for n in range(2):
+        assert not write(sink, node(sink, graph, n))
+        assert len(threads() - before) == 1
+        sink.close()
+        sink.close()
+        assert threads() == before
+
+    assert [graph.node(n) is not None for n in range(2)] == [True, True]
+
+
+def test_a_close_after_a_time_out_is_safe(sink: GraphSink, graph: Graph, proxy: BoltProxy) -> None:
+    before = threads()
+    with proxy.failing(hold):
+        (refusal,) = write(sink, node(sink, graph, 1), within=1.5)
+        # The server is still at it.
+        sink.close()
+        sink.close()
+        assert threads() == before
+
+    assert refusal.kind == "unavailable"
+    assert not write(sink, node(sink, graph, 2))
+    assert graph.node(2) is not None
+
+
+def test_what_does_not_stop_in_time_is_left_behind_and_the_next_write_is_another_connections(graph: Graph) -> None:
+    over, asked, found = threading.Event(), threading.Event(), threading.Event()
+
+    def auth() -> tuple[str, str]:
+        if not asked.is_set():
+            asked.set()
+            over.wait(120)
+            found.set()
+        return graph.auth
+
+    before = threads()
+    sink = graph.sink(auth=auth)
+
+    (refusal,) = write(sink, node(sink, graph, 1), within=1.5)
+
+    assert not found.is_set(), "it was waited for"
+    assert (refusal.kind, "did not answer in" in str(refusal.error)) == ("unavailable", True)
+    assert not write(sink, node(sink, graph, 2))
+    sink.close()
+    over.set()
+    for thread in threads() - before:
+        thread.join(60)
+    assert threads() == before, "the one that was left ends by itself"
+    assert [graph.node(n) is not None for n in (1, 2)] == [False, True]
+
+
+def test_a_driver_that_does_not_close_is_not_waited_for() -> None:
+    over = threading.Event()
+
+    class Driver:
+        async def close(self) -> None:
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+    async def nothing(driver: Any) -> int:
+        return 7
+
+    loop = DriverLoop(Driver)
+    assert loop.run(nothing, 30) == 7
+
+    with pytest.raises(Stuck):
+        loop.close()
+
+    assert loop._thread.is_alive()
+    over.set()
+    loop._thread.join(60)
+    assert not loop._thread.is_alive()
+
+
+def run_apart(graph: Graph, code: str) -> str:
+    """What a process prints that ends by itself. It has ``sink`` and ``write``, which says what was refused."""
+    setup = (
+        "import os, socket, sys, threading, time\n"
+        "from streamkit.sinks.graph import GraphSink\nfrom streamkit.testing.contracts import stamp\n"
+        "label, url, user, password, database = sys.argv[1:]\n"
+        "auth = lambda: (user, password)\n"
+        "sink = GraphSink(url, auth=lambda: auth(), database=database)\n"
+        "def write(n, seconds=30):\n"
+        "    made = stamp([sink.node(label, {'id': n})])\n"
+        "    return [one.kind for one in sink.write(made, deadline=time.monotonic() + seconds)]\n"
+    )
+    arguments = graph.label, graph.server.url, *graph.auth, graph.server.database
+    ran = subprocess.run([sys.executable, "-c", setup + code, *arguments], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(write(1))",
+        "auth = lambda: time.sleep(1000)\nprint(write(1, seconds=1.5))",
+        "socket.getaddrinfo = lambda *where, **how: time.sleep(1000)\nprint(write(1, seconds=1.5))",
+        "socket.getaddrinfo = lambda *where, **how: time.sleep(1000)\nprint(write(1, seconds=1.5))\nsink.close()",
+    ],
+    ids=["not closed", "a function that hangs", "a resolver that hangs", "a resolver that hangs, and a close"],
+)
+def test_nothing_keeps_a_process_from_its_end(graph: Graph, code: str) -> None:
+    assert run_apart(graph, code) in ("[]", "['unavailable']")
+
+
+def test_a_process_that_is_forked_has_a_connection_of_its_own(graph: Graph) -> None:
+    code = (
+        "said = [write(1)]\n"
+        "if os.fork() == 0:\n"
+        "    is_well = write(2) == []\n"
+        "    sink.close()\n"
+        "    os._exit(0 if is_well else 1)\n"
+        "said.append(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "said.append(write(3))\nsink.close()\nprint(said)"
+    )
+    assert run_apart(graph, code) == "[[], 0, []]"
+    assert [graph.node(n) is not None for n in (1, 2, 3)] == [True] * 3
 
 
 # In a function
