@@ -56,7 +56,7 @@ class Bolt:
     def close(self) -> None:
         """Close the connections; what is asked after it makes new ones, and asks for user and password again.
 
-        It takes two seconds at most, and does nothing where there are none.
+        It takes three seconds at most, and does nothing where there are none.
         """
         loop, self._loop = self._loop, None
         if loop is None:
