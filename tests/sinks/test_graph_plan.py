@@ -407,6 +407,17 @@ def test_properties_set_neither_the_key_nor_the_version() -> None:
     assert sink.node(*AIRPORT, {"version": 7}).payload.properties == {"version": 7}
 
 
+def test_a_version_does_not_set_the_key() -> None:
+    makers: list[Callable[[], Any]] = [
+        lambda: sink.node("A", {"version": 7}, version=1),
+        lambda: sink.relationship(AIRPORT, "T", AIRPORT, key={"version": 7}, version=1),
+    ]
+    for make in makers:
+        with pytest.raises(Reject, match="'version' would be set"):
+            make()
+    assert sink.node("A", {"version": 7}).payload.ends[0].names == ("version",)
+
+
 def test_a_write_is_a_copy_of_what_it_was_made_of() -> None:
     key, given_properties, tags = {"iata": "DEN"}, {"x": 1}, ["a"]
     write = sink.node("Airport", key, {**given_properties, "tags": tags})
