@@ -188,10 +188,13 @@ def test_what_its_readme_says_of_a_local_endpoint_is_so(project: NewProject, mot
     )
     try:
         lines = []
+        tries = 0
         assert running.stdout is not None
         for line in running.stdout:
             lines.append(line)
-            if "retries: 1 message" in line:
+            tries += "ERROR paid-orders: record paid-orders/shardId-000000000000:3:0" in line
+            # The queue's message is announced before it is tried.
+            if tries == 2:
                 break
         os.killpg(running.pid, signal.SIGINT)
         rest, _ = running.communicate(timeout=60)
@@ -202,7 +205,8 @@ def test_what_its_readme_says_of_a_local_endpoint_is_so(project: NewProject, mot
     assert "put 3 records to paid-orders" in said
     assert f"\n{accepted}\n" in said
     assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:2:0") == 1
-    assert said.count("ERROR paid-orders: record paid-orders/shardId-000000000000:3:0") >= 2, said
+    assert "retries: 1 message" in said
+    assert tries == 2, said
     assert "paid-orders/shardId-000000000000: stopped after 3 records in 1 batch" in said, said
     # make has waited for it, and ends as it was told to.
     assert running.returncode == -signal.SIGINT, said
