@@ -219,7 +219,9 @@ class GraphSink(Sink):
     ) -> Write:
         version = version_of(version)
         if version is not None and self._version in kept:
-            raise Reject(f"the key's {self._version!r} would be set to the version: name another GraphSink(version_property)")
+            raise Reject(
+                f"the key's {self._version!r} would be set to the version: name another GraphSink(version_property)"
+            )
         copied, size = properties_of(properties or {}, (*kept, *(() if version is None else (self._version,))))
         return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), copied, version), size + 50)
 
