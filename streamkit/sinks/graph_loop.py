@@ -9,6 +9,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -49,7 +50,11 @@ class DriverLoop:
 
         async def asked() -> T:
             if self._driver is None:
+                until = time.monotonic() + timeout
                 self._driver = self._connect()
+                if time.monotonic() >= until:
+                    # Nobody waits any more: let no connection be begun.
+                    raise TimeoutError
             return await ask(self._driver)
 
         answer = self._put(lambda runner: runner.run(asyncio.wait_for(asked(), timeout)))
