@@ -15,9 +15,10 @@ __all__ = ["Clients"]
 
 
 class Clients:
-    """Safe for several threads. A person waits, so a call is given up after ten seconds and tried twice at most."""
+    """Safe for several threads. A person waits, so a call is given up after ten seconds and tried twice at most (``tries``)."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, *, tries: int = 2) -> None:
+        self._tries = tries
         self._options = options
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
@@ -29,7 +30,7 @@ class Clients:
             with self._lock:
                 client = self._made.get(service)
                 if client is None:
-                    client = opened(self._options, service, connect_timeout=3.0, read_timeout=10.0, tries=2)
+                    client = opened(self._options, service, connect_timeout=3.0, read_timeout=10.0, tries=self._tries)
                     self._made[service] = client
             yield client
 

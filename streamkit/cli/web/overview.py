@@ -20,9 +20,9 @@ __all__ = ["Overview"]
 
 
 class Overview:
-    """Made from the command's options; ``watch`` is for the command to start and to end."""
+    """Made from the command's options; ``watch`` is for the command to start and to end. ``speed`` is the watch's."""
 
-    def __init__(self, options: argparse.Namespace, clients: Clients) -> None:
+    def __init__(self, options: argparse.Namespace, clients: Clients, *, speed: float = 1.0) -> None:
         self._clients = clients
         self._endpoint = ""
         self.streams = Streams(clients, options.streams, options.sample)
@@ -30,7 +30,7 @@ class Overview:
         self.queues = Queues(clients, options.retry_queue, options.dead_letters)
         self.keys = ParkedKeys(clients, options.ledger, options.name)
         self.runs = Runs(options.run)
-        self.watch = Watch(self._tasks)
+        self.watch = Watch(self._tasks, speed=speed)
 
     def view(self) -> dict[str, Any]:
         """What is known, at once: nothing is asked for here, but the watch is told that somebody looks."""

@@ -21,6 +21,7 @@ from ..checkpoints import open_checkpoints
 from ..shards import StreamShard, arrival_of
 from .clients import Clients
 from .streams import Streams
+from .throughput import rest_after, size_of
 from .watch import Task, bound
 
 __all__ = ["ReaderShard", "ReaderView", "Readers"]
@@ -145,7 +146,8 @@ class Readers:
         except ConfigurationError as error:
             raise ConfigurationError(f"the readers' checkpoints: {error}") from error
 
-    def _read(self, name: str, stream: str, shard: StreamShard) -> None:
+    def _read(self, name: str, stream: str, shard: StreamShard) -> float:
+        """The seconds until the next one at least: the record may have 10 MiB."""
         with self._lock:
             place = self._places[name, stream, shard.id]
             assert place.lease is not None
@@ -164,6 +166,7 @@ class Readers:
             place.age = answer.get("MillisBehindLatest", 0) / 1000
             if place.next_arrival is not None:
                 place.age = max(0.0, time.time() - place.next_arrival)
+        return rest_after(sum(size_of(one) for one in answer["Records"]))
 
 
 class _Kept:

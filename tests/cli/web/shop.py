@@ -75,6 +75,16 @@ class Shop:
         records = [{"Data": json.dumps({"id": n}), "PartitionKey": str(n)} for n in range(count)]
         self.kinesis.put_records(StreamName=self.stream, Records=records)
 
+    def keys(self) -> list[str]:
+        """A partition key for each shard."""
+        found: dict[str, str] = {}
+        for n in range(100):
+            answer = self.kinesis.put_record(StreamName=self.stream, Data=b"{}", PartitionKey=str(n))
+            found.setdefault(answer["ShardId"], str(n))
+            if len(found) == 2:
+                return list(found.values())
+        raise AssertionError("a shard gets no record")
+
     def depth(self, url: str) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         facts = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]

@@ -12,7 +12,7 @@ from streamkit.cli.web.watch import Schedule, Task, Watch
 from streamkit.errors import StreamkitError
 
 
-def task(name: str, every: float = 4.0, run: Callable[[], object] = lambda: None) -> Task:
+def task(name: str, every: float = 4.0, run: Callable[[], float | None] = lambda: None) -> Task:
     return Task(name, every, run)
 
 
