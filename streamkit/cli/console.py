@@ -113,8 +113,8 @@ def command(options: argparse.Namespace) -> int:
     # What is wrong with the connection's options is said here, and not on the page.
     with clients.using("kinesis", "of the console", "endpoint"):
         pass
-    redrives = Redrives(options)
-    with ConsoleServer(options.port, Answers(overview, Looks(options), redrives, sources)) as server:
+    looks, redrives = Looks(options), Redrives(options)
+    with ConsoleServer(options.port, Answers(overview, looks, redrives, sources)) as server:
         overview.watch.start()
         thread = threading.Thread(target=server.serve_forever, name="streamkit console", daemon=True)
         thread.start()
@@ -124,6 +124,10 @@ def command(options: argparse.Namespace) -> int:
         ended.wait()
         server.shutdown()
         overview.watch.end()
+        if not looks.end(_LONGEST_END):
+            raise StreamkitError(
+                f"a look at dead letters did not end in {_LONGEST_END:g} s: they are seen again after a minute"
+            )
         if not redrives.end(_LONGEST_END):
             raise StreamkitError(
                 f"a redrive did not end in {_LONGEST_END:g} s: `streamkit redrive` goes on where it was"

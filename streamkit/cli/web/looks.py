@@ -29,6 +29,8 @@ PAGE = 50
 _MOST_LETTERS = 1000
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_LOOKS = 4
+# Seconds that others do not see what is looked at, if this process dies; a look that takes longer renews it.
+_HOLD = 60.0
 _FILTERS = ("error", "key", "processor", "since", "until", "correlation")
 
 
@@ -54,7 +56,19 @@ class Looks:
         self._options = options
         self._lock = threading.Lock()
         self._looking = threading.Lock()
+        self._ending = threading.Event()
         self._looks: dict[str, Look] = {}
+
+    def end(self, patience: float) -> bool:
+        """Stop the look under way, so that it gives back what it holds. Whether it came to an end in ``patience`` seconds.
+
+        There is none after it.
+        """
+        self._ending.set()
+        has_ended = self._looking.acquire(timeout=patience)
+        if has_ended:
+            self._looking.release()
+        return has_ended
 
     def look(self, source: str) -> Look:
         """Take a new look. StreamkitError where another is under way, or it can't be had."""
@@ -62,6 +76,8 @@ class Looks:
             raise StreamkitError("another look is under way: wait for it")
         try:
             look = self._taken(source)
+            if self._ending.is_set():
+                raise StreamkitError("the console ends, and its look at the letters with it")
         finally:
             self._looking.release()
         with self._lock:
@@ -118,7 +134,7 @@ class Looks:
         found: list[Seen] = []
         size, is_cut, warning = 0, False, ""
         options = redrive_options(self._options, source)
-        options.hold = None
+        options.hold = _HOLD
         with ExitStack() as stack:
             recovery = open_recovery(options, stack)
             letters = open_letters(options, stack, recovery)
@@ -129,7 +145,7 @@ class Looks:
                 for row in rows_of(iter((held,)), recovery, wanted, fetch=False):
                     found.append(Seen(len(found), row, held.message.body, held.message.sent_at))
                 size += len(held.message.body)
-                if len(found) >= _MOST_LETTERS or size >= _MOST_BYTES:
+                if len(found) >= _MOST_LETTERS or size >= _MOST_BYTES or self._ending.is_set():
                     is_cut = True
                     break
             hidden = letters.hidden()

@@ -85,6 +85,11 @@ class Shop:
                 return list(found.values())
         raise AssertionError("a shard gets no record")
 
+    def held(self, url: str) -> int:
+        """How many messages somebody has in hand."""
+        name = "ApproximateNumberOfMessagesNotVisible"
+        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
     def depth(self, url: str) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         facts = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]

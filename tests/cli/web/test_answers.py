@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +360,32 @@ class TestDeadLetters:
         )
         assert console.request("GET", f"/api/letter?look={new}&number=1")[0] == 409
         assert console.request("GET", f"/api/letter?look={new}&number=-1")[0] == 409
+
+    def test_a_console_that_is_told_to_end_gives_back_what_a_look_holds(self, start: Start, shop: Shop) -> None:
+        for _ in range(30):
+            entries = [{"Id": str(n), "MessageBody": "no letter"} for n in range(10)]
+            shop.sqs.send_message_batch(QueueUrl=shop.dead_url, Entries=entries)
+        console = start(*shop.arguments(), "--sample", "0")
+
+        def ask() -> None:
+            # The console may end before it has answered.
+            with suppress(OSError, HTTPException):
+                console.request("POST", "/api/look", {"source": shop.dead})
+
+        look = threading.Thread(target=ask)
+        look.start()
+        give_up_at = time.monotonic() + 30.0
+        while not (held := shop.held(shop.dead_url)):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+
+        console.process.send_signal(signal.SIGINT)
+
+        assert console.process.wait(timeout=30) == 0
+        look.join()
+        # It was seen in the middle of the look.
+        assert 0 < held < 300
+        assert shop.held(shop.dead_url) == 0
 
     @pytest.mark.parametrize("source", ["/etc/passwd", "s3://somebody/else", "other-queue", "", "-"])
     def test_the_page_can_ask_for_no_other_source_than_the_command_has_named(
