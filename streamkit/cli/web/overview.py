@@ -23,14 +23,14 @@ class Overview:
     """Made from the command's options; ``watch`` is for the command to start and to end. ``speed`` is the watch's."""
 
     def __init__(self, options: argparse.Namespace, clients: Clients, *, speed: float = 1.0) -> None:
-        self._clients = clients
+        self.clients = clients
         self._endpoint = ""
         self.streams = Streams(clients, options.streams, options.sample)
         self.readers = Readers(options, clients, self.streams, options.name)
         self.queues = Queues(clients, options.retry_queue, options.dead_letters)
         self.keys = ParkedKeys(clients, options.ledger, options.name)
         self.runs = Runs(options.run)
-        self.watch = Watch(self._tasks, speed=speed)
+        self.watch = Watch(self._tasks, clients.sent, speed=speed)
 
     def view(self) -> dict[str, Any]:
         """What is known, at once: nothing is asked for here, but the watch is told that somebody looks."""
@@ -54,7 +54,7 @@ class Overview:
     def endpoint(self) -> str:
         if not self._endpoint:
             try:
-                self._endpoint = self._clients.endpoint()
+                self._endpoint = self.clients.endpoint()
             except StreamkitError as error:
                 return masked(str(error))
         return self._endpoint

@@ -81,13 +81,11 @@ class Readers:
 
     def tasks(self) -> list[Task]:
         tasks: list[Task] = []
-        is_remote = self._options.checkpoints.startswith("dynamodb:")
         for stream in self._streams.names:
             for name in self._names:
-                look = bound(self._look, name, stream)
-                tasks.append(Task(f"reader {name} {stream}", _BETWEEN_LOOKS, look, int(is_remote)))
+                tasks.append(Task(f"reader {name} {stream}", _BETWEEN_LOOKS, bound(self._look, name, stream)))
                 tasks += [
-                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard), 2)
+                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard))
                     for shard in self._streams.shards(stream).values()
                     if self._needs_read(name, stream, shard.id)
                 ]

@@ -90,10 +90,10 @@ class Streams:
         with self._lock:
             seen = list(self._seen.values())
         for one in seen:
-            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, bound(self._describe, one), 2))
+            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, bound(self._describe, one)))
             if self._sample:
                 tasks += [
-                    Task(f"sample {one.name} {shard.id}", self._sample, bound(self._look, one, shard), 2)
+                    Task(f"sample {one.name} {shard.id}", self._sample, bound(self._look, one, shard))
                     for shard in one.shards.values()
                     if not shard.is_closed
                 ]

@@ -1,8 +1,8 @@
 """What is asked of the endpoint, when, and how often at most.
 
-A console must not take from the readers what is theirs. So one thread asks for everything, one call after another, never more
-than eight a second; it asks while somebody looks at the page, and not else; and what was refused is asked for less and less
-often, down to once in two minutes.
+A console must not take from the readers what is theirs. So one thread asks for everything, one call after another, and pauses
+after each task for as long as its requests may take at eight a second. It asks while somebody looks at the page, and not else;
+and what was refused is asked for less and less often, down to once in two minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..connection import masked
 __all__ = ["Due", "Schedule", "Task", "Watch", "bound"]
 
 _LONGEST_BACKOFF = 120.0
-# Seconds between two calls, so that there are eight a second at most.
+# Seconds of pause for a call, so that there are eight a second at most.
 _BETWEEN_CALLS = 0.125
 # Without a request for so long nobody looks any more.
 _NOBODY_LOOKS_AFTER = 15.0
@@ -30,15 +30,11 @@ _RATE_WINDOW = 10.0
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Something to ask for every ``every`` seconds; ``run`` can return how many there have to be before the next time.
-
-    ``calls``: how many requests to AWS one run of it is, about; 0 for a file.
-    """
+    """Something to ask for every ``every`` seconds; ``run`` can return how many there have to be before the next time."""
 
     name: str
     every: float
     run: Callable[[], float | None]
-    calls: int = 1
 
 
 def bound(call: Callable[..., float | None], *arguments: Any) -> Callable[[], float | None]:
@@ -87,11 +83,12 @@ class Schedule:
 class Watch:
     """Runs the tasks that ``tasks()`` gives, in a thread of its own, while somebody calls ``look`` now and then.
 
-    ``speed``: how many of its seconds go by in one; tests have no time.
+    ``sent()``: how many requests to AWS were sent so far. ``speed``: how many of its seconds go by in one; tests have no time.
     """
 
-    def __init__(self, tasks: Callable[[], list[Task]], *, speed: float = 1.0) -> None:
+    def __init__(self, tasks: Callable[[], list[Task]], sent: Callable[[], int], *, speed: float = 1.0) -> None:
         self._tasks = tasks
+        self._sent = sent
         self._speed = speed
         self._schedule = Schedule()
         self._looked_at = -_NOBODY_LOOKS_AFTER
@@ -144,19 +141,21 @@ class Watch:
                 if task is None:
                     self._wake.wait(_BETWEEN_CALLS / self._speed)
                     continue
+            before = self._sent()
             error, rest = _ran(task)
+            calls = self._sent() - before
             with self._wake:
                 now = self._now()
                 if error:
                     self._schedule.failed(task, now, error)
                 else:
                     self._schedule.went_well(task, now, rest)
-                self._calls.append((now, task.calls))
+                self._calls.append((now, calls))
                 while self._calls and self._calls[0][0] < now - _RATE_WINDOW:
                     self._calls.popleft()
-                if not self._is_ending and task.calls:
+                if not self._is_ending and calls:
                     # Not woken by a look: it is a pause.
-                    self._wake.wait_for(lambda: self._is_ending, _BETWEEN_CALLS * task.calls / self._speed)
+                    self._wake.wait_for(lambda: self._is_ending, _BETWEEN_CALLS * calls / self._speed)
 
 
 def _ran(task: Task) -> tuple[str, float]:

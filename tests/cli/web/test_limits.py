@@ -1,4 +1,4 @@
-"""What the console takes of a shard's reads, counted in front of the endpoint.
+"""What the console takes of a shard's reads, and of a ledger's, counted in front of the endpoint.
 
 The watch's time goes ten times as fast as ours, so what it does in a minute is seen in six seconds.
 """
@@ -9,6 +9,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from limits_proxy import Faults, LimitsProxy, ShardCounts
@@ -130,6 +131,48 @@ def test_after_a_burst_of_large_records_it_takes_no_more_of_a_shards_bytes_than_
         assert later.read_bytes - one.read_bytes > 900_000
         assert later.read_bytes - one.read_bytes <= 10 * 1024 * 1024 + seconds * SHARD / 50
         assert later.reads - one.reads <= 4
+
+
+def test_of_a_mass_park_it_reads_a_megabyte_and_rests_before_it_reads_more(
+    dynamodb: Any, overview: Open, shop: Shop
+) -> None:
+    for n in range(8):
+        item = {"processor": {"S": "orders"}, "group": {"S": f"group-{n}"}, "since": {"N": "1000"}}
+        # 300 KB: six ids that are as long as thousands are together, which moto takes long to store.
+        item |= {f"+{'x' * 50_000}{m}": {"N": "1700000000000"} for m in range(6)}
+        dynamodb.put_item(TableName=shop.ledger, Item=item)
+    open_page = overview(*shop.arguments(), "--name", "orders", "--ledger", shop.ledger, "--sample", "0")
+    asked: list[float] = []
+    with open_page.clients.using("dynamodb", shop.ledger, "table") as client:
+        client.meta.events.register("before-send.dynamodb.Query", lambda **_: asked.append(time.monotonic()))
+    give_up_at = time.monotonic() + 60.0
+    while open_page.view()["ledgers"][0].count is None:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+
+    watched(open_page, 30.0)
+
+    (ledger,) = open_page.view()["ledgers"]
+    assert (ledger.error, ledger.is_cut) == ("", True)
+    assert 2 <= ledger.count <= 5
+    assert ledger.records == 6 * ledger.count
+    assert len(asked) == 1
+
+
+def test_every_request_is_counted_that_a_console_sends(proxy: LimitsProxy, overview: Open, shop: Shop) -> None:
+    open_page = overview(*shop.arguments(), "--sample", "5")
+    sent: list[str] = []
+    for service in ("kinesis", "sqs"):
+        with open_page.clients.using(service, shop.stream) as client:
+            client.meta.events.register("before-call", lambda model, **_: sent.append(model.name))
+
+    until_read(open_page, proxy, shop.stream)
+    watched(open_page, 10.0)
+
+    open_page.watch.end()
+    assert {"ListShards", "GetRecords", "GetQueueAttributes"} <= set(sent)
+    assert open_page.clients.sent() == len(sent)
+    assert open_page.watch.calls_a_second() > 0
 
 
 def test_a_look_that_is_throttled_comes_again_less_often_and_is_said(

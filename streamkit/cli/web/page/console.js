@@ -106,7 +106,7 @@ function drawTiles(view) {
     ["batches in flight", view.runs.length ? number(sum(flying.map((one) => one.in_flight))) : "–", view.runs.length ? counted(sum(flying.map((one) => one.in_flight_records)), "record") : "known of --run only"],
     ["in retry queues", isKnown(retries) ? number(sum(retries.map((one) => one.waiting + one.delayed))) : "–", isKnown(retries) ? `${number(sum(retries.map((one) => one.in_flight)))} in flight` : ""],
     ["dead letters", isKnown(dead) ? number(letters) : "–", counted(dead.length, "queue"), letters > 0],
-    ["parked keys", view.ledgers.length ? number(parked) : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name a table with --ledger", parked > 0],
+    ["parked keys", view.ledgers.length ? number(parked) + (view.ledgers.some((one) => one.is_cut) ? " or more" : "") : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name a table with --ledger", parked > 0],
   ];
   fill(
     $("tiles"),
@@ -231,6 +231,13 @@ function lookButton(queue) {
   return button;
 }
 
+function parkedWords(ledger) {
+  if (ledger.count === null) return "not known yet";
+  const words = `${counted(ledger.count, "key")}, ${counted(ledger.records, "record")}`;
+  const oldest = ledger.count > ledger.keys.length ? `; the ${ledger.keys.length} oldest of them are shown` : "";
+  return ledger.is_cut ? `at least ${words}${oldest}; \`streamkit parked\` has all` : words + oldest;
+}
+
 function drawLedgers(view) {
   const blank = view.ledgers.length ? [] : [{ table: "", processor: "", keys: [], error: "Name the ledger's table with --ledger, and its processors with --name." }];
   fill(
@@ -241,7 +248,7 @@ function drawLedgers(view) {
       make("table", {}, make("thead", {}, make("tr", {}, ...["group", "records", "oldest", "parked for", "tries", "runs again"].map((name, n) => make("th", { scope: "col", class: n ? "number" : null }, name)))), make("tbody"))),
     (part, one) => {
       const [title, note] = part.querySelectorAll("p");
-      text(title, one.processor ? `${one.processor}: ${one.count === null ? "not known yet" : `${counted(one.count, "key")}, ${counted(one.records, "record")}`}${one.count > one.keys.length ? `; the ${one.keys.length} oldest are shown` : ""}` : "");
+      text(title, one.processor ? `${one.processor}: ${parkedWords(one)}` : "");
       show(title, Boolean(one.processor));
       show(note, Boolean(one.error));
       text(note, one.error);
