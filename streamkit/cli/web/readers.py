@@ -87,7 +87,7 @@ class Readers:
                 tasks += [
                     Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard))
                     for shard in self._streams.shards(stream).values()
-                    if self._needs_read(name, stream, shard.id)
+                    if self._is_read(name, stream, shard.id)
                 ]
         return tasks
 
@@ -110,12 +110,10 @@ class Readers:
                         views.append(ReaderView(name, stream, shards, why))
         return views
 
-    def _needs_read(self, name: str, stream: str, shard_id: str) -> bool:
+    def _is_read(self, name: str, stream: str, shard_id: str) -> bool:
         with self._lock:
             place = self._places.get((name, stream, shard_id))
-            if place is None or place.lease is None or place.lease.has_ended:
-                return False
-            return place.next_arrival is None or place.read_after != place.lease.checkpoint
+            return place is not None and place.lease is not None and not place.lease.has_ended
 
     def _look(self, name: str, stream: str) -> None:
         store = self._open(stream)
@@ -150,6 +148,9 @@ class Readers:
             place = self._places[name, stream, shard.id]
             assert place.lease is not None
             checkpoint = place.lease.checkpoint
+            # Told here, and not by there being no task: one that came back with each new checkpoint would be due at once.
+            if place.next_arrival is not None and place.read_after == checkpoint:
+                return 0.0
         if checkpoint is None:
             start: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         else:

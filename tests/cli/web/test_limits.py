@@ -9,11 +9,13 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from limits_proxy import Faults, LimitsProxy, ShardCounts
 
+from streamkit.checkpoints.sqlite import SqliteCheckpoints
 from streamkit.cli import console
 from streamkit.cli.web.clients import Clients
 from streamkit.cli.web.overview import Overview
@@ -131,6 +133,34 @@ def test_after_a_burst_of_large_records_it_takes_no_more_of_a_shards_bytes_than_
         assert later.read_bytes - one.read_bytes > 900_000
         assert later.read_bytes - one.read_bytes <= 10 * 1024 * 1024 + seconds * SHARD / 50
         assert later.reads - one.reads <= 4
+
+
+def test_a_reader_that_moves_all_the_time_costs_a_read_in_ten_seconds(
+    proxy: LimitsProxy, overview: Open, shop: Shop, tmp_path: Path
+) -> None:
+    key = shop.keys()[0]
+    shard = shop.kinesis.put_record(StreamName=shop.stream, Data=b"{}", PartitionKey=key)["ShardId"]
+    store = SqliteCheckpoints(tmp_path / "checkpoints.sqlite")
+    lease = store.take("orders", shop.stream, shard, "owner", None)
+    assert lease is not None
+
+    def move() -> None:
+        answer = shop.kinesis.put_record(StreamName=shop.stream, Data=b"{}", PartitionKey=key)
+        store.save(lease, int(answer["SequenceNumber"]) - 1)
+
+    move()
+    place = str(tmp_path / "checkpoints.sqlite")
+    open_page = overview(*shop.arguments(), "--name", "orders", "--checkpoints", place, "--sample", "0")
+    give_up_at = time.monotonic() + 30.0
+    while not any(reads(proxy, shop.stream)):
+        assert time.monotonic() < give_up_at
+        watched(open_page, 1.0, move)
+    proxy.reset()
+
+    watched(open_page, 40.0, move)
+
+    store.close()
+    assert 2 <= proxy.total(shop.stream).reads <= 5
 
 
 def test_of_a_mass_park_it_reads_a_megabyte_and_rests_before_it_reads_more(
