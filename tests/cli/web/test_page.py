@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ..process import running
+from ..process import connect, running
 from .conftest import Start
 from .shop import HOSTILE, Console, Shop
 
@@ -99,6 +99,26 @@ class TestTheOverview:
 
             # It was killed, so its file is there and grows old.
             expect(table).to_contain_text("no word for", timeout=SLOW)
+
+    def test_what_a_queue_is_comes_out_with_the_redrive_policies(
+        self, page: Page, start: Start, moto_endpoint: str
+    ) -> None:
+        # A region of its own: there are no other queues, and none has to be named.
+        sqs = connect("sqs", moto_endpoint, "eu-south-2")
+        urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("orders-in", "orders-aside")]
+        opened(page, start("--region", "eu-south-2", "--sample", "0"))
+        queues = page.locator("#queues tbody tr")
+        expect(queues.filter(has_text="orders-aside").locator("td").nth(2)).to_have_text("0", timeout=SLOW)
+        assert page.get_by_role("button", name="Read the dead letters").count() == 0
+        arn = sqs.get_queue_attributes(QueueUrl=urls[1], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+        sqs.set_queue_attributes(QueueUrl=urls[0], Attributes={"RedrivePolicy": policy})
+
+        expect(queues.filter(has_text="orders-in")).to_contain_text("dead letters: orders-aside", timeout=SLOW)
+        page.get_by_role("button", name="Read the dead letters of orders-aside").click(timeout=SLOW)
+        expect(page.locator("#source option:checked")).to_have_text("orders-aside (0)")
+        sqs.close()
 
     def test_parked_keys_are_there_with_their_ages(self, page: Page, start: Start, shop: Shop) -> None:
         shop.park("customer-7")

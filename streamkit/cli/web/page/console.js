@@ -206,7 +206,10 @@ function drawQueues(view) {
     row.sparks ??= {};
     row.sparks.depth = spark(row.sparks.depth, queue.history, "messages", number);
     const oldest = state.oldest[queue.source];
-    row.go ??= isDead(queue) ? lookButton(queue) : document.createTextNode(queue.dead_letters ? `dead letters: ${queue.dead_letters}` : "");
+    // What a queue is can come out later, by its own redrive policy or another's. A button that stays keeps the focus.
+    const words = isDead(queue) ? null : queue.dead_letters ? `dead letters: ${queue.dead_letters}` : "";
+    if (row.words !== words) row.go = words === null ? lookButton(queue) : document.createTextNode(words);
+    row.words = words;
     cells(row, [
       queue.name,
       queue.kind,
