@@ -15,7 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ...errors import StreamkitError
+from ...reason import reason
 from ..connection import masked
+from ..terminal import printable, say
 from .looks import Looks
 from .overview import Overview
 from .redrives import Redrives
@@ -47,6 +49,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+#: Different failures that are said on the terminal.
+_MOST_SAID = 100
 _HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -106,6 +110,7 @@ class Answers:
         self._looks = looks
         self._redrives = redrives
         self._sources = sources
+        self._said: set[str] = set()
         #: What a request has to bring.
         self.token = token or secrets.token_urlsafe(24)
         self._routes: dict[tuple[str, str], Callable[[Request], Any]] = {
@@ -140,6 +145,17 @@ class Answers:
             return _error(409, str(error))
         except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
             return _error(400, f"this request can't be understood: {error}")
+        except Exception as error:  # noqa: BLE001  # One of ours: whoever asked is told, and so is the terminal.
+            return self._unforeseen(request, error)
+
+    def _unforeseen(self, request: Request, error: Exception) -> Reply:
+        why = masked(reason(error))
+        line = printable(f"streamkit: {request.method} {urlsplit(request.target).path} failed: {why}")
+        # A page asks every two seconds.
+        if line not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(line)
+            say(line)
+        return _error(500, f"the console failed, which is a mistake in it: {why}")
 
     def _check_token(self, request: Request) -> None:
         given = request.headers.get(TOKEN_HEADER.lower(), "")
