@@ -22,7 +22,7 @@ from ..redrive import add_options as add_redrive_options
 from ..usage import UsageError, moment
 from .letters import Seen, line_of, whole_of
 
-__all__ = ["PAGE", "Look", "Looks", "filtered", "redrive_options"]
+__all__ = ["PAGE", "Chosen", "Look", "Looks", "filtered", "redrive_options"]
 
 #: Letters of a page.
 PAGE = 50
@@ -47,6 +47,13 @@ class Look(msgspec.Struct, frozen=True):
     is_cut: bool = False
     hidden: int = 0
     warning: str = ""
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Letters by their event ids, and whose they are: where two processors have failed on one record, its id alone is both's."""
+
+    ids: list[str] = []
+    processors: list[str] = []
 
 
 class Looks:
@@ -116,12 +123,13 @@ class Looks:
         """One letter whole, with its payload. StreamkitError where its look is over."""
         return whole_of(self._seen(token, number))
 
-    def event_ids(self, token: str, numbers: list[int]) -> list[str]:
-        """The event ids of letters of a look. StreamkitError where it is over, or one has none."""
-        ids = [self._seen(token, number).row.event_id for number in numbers]
-        if any(one is None for one in ids):
+    def chosen(self, token: str, numbers: list[int]) -> Chosen:
+        """Letters of a look. StreamkitError where it is over, or one has no event id."""
+        rows = [self._seen(token, number).row for number in numbers]
+        ids = [row.event_id for row in rows if row.event_id is not None]
+        if len(ids) < len(rows):
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
-        return [one for one in ids if one is not None]
+        return Chosen(ids, sorted({row.processor for row in rows}))
 
     def _seen(self, token: str, number: int) -> Seen:
         with self._lock:

@@ -25,7 +25,7 @@ from ..journal import Journal
 from ..letters import open_letters, open_recovery
 from ..redriving import Redrive, check_places, open_target
 from ..terminal import printable
-from .looks import filtered, redrive_options
+from .looks import Chosen, filtered, redrive_options
 
 __all__ = ["Redrives"]
 
@@ -132,13 +132,20 @@ class Redrives:
         self._job: _Job | None = None
 
     def begin(
-        self, source: str, kind: str, target: str, filters: Mapping[str, str], ids: list[str], rate: float | None
+        self, source: str, kind: str, target: str, filters: Mapping[str, str], chosen: Chosen, rate: float | None
     ) -> dict[str, Any]:
         """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong."""
         if kind not in _TARGETS:
             raise StreamkitError(f"{kind} is no kind of target: these are {', '.join(_TARGETS)}")
         options = filtered(redrive_options(self._options, source, f"--to-{kind}={target}"), filters)
-        options.id = ids or None
+        options.id = chosen.ids or None
+        if len(chosen.processors) == 1:
+            (options.processor,) = chosen.processors
+        elif chosen.processors and kind != "stream":
+            names = ", ".join(name or "(none)" for name in chosen.processors)
+            raise StreamkitError(
+                f"these are letters of several processors ({names}), and a {kind} is one processor's: choose those of one"
+            )
         options.rate = rate
         options.wait = _WAIT_FOR_OTHERS
         with self._lock:

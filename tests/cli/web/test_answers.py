@@ -451,6 +451,29 @@ class TestTheWayBack:
         assert done["summary"]["not_asked_for"] == 2
         assert shop.depth(shop.dead_url) == 2
 
+    def test_of_a_record_that_two_processors_have_failed_on_only_the_chosen_ones_letter_goes(
+        self, start: Start, shop: Shop
+    ) -> None:
+        shop.fail("a", processor="orders")
+        shop.fail("a", processor="stock", again=True)
+        console = start(*shop.arguments())
+        page = console.post("/api/look", {"source": shop.dead})
+        one, other = sorted(page["letters"], key=lambda letter: str(letter["processor"]))
+        assert (one["processor"], other["processor"]) == ("orders", "stock")
+        assert one["event_id"] == other["event_id"]
+        body = {"source": shop.dead, "kind": "queue", "target": shop.retries, "look": page["look"]}
+
+        both, said, _ = console.request("POST", "/api/redrive", body | {"letters": [0, 1]})
+        asked = self.begin(console, shop, look=page["look"], letters=[other["number"]])
+        console.post("/api/redrive/answer", {"job": asked["job"], "yes": True})
+
+        done = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive")
+        assert both == 409
+        assert said["error"].endswith("(orders, stock), and a queue is one processor's: choose those of one")
+        assert (done["error"], done["summary"]["put_back"], done["summary"]["not_asked_for"]) == ("", 1, 1)
+        (left,) = console.post("/api/look", {"source": shop.dead})["letters"]
+        assert left["processor"] == "orders"
+
     def test_only_those_that_the_filters_want_go(self, start: Start, shop: Shop) -> None:
         shop.fail("a")
         shop.fail("b", key="customer-2")
