@@ -549,6 +549,10 @@ class TestTheCommand:
                 "streamkit console: error: argument --port: '70000' is no port: a number from 0 to 65535",
             ),
             (["--host", "0.0.0.0"], "streamkit: error: unrecognized arguments: --host"),
+            (
+                ["--dead-letters", "-"],
+                "streamkit: --dead-letters -: stdin can be read once, and a page looks again: name a file",
+            ),
             (["--profile", "nobody-at-all"], "streamkit: endpoint of the console: "),
         ],
     )
