@@ -323,6 +323,18 @@ class TestLetters:
         assert page.evaluate("() => window.harmed") is None
         context.close()
 
+    def test_before_a_look_there_is_no_page_to_turn_to(self, page: Page, console: Console) -> None:
+        opened(page, console)
+        page.keyboard.press("2")
+
+        # What fails in the page's script fails the test.
+        page.keyboard.press("[")
+        page.keyboard.press("]")
+
+        expect(page.locator("#before")).to_be_disabled()
+        expect(page.locator("#after")).to_be_disabled()
+        expect(page.locator("#letters")).to_be_visible()
+
     def test_pages_and_filters(self, page: Page, start: Start, shop: Shop) -> None:
         shop.fail(*map(str, range(60)))
         shop.fail("other", key="customer-2")

@@ -410,8 +410,14 @@ $("list").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-$("before").addEventListener("click", () => load(state.list.page - 1));
-$("after").addEventListener("click", () => load(state.list.page + 1));
+$("before").addEventListener("click", () => turn(-1));
+$("after").addEventListener("click", () => turn(1));
+
+/** To another page of the list; there is no list before a look, nor while another source's is fetched. */
+function turn(by) {
+  const button = by < 0 ? $("before") : $("after");
+  if (state.list && !button.disabled) load(state.list.page + by);
+}
 
 // One letter.
 
@@ -584,8 +590,8 @@ const LETTER_KEYS = {
   l: look,
   r: openRedrive,
   "/": () => $("filter-error").focus(),
-  "[": () => !$("before").disabled && load(state.list.page - 1),
-  "]": () => !$("after").disabled && load(state.list.page + 1),
+  "[": () => turn(-1),
+  "]": () => turn(1),
   a: () => {
     const letters = (state.list?.letters ?? []).filter((one) => one.event_id !== null);
     const isAll = letters.every((one) => state.chosen.has(one.number));
