@@ -50,6 +50,7 @@ class _Job:
         self.run: Redrive | None = None
         self.outcomes: dict[str, str] = {}
         self._answer = threading.Event()
+        self._deciding = threading.Lock()
         self._is_agreed = False
         self._is_stopped = False
         self.thread = threading.Thread(target=self._go_on, name="streamkit console redrive")
@@ -59,8 +60,14 @@ class _Job:
         return self.state in ("done", "failed")
 
     def answer(self, *, is_agreed: bool) -> None:
-        self._is_agreed = is_agreed
-        self._answer.set()
+        """StreamkitError where nothing is asked, not yet or not any more."""
+        with self._deciding:
+            if self.state != "asking":
+                raise StreamkitError("nothing is asked at this moment")
+            # The first one counts.
+            if not self._answer.is_set():
+                self._is_agreed = is_agreed
+            self._answer.set()
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -117,10 +124,15 @@ class _Job:
         self.question = question.removesuffix(" [y/N] ")
         self.note = ""
         self.state = "asking"
-        if not self._answer.wait(_ANSWER_WITHIN):
+        self._answer.wait(_ANSWER_WITHIN)
+        # Decided once, under the lock that an answer takes: one that comes later is told so, and counts for nothing.
+        with self._deciding:
+            self.state = "sending"
+            has_answered = self._answer.is_set()
+            is_agreed = self._is_agreed and not self._is_stopped
+        if not has_answered:
             self.note = f"nobody has answered for {_ANSWER_WITHIN:g} s, so nothing was put back"
-        self.state = "sending"
-        return self._is_agreed and not self._is_stopped
+        return is_agreed
 
 
 class Redrives:
@@ -161,8 +173,6 @@ class Redrives:
 
     def answer(self, token: str, *, is_agreed: bool) -> dict[str, Any]:
         job = self._of(token)
-        if job.state != "asking":
-            raise StreamkitError("nothing is asked at this moment")
         job.answer(is_agreed=is_agreed)
         return job.view()
 

@@ -1,9 +1,10 @@
-"""What becomes of a mistake in the console itself, and of what is read while another thread writes it."""
+"""What becomes of a mistake in the console itself, and of what two threads do at the same moment."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,11 +17,13 @@ from streamkit.cli.journal import Journal
 from streamkit.cli.letters import FileLetters, open_recovery
 from streamkit.cli.redriving import Redrive
 from streamkit.cli.targets import QueueTarget
+from streamkit.cli.web import redrives
 from streamkit.cli.web.answers import Answers, Request
 from streamkit.cli.web.clients import Clients
 from streamkit.cli.web.looks import Looks, redrive_options
 from streamkit.cli.web.overview import Overview
-from streamkit.cli.web.redrives import Redrives
+from streamkit.cli.web.redrives import Redrives, _Job
+from streamkit.errors import StreamkitError
 from streamkit.queues.sqs import SqsQueue
 
 
@@ -87,3 +90,38 @@ def test_a_summary_can_be_had_while_the_redrive_finds_more_that_stays(
         reasons = run.summary()["reasons"]
 
     assert reasons["were refused"] == {"count": 1, "examples": ["one"]}
+
+
+class TestAQuestionThatNobodyAnswersInTime:
+    @pytest.fixture
+    def job(self, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> _Job:
+        monkeypatch.setattr(redrives, "_ANSWER_WITHIN", 0.05)
+        return _Job(redrive_options(options, "dead", "--to-queue=retries"))
+
+    def test_is_a_no_and_a_later_yes_is_refused(self, job: _Job) -> None:
+        assert not job._asked("put them back? [y/N] ")
+
+        assert "nobody has answered" in job.note
+        with pytest.raises(StreamkitError, match="nothing is asked at this moment"):
+            job.answer(is_agreed=True)
+
+    def test_and_a_yes_just_behind_the_time_out_is_not_both_taken_and_denied(self, job: _Job) -> None:
+        class JustBehind(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                was_set = super().wait(timeout)
+                job.answer(is_agreed=True)
+                return was_set
+
+        job._answer = JustBehind()
+
+        is_sent = job._asked("put them back? [y/N] ")
+
+        assert is_sent is (job.note == "")
+
+    def test_the_first_answer_counts(self, job: _Job) -> None:
+        job.state = "asking"
+        job.answer(is_agreed=False)
+        job.answer(is_agreed=True)
+
+        assert not job._asked("put them back? [y/N] ")
+        assert job.note == ""
