@@ -15,7 +15,8 @@ groups; and behind a rule for CloudTrail's ``CreateLogGroup``, where the account
     DRY_RUN            "true": say what would be done, and do nothing
 
 What it does is done again without harm. What there is no time for goes on in another invocation of this function, which it makes
-itself. Groups that could not be dealt with are in the log, and make it raise when the others are done.
+itself. Groups that could not be dealt with are in the log, and make it raise when the others are done: the last invocation, for
+all before it. One that has made the next never raises, for Lambda would repeat it, and what goes on would go on three times.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _PATIENCE, _MARGIN, _DEFAULT = 8.0, 10.0, 60.0
 # Lambda stops what calls itself for the 16th time or so.
 _MOST_HOPS = 12
 _PAGE = 50
+# Groups that an error names.
+_NAMED = 5
 # Another call of somebody's for the same group is under way; and too many calls at once.
 _PASSING = ("OperationAbortedException", "LimitExceededException")
 _GONE = "ResourceNotFoundException"
@@ -57,22 +60,24 @@ class LogSubscriber:
         self._functions = Clients("lambda", _OWNER, functions)
 
     def __call__(self, event: Any, context: Any = None) -> dict[str, int]:
-        """How many groups were found in which state. StreamkitError where some could not be dealt with, once all are through."""
+        """How many groups were found in which state. StreamkitError where some could not be dealt with, once all are through:
+        those of the invocations before this one too, where they have gone on here.
+        """
         wanted, is_dry = wanted_by_environment(), os.environ.get("DRY_RUN", "").lower() == "true"
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _DEFAULT if remaining is None else remaining() / 1000
         run = _Run(self._logs, wanted, time.monotonic() + max(seconds - _MARGIN, 1.0), is_dry=is_dry)
-        created = _created(event)
+        created, left = _created(event), None
         if created is not None:
             run.one(created)
         else:
             left = run.all(_place(event))
-            if left is not None:
-                self._go_on(left, event, context)
         log.info("%s: %s%s", _OWNER, "would have " if is_dry else "", run.counts)
-        if run.failed:
+        if left is not None:
+            self._go_on(left, event, context)
+        elif run.failed:
             raise StreamkitError(
-                f"{len(run.failed)} log groups could not be dealt with, among them {', '.join(run.failed[:5])}: the log has why"
+                f"{run.failed} log groups could not be dealt with, among them {', '.join(run.failed_first)}: the log has why"
             )
         return run.counts
 
@@ -90,10 +95,14 @@ class LogSubscriber:
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """How far it has come: the token of a page, None for the first, and the last group that is done. Groups come by name."""
+    """How far it has come: the token of a page, None for the first, and the last group that is done. Groups come by name. And how
+    many up to there could not be dealt with, with the names of the first of them.
+    """
 
     token: str | None = None
     after: str = ""
+    failed: int = 0
+    failed_first: list[str] = []
 
 
 class _Run:
@@ -105,7 +114,8 @@ class _Run:
         self._deadline = deadline
         self._is_dry = is_dry
         self.counts: dict[str, int] = {}
-        self.failed: list[str] = []
+        self.failed = 0
+        self.failed_first: list[str] = []
 
     def one(self, name: str) -> None:
         """The group of this name. One that is gone again is none."""
@@ -116,6 +126,7 @@ class _Run:
     def all(self, place: _Place) -> _Place | None:
         """All groups behind ``place``, page by page, and one in any case: how far it has come, None at the end."""
         token, after = place.token, place.after
+        self.failed, self.failed_first = place.failed, list(place.failed_first)
         is_first = True
         while True:
             groups, following = self._page(token, None)
@@ -123,7 +134,7 @@ class _Run:
                 if group.name <= place.after:
                     continue
                 if not is_first and time.monotonic() >= self._deadline:
-                    return _Place(token, after)
+                    return _Place(token, after, self.failed, self.failed_first)
                 self._deal_with(group)
                 is_first, after = False, group.name
             if following is None:
@@ -150,7 +161,7 @@ class _Run:
             if code_of(error) == _GONE and not self._is_destination(error):
                 self._count("gone")
                 return
-            self.failed.append(group.name)
+            self._fail(group)
             self._count("failed")
             log.error("%s: %s: %s", _OWNER, group.name, reason(error))
 
@@ -184,11 +195,16 @@ class _Run:
                 self._call(lambda client: client.put_retention_policy(logGroupName=group.name, retentionInDays=days))
         self._count(found.finding)
         if found.finding in ("loop", "full"):
-            self.failed.append(group.name)
+            self._fail(group)
             log.error("%s: %s", _OWNER, found.why)
         elif found.puts_filter or found.puts_retention:
             verb = "would be " if self._is_dry else ""
             log.info("%s: %s: %s%s, retention %s", _OWNER, group.name, verb, found.finding, found.puts_retention)
+
+    def _fail(self, group: Group) -> None:
+        self.failed += 1
+        if len(self.failed_first) < _NAMED:
+            self.failed_first.append(group.name)
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

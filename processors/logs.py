@@ -7,7 +7,7 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
     SEARCH_ENDPOINT          the endpoint of the domain or the server; without it there are metrics only
     SEARCH_AUTHORIZATION     the path of a SecureString in SSM, as /shop/search/authorization, that holds the header of that name
                              ("ApiKey …"); by default requests are signed for Amazon's domains with the role's credentials
-    INDEX_PREFIX             default "logs": a line of 30 November 2026 is in the index logs-2026.11.30
+    INDEX_PREFIX             default "lambda-logs": a line of 30 November 2026 is in lambda-logs-2026.11.30
     FLAT_TYPE                the type of fields of any name: "flat_object" by default; "flattened" for Elasticsearch
     LEAVE_OUT                kinds of lines of which no document is made, with commas between: "start,end,extension". Default none
     METRICS                  "off" for documents only; default "on"
@@ -15,7 +15,7 @@ new log groups by itself), or behind a Kinesis stream that they deliver to; or s
     CUSTOM_NAMESPACE         of MONITORING lines; default "streamkit/custom"
     REPORT_METRICS           which of Lambda's are put, with commas between: "BilledDuration,ColdStarts". Default all
     METRIC_TAGS              tags of MONITORING lines that become dimensions, with commas between; default all, 30 at most
-    MOST_BYTES               the most that a delivery may have unpacked; default 67108864
+    MOST_BYTES               the most that a record may have unpacked; default 67108864
     PROCESSOR_NAME           default "logs"; persistent
     RETRY_QUEUE_URL          SQS, and a trigger of this function
     DEAD_LETTER_QUEUE_URL    SQS; what can never be taken goes there, and without it holds up all metrics of its delivery
@@ -25,16 +25,16 @@ They are read at the first invocation. docs/logs.md has what becomes of a line, 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamkit import Record, Reject, Write, lambda_handler, metrics
 from streamkit.errors import ConfigurationError
-from streamkit.logs.delivery import MOST_BYTES, Delivery, deliveries_of
-from streamkit.logs.document import document_of, index_of, template_of
+from streamkit.logs.delivery import MOST_BYTES, deliveries_of
+from streamkit.logs.document import PREFIX, document_of, index_of, template_name, template_of
 from streamkit.logs.measures import REPORTED, Measure, measures_in
+from streamkit.logs.own import is_own
 from streamkit.logs.reading import Logged, logged_in
 from streamkit.logs.sink import LogSink
 from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
@@ -43,8 +43,6 @@ from streamkit.sinks.opensearch import OpenSearchSink
 from .base import EventProcessor
 
 __all__ = ["LogsProcessor", "handler"]
-
-log = logging.getLogger("streamkit")
 
 _KINDS = ("start", "end", "report", "init", "timeout", "extension", "platform", "metric", "message")
 _FLAT_TYPES = ("flat_object", "flattened")
@@ -59,7 +57,7 @@ class LogsProcessor(EventProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prefix = os.environ.get("INDEX_PREFIX") or "logs"
+        self.prefix = os.environ.get("INDEX_PREFIX") or PREFIX
         self.left_out = frozenset(_chosen("LEAVE_OUT", _KINDS))
         self.most_bytes = _most_bytes()
         self.measures = frozenset(_chosen("REPORT_METRICS", REPORTED) or REPORTED)
@@ -68,7 +66,6 @@ class LogsProcessor(EventProcessor):
         self.custom_namespace = os.environ.get("CUSTOM_NAMESPACE") or "streamkit/custom"
         self.logs = LogSink(self._documents(), self._metrics())
         self.logs.owner = f"{type(self).__name__}.logs"
-        self._has_told_of_loop = False
 
     def document(self, logged: Logged) -> dict[str, Any] | None:
         """The fields of a line's document; None for no document."""
@@ -76,7 +73,7 @@ class LogsProcessor(EventProcessor):
 
     def process(self, record: Record) -> Iterator[Write]:
         for delivery in deliveries_of(record, self.most_bytes):
-            if delivery.is_data and not self._is_own(delivery):
+            if delivery.is_data and not is_own(delivery):
                 for logged in logged_in(delivery):
                     yield from self._writes(logged)
 
@@ -114,26 +111,6 @@ class LogsProcessor(EventProcessor):
             metrics.count("logs.metrics_invalid")
             return None
 
-    def _is_own(self, delivery: Delivery) -> bool:
-        """Whether this function has logged it: then each delivery makes the next one, and that goes on for ever."""
-        own = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
-        if not own or delivery.log_group != own:
-            return False
-        metrics.count("logs.own_lines", len(delivery.log_events))
-        if not self._has_told_of_loop:
-            # Once: what is said here is delivered, too.
-            self._has_told_of_loop = True
-            name = delivery.subscription_filters[0] if delivery.subscription_filters else "NAME"
-            log.error(
-                "%s: the function's own log group %s is subscribed to the function, which is a loop; its lines are dropped. "
-                "Remove it: aws logs delete-subscription-filter --log-group-name %s --filter-name %s",
-                self.name,
-                own,
-                own,
-                name,
-            )
-        return True
-
     def _documents(self) -> OpenSearchSink | None:
         if not os.environ.get("SEARCH_ENDPOINT"):
             return None
@@ -144,6 +121,7 @@ class LogsProcessor(EventProcessor):
             "SEARCH_ENDPOINT",
             self.prefix,
             template=template_of(self.prefix, flat=flat),
+            template_name=template_name(self.prefix),
             authorization=_authorization(),
         )
         sink.owner = f"{type(self).__name__}.logs.documents"

@@ -1236,7 +1236,7 @@ MUTANTS = [
     Mutant(
         "keep a chain's place when a hop has failed",
         "recursion/guard.py",
-        "self._note(hop, owner, deadline, until=-_SLACK)",
+        "self._note(hop, owner, deadline, until=-_SLACK, failed_at=self._clock.time())",
         "pass",
         LONG_TASKS,
         "gives_the_place_up",
@@ -1300,7 +1300,7 @@ MUTANTS = [
     Mutant(
         "end a loop as soon as the queue is empty for a moment",
         "loops/plan.py",
-        "elif now - since >= limits.calm:",
+        "elif now > since and now - since >= limits.calm:",
         "elif True:",
         "tests/loops/test_plan.py",
         "comes_and_goes",

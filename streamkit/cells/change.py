@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import StreamkitError
 from .base import Cell, CellStore
 
-__all__ = ["Clock", "change"]
+__all__ = ["Clock", "change", "read"]
 
 _LONGEST_WAIT = 2.0
 # Two or three know of a cell: hardly ever more than once.
@@ -32,6 +32,23 @@ class Clock(NamedTuple):
     sleep: Callable[[float], None] = sleep
 
 
+def read(
+    store: CellStore,
+    key: str,
+    *,
+    deadline: float,
+    clock: Clock = Clock(),  # noqa: B008  # A tuple of functions.
+) -> Cell | None:
+    """The cell; None where there is none. ``deadline``, and what becomes of errors until then, is as ``change`` has it."""
+    waits = _Waits(store, deadline, clock)
+    while True:
+        try:
+            return store.get(key)
+        except Exception as error:
+            if not waits.after(error):
+                raise
+
+
 def change(
     store: CellStore,
     key: str,
@@ -46,7 +63,7 @@ def change(
     raised, and then nobody knows whether the change was made.
     """
     tried: set[str] = set()
-    wait = 0.05
+    waits = _Waits(store, deadline, clock)
     while True:
         try:
             cell = store.get(key)
@@ -62,7 +79,23 @@ def change(
             if len(tried) >= _MOST_TRIES:
                 raise StreamkitError(f"a cell was changed by others {_MOST_TRIES} times while it was read")
         except Exception as error:
-            if not store.may_pass(error) or clock.monotonic() + wait >= deadline:
+            if not waits.after(error):
                 raise
-            clock.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  # No secret.
-            wait = min(2 * wait, _LONGEST_WAIT)
+
+
+class _Waits:
+    """The pauses behind errors that may pass, each longer than the one before."""
+
+    def __init__(self, store: CellStore, deadline: float, clock: Clock) -> None:
+        self._store = store
+        self._deadline = deadline
+        self._clock = clock
+        self._wait = 0.05
+
+    def after(self, error: Exception) -> bool:
+        """Wait. False where it would be of no use, or too late."""
+        if not self._store.may_pass(error) or self._clock.monotonic() + self._wait >= self._deadline:
+            return False
+        self._clock.sleep(self._wait * random.uniform(0.5, 1))  # noqa: S311  # No secret.
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        return True

@@ -10,7 +10,7 @@ from ..errors import StreamkitError
 from .checkpoints import add_checkpoints
 from .connection import add_connection
 from .terminal import flush, say, write
-from .usage import named, seconds
+from .usage import UsageError, named, seconds
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -96,6 +96,7 @@ def add_options(console: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
+    from .letters import names_queue
     from .web.answers import Answers
     from .web.clients import Clients
     from .web.looks import Looks
@@ -106,15 +107,17 @@ def command(options: argparse.Namespace) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    sources = [one for one in options.dead_letters if not _is_queue(one)]
-    options.dead_letters = [one for one in options.dead_letters if _is_queue(one)]
+    if "-" in options.dead_letters:
+        raise UsageError("--dead-letters -: stdin can be read once, and a page looks again: name a file")
+    sources = [one for one in options.dead_letters if not names_queue(one)]
+    options.dead_letters = [one for one in options.dead_letters if names_queue(one)]
     clients = Clients(options)
     overview = Overview(options, clients)
     # What is wrong with the connection's options is said here, and not on the page.
     with clients.using("kinesis", "of the console", "endpoint"):
         pass
-    redrives = Redrives(options)
-    with ConsoleServer(options.port, Answers(overview, Looks(options), redrives, sources)) as server:
+    looks, redrives = Looks(options), Redrives(options)
+    with ConsoleServer(options.port, Answers(overview, looks, redrives, sources)) as server:
         overview.watch.start()
         thread = threading.Thread(target=server.serve_forever, name="streamkit console", daemon=True)
         thread.start()
@@ -124,19 +127,16 @@ def command(options: argparse.Namespace) -> int:
         ended.wait()
         server.shutdown()
         overview.watch.end()
+        if not looks.end(_LONGEST_END):
+            raise StreamkitError(
+                f"a look at dead letters did not end in {_LONGEST_END:g} s: they are seen again after a minute"
+            )
         if not redrives.end(_LONGEST_END):
             raise StreamkitError(
                 f"a redrive did not end in {_LONGEST_END:g} s: `streamkit redrive` goes on where it was"
             )
     clients.close()
     return 0
-
-
-def _is_queue(source: str) -> bool:
-    """As ``streamkit dead-letters`` has it."""
-    if source.startswith(("http://", "https://")):
-        return True
-    return not source.startswith("s3://") and "/" not in source and (source.endswith(".fifo") or "." not in source)
 
 
 def _port(text: str) -> int:

@@ -30,6 +30,7 @@ __all__ = [
     "Held",
     "Letters",
     "Ticker",
+    "names_queue",
     "open_letters",
     "open_recovery",
 ]
@@ -316,6 +317,13 @@ def _warning(policy: Any) -> str:
     )
 
 
+def names_queue(source: str) -> bool:
+    """Whether ``source`` is a queue's name or URL: else it is ``s3://…``, a file's path, or ``-`` for stdin."""
+    if source.startswith(("http://", "https://")):
+        return True
+    return source != "-" and "/" not in source and ("." not in source or source.endswith(".fifo"))
+
+
 def open_letters(options: argparse.Namespace, stack: ExitStack, recovery: Recovery) -> Letters:
     """What SOURCE names. UsageError where it is nothing of the kind."""
     source: str = options.source
@@ -325,11 +333,10 @@ def open_letters(options: argparse.Namespace, stack: ExitStack, recovery: Recove
             raise UsageError(f"{source} names no bucket: s3://BUCKET/PREFIX")
         s3 = stack.enter_context(connected(options, bucket, "s3", noun="letters of"))
         return S3Letters(s3, recovery, bucket, prefix)
-    is_url = source.startswith(("http://", "https://"))
-    if not is_url and (source == "-" or "/" in source or ("." in source and not source.endswith(".fifo"))):
+    if not names_queue(source):
         return FileLetters(source)
     sqs = stack.enter_context(connected(options, source, "sqs", noun="letters of"))
-    url = source if is_url else sqs.get_queue_url(QueueName=source)["QueueUrl"]
+    url = source if "/" in source else sqs.get_queue_url(QueueName=source)["QueueUrl"]
     letters = QueueLetters(sqs, url, options.hold)
     letters.warn()
     # Whatever happens: what is held here is nobody else's to see.

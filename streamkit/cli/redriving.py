@@ -407,7 +407,7 @@ class Redrive:
         return "are deleted only" if self._letters.can_delete else "are passed over"
 
     def summary(self) -> dict[str, Any]:
-        """What was done, as ``--json`` writes it."""
+        """What was done, as ``--json`` writes it. Another thread may ask for it while this one runs."""
         names = (
             "to put back",
             "put back",
@@ -420,7 +420,8 @@ class Redrive:
         )
         fields: dict[str, Any] = {name.replace(" ", "_"): self.counts[name] for name in names}
         fields["dry_run"] = self._options.dry_run
-        fields["reasons"] = {kind: {"count": self.counts[kind], "examples": shown} for kind, shown in self.left.items()}
+        left = list(self.left.items())
+        fields["reasons"] = {kind: {"count": self.counts[kind], "examples": list(shown)} for kind, shown in left}
         return fields
 
     def exit_code(self) -> int:

@@ -39,7 +39,10 @@ class LogEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Delivery(msgspec.Struct, frozen=True, rename="camel"):
-    """What one subscription filter has delivered at once. ``owner`` is the account that the log group is of."""
+    """What one subscription filter has delivered at once. ``owner`` is the account that the log group is of.
+
+    Only data has ``log_events``: those of a control message are none of a log's, and have no ids.
+    """
 
     message_type: str
     log_group: str = ""
@@ -50,17 +53,18 @@ class Delivery(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_data(self) -> bool:
-        """Whether it has log events. A control message asks whether the destination can be reached, and has none that count."""
-        return self.message_type == "DATA_MESSAGE"
+        """Whether it is of a log. A control message only asks whether the destination can be reached."""
+        return self.message_type == _DATA
 
 
+_DATA = "DATA_MESSAGE"
 _decode = msgspec.json.Decoder(Delivery).decode
 
 
 def deliveries_of(record: Record, most_bytes: int = MOST_BYTES) -> list[Delivery]:
     """The deliveries in a record, whichever way it came: directly, through a stream, or out of a retry queue or dead letters.
 
-    DecodeError for what is none, Reject for what has more than ``most_bytes`` in its gzip.
+    DecodeError for what is none, Reject for what has more than ``most_bytes`` in all of its gzip together.
     """
     return read_deliveries(record.data, most_bytes)
 
@@ -69,25 +73,41 @@ def read_deliveries(data: bytes, most_bytes: int = MOST_BYTES) -> list[Delivery]
     """The deliveries in ``data``: gzip, of any number of members, or the JSON itself. Raises what ``deliveries_of`` does."""
     if most_bytes < 1:
         raise ConfigurationError(f"the most bytes of a delivery are 1 or more; got {most_bytes!r}")
-    return _read(data, most_bytes, is_inner=False)
+    return _read(data, _Budget(most_bytes), is_inner=False)
 
 
-def _read(data: bytes, most_bytes: int, *, is_inner: bool) -> list[Delivery]:
+class _Budget:
+    """The bytes that may be unpacked, of all gzip of a record together: that within its events, too."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = self._left = most_bytes
+
+    def unpacked(self, data: bytes) -> bytes:
+        try:
+            content = gunzip(data, self._left)
+        except TooMuchInGzip:
+            raise Reject(
+                f"a delivery of CloudWatch Logs is too large: it has more than {self._most_bytes:,} bytes in its gzip"
+            ) from None
+        self._left -= len(content)
+        return content
+
+
+def _read(data: bytes, budget: _Budget, *, is_inner: bool) -> list[Delivery]:
     if data.startswith(GZIP):
         try:
-            data = gunzip(data, most_bytes)
-        except TooMuchInGzip as error:
-            raise Reject(f"a delivery of CloudWatch Logs is too large: {error}") from None
+            data = budget.unpacked(data)
         except DamagedGzip as error:
             raise DecodeError(f"a delivery of CloudWatch Logs can't be unpacked: {error}") from None
     try:
-        return [_decode(data)]
+        delivery = _decode(data)
+        return [delivery if delivery.is_data else msgspec.structs.replace(delivery, log_events=[])]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Several, or text that is not sound: the slow way knows both.
-        return _read_slowly(data, most_bytes, is_inner=is_inner)
+        # Several, a control message, or text that is not sound: the slow way knows all of them.
+        return _read_slowly(data, budget, is_inner=is_inner)
 
 
-def _read_slowly(data: bytes, most_bytes: int, *, is_inner: bool) -> list[Delivery]:
+def _read_slowly(data: bytes, budget: _Budget, *, is_inner: bool) -> list[Delivery]:
     """Each of several JSON objects, one after another. What is no sound text in them becomes a replacement character."""
     import json
 
@@ -101,9 +121,11 @@ def _read_slowly(data: bytes, most_bytes: int, *, is_inner: bool) -> list[Delive
             if (event := _event_in(value)) is not None:
                 if is_inner:
                     raise _not_one("an event within an event")
-                found += _read(b64decode(event), most_bytes, is_inner=True)
+                found += _read(b64decode(event), budget, is_inner=True)
                 place = _next(text, place)
                 continue
+            if isinstance(value, dict) and value.get("messageType") != _DATA:
+                value = {**value, "logEvents": []}
             # Half of a surrogate pair has no bytes.
             clean = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
             found.append(_decode(clean))

@@ -16,8 +16,10 @@ import msgspec
 from ..correlation.value import ID
 from .reading import Logged
 
-__all__ = ["MOST_FIELDS", "document_of", "index_of", "template_of"]
+__all__ = ["MOST_FIELDS", "PREFIX", "document_of", "index_of", "template_name", "template_of"]
 
+#: What the names of indexes begin with. Not ``logs``: Elasticsearch has templates of its own for that, and Fleet's are many.
+PREFIX = "lambda-logs"
 #: Fields of a JSON line that a document has. Of a line with more of them, or larger ones, it has the whole line beside them.
 MOST_FIELDS = 100
 # A key and its value are one term of the index, of 32,766 bytes at most; four bytes a character.
@@ -29,7 +31,7 @@ _encode = msgspec.json.encode
 
 
 def index_of(prefix: str, milliseconds: int) -> str:
-    """``logs-2026.11.30``: the index of the day, in UTC, on which it was logged."""
+    """``lambda-logs-2026.11.30``: the index of the day, in UTC, on which it was logged."""
     return f"{prefix}-{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y.%m.%d}"
 
 
@@ -71,6 +73,11 @@ def document_of(logged: Logged) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "", {})}
 
 
+def template_name(prefix: str) -> str:
+    """Of the index template for these indexes: one that no other product has, whatever the prefix."""
+    return f"streamkit-{prefix}"
+
+
 def template_of(prefix: str, *, flat: str = "flat_object") -> dict[str, Any]:
     """The index template of these documents. ``flat`` is ``flat_object`` for OpenSearch from 2.7 on, ``flattened`` for
     Elasticsearch.
@@ -86,7 +93,8 @@ def template_of(prefix: str, *, flat: str = "flat_object") -> dict[str, Any]:
         "restore_duration_ms",
     )
     return {
-        "index_patterns": [f"{prefix}-*"],
+        # Names of days, and no others that only begin so.
+        "index_patterns": [f"{prefix}-2*.*.*"],
         "priority": 200,
         "template": {
             "mappings": {

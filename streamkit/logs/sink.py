@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..errors import ConfigurationError
-from ..sinks.base import NotAsked, Refusal, Sink, Write
+from ..sinks.base import NotAsked, Refusal, RefusalKind, Sink, Write
 from ..sinks.cloudwatch_metrics import CloudWatchMetricsSink, Value
 from ..sinks.opensearch import OpenSearchSink
 
@@ -19,7 +19,8 @@ class LogSink(Sink):
     A document that comes again takes the place of itself, and a metric that comes again counts twice. So in each request
 
     1. the documents are written;
-    2. the metrics of those records are put of which no document has failed. The others' are ``unavailable`` until it has not.
+    2. the metrics of those records are put of which no document has failed. The others' are refused as the gravest of the
+       record's documents is, ``unavailable`` or ``failed``: they change nothing of what becomes of the record.
 
     A document that can never be taken (``invalid``) holds no metric up: its record does not come again where there are dead
     letters. What is left of at least once: a record of more than ``request_writes`` lines, of which the first metrics are put
@@ -54,14 +55,18 @@ class LogSink(Sink):
         refusals: list[Refusal] = []
         if documents and self.documents is not None:
             refusals += self.documents.write(documents, deadline=deadline)
-        waiting = {refusal.write.event_id for refusal in refusals if refusal.kind != "invalid"}
+        waiting: dict[str, RefusalKind] = {}
+        for refusal in refusals:
+            # The graver of both is "unavailable".
+            if refusal.kind != "invalid" and waiting.get(refusal.write.event_id) != "unavailable":
+                waiting[refusal.write.event_id] = refusal.kind
         ready: list[Write] = []
         for write in values:
-            if waiting and write.event_id in waiting:
-                error = NotAsked("its metrics wait until its documents are taken")
-                refusals.append(Refusal(write, error, "unavailable"))
-            else:
+            kind = waiting.get(write.event_id) if waiting else None
+            if kind is None:
                 ready.append(write)
+            else:
+                refusals.append(Refusal(write, NotAsked("its metrics wait until its documents are taken"), kind))
         if ready and self.metrics is not None:
             refusals += self.metrics.write(ready, deadline=deadline)
         return refusals

@@ -13,6 +13,10 @@ from .token import Token
 __all__ = ["Depth", "Limits", "Scale", "Steps", "scaled", "steps"]
 
 
+# Seconds. A supervisor's looks are a minute apart, but for what its schedule is late; two supervisors' are less.
+_BETWEEN_STEPS = 30.0
+
+
 class Depth(msgspec.Struct, frozen=True):
     """What a queue holds, approximately, as SQS says it. What is delayed is nobody's work yet."""
 
@@ -44,33 +48,41 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 class Scale(msgspec.Struct, frozen=True):
     """How many loops there are to be. ``lower_since``: the time from which on fewer would have done; None while they would not.
-    ``known`` is the most there ever were, so that none is forgotten when ``most`` is lowered.
+    ``known`` is the most there ever were, so that none is forgotten when ``most`` is lowered. ``aged_at``: when old messages
+    added a loop the last time.
     """
 
     target: int
     lower_since: float | None = None
     known: int = 0
+    aged_at: float | None = None
 
 
 def scaled(scale: Scale | None, depth: Depth, age: float, limits: Limits, now: float) -> Scale:
     """Up at once, and down by one at a time, when fewer have done for some time: a queue that is empty for a minute ends nothing.
 
-    Calling it once more for the same look, or by two supervisors at once, changes nothing more.
+    Calling it once more for the same look, or by two supervisors at once, changes nothing more: old messages add one loop in half
+    a minute, and calm takes one and begins anew. Where ``calm`` is 0, each look at a later time takes one.
     """
     before = Scale(limits.least) if scale is None else scale
     held = min(max(before.target, limits.least), limits.most)
     need = math.ceil((depth.visible + depth.in_flight) / limits.per_loop)
+    aged_at = before.aged_at
     if age > limits.oldest and depth.visible:
-        need = max(need, held + 1)
+        if aged_at is None or not 0 <= now - aged_at < _BETWEEN_STEPS:
+            need, aged_at = max(need, held + 1), now
+        else:
+            # Its loop has only just been added. One less would not do.
+            need = max(need, held)
     need = min(max(need, limits.least), limits.most)
     since = before.lower_since
     if need >= held:
         held, since = need, None
     elif since is None or since > now:
         since = now
-    elif now - since >= limits.calm:
+    elif now > since and now - since >= limits.calm:
         held, since = held - 1, now
-    return Scale(held, since, max(before.known, held))
+    return Scale(held, since, max(before.known, held), aged_at)
 
 
 class Steps(msgspec.Struct):

@@ -10,7 +10,7 @@ import msgspec
 
 from .. import metrics
 from ..cells.base import CellStore
-from ..cells.change import Clock, change
+from ..cells.change import Clock, change, read
 from ..deadline import Deadline
 from ..errors import StreamkitError
 from ..invoke import Invoker
@@ -73,7 +73,7 @@ class Supervisor:
     def _run(self, deadline: Deadline) -> dict[str, int]:
         until = self._clock.monotonic() + max(min(deadline.remaining(), 60.0) - _MARGIN, 0.0)
         depth = self._gauge.depth()
-        tokens = [self._token(number) for number in range(max(self._known(), self._limits.most))]
+        tokens = [self._token(number, until) for number in range(max(self._known(until), self._limits.most))]
         now = self._clock.time()
         alive = [token for token in tokens if token is not None and token.is_alive(now)]
         scale = self._scaled(depth, max((token.age for token in alive), default=0.0), until)
@@ -94,12 +94,12 @@ class Supervisor:
             raise StreamkitError(f"{self._name}: {len(failed)} loops could not be started or told to end: {failed[0]}")
         return done
 
-    def _known(self) -> int:
-        cell = self._cells.get(self._scale_key)
+    def _known(self, until: float) -> int:
+        cell = read(self._cells, self._scale_key, deadline=until, clock=self._clock)
         return 0 if cell is None else _scale(cell.value).known
 
-    def _token(self, number: int) -> Token | None:
-        cell = self._cells.get(loop_key(self._name, number))
+    def _token(self, number: int, until: float) -> Token | None:
+        cell = read(self._cells, loop_key(self._name, number), deadline=until, clock=self._clock)
         return None if cell is None else Token.of(cell.value)
 
     def _scaled(self, depth: Depth, age: float, until: float) -> Scale:

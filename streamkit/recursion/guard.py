@@ -13,21 +13,28 @@ clocks of two machines differ by less than ``_SLACK``.
 
 from __future__ import annotations
 
+import logging
 import secrets
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
+from .. import metrics
 from ..cells.base import CellStore
 from ..cells.change import Clock, change
 from ..errors import StreamkitError
 from .hop import Hop
 
-__all__ = ["Guard", "HopHeld", "Place", "admit"]
+__all__ = ["Guard", "HopHeld", "Place", "admit", "stuck_since"]
+
+log = logging.getLogger("streamkit")
 
 # Seconds by which clocks of two machines may differ. Amazon Time Sync holds Lambda's to milliseconds.
 _SLACK = 5.0
 _LONGEST_WAIT = 10.0
+# Lambda tries an event for six hours at most, and its last try takes a quarter of an hour. Behind that nobody comes by himself.
+_LONGEST_TRIED = 6.25 * 3600
 
 #: ``take`` the place, ``wait`` for it, or ``leave``: another copy is at it, or further.
 Verdict = Literal["take", "wait", "leave"]
@@ -48,6 +55,8 @@ class Place(msgspec.Struct, frozen=True):
     #: Whether Lambda has confirmed that it holds the next hop.
     is_handed: bool = False
     is_done: bool = False
+    #: When its owner said that it failed, in seconds since the epoch; 0 where it did not.
+    failed_at: float = 0.0
 
 
 def admit(place: Place | None, hop: int, after: str, owner: str, request: str, now: float) -> Verdict:
@@ -64,6 +73,12 @@ def admit(place: Place | None, hop: int, after: str, owner: str, request: str, n
     return "wait" if request and place.request == request else "leave"
 
 
+def stuck_since(place: Place, now: float) -> float | None:
+    """Since when nobody has been at a place that nobody comes for by himself any more; None where somebody is, or may come."""
+    since = place.failed_at or place.until
+    return None if place.is_done or since + _LONGEST_TRIED > now else since
+
+
 class Guard:
     """The places of a task's chains."""
 
@@ -77,10 +92,11 @@ class Guard:
         """
         owner, wait = f"{request}/{secrets.token_urlsafe(9)}", 0.5
         while True:
-            verdict = self._try(hop, owner, request, until, deadline)
+            verdict, place = self._try(hop, owner, request, until, deadline)
             if verdict == "take":
                 return owner
             if verdict == "leave":
+                self._tell(hop, place)
                 return None
             if self._clock.monotonic() + wait >= deadline:
                 raise HopHeld(
@@ -99,19 +115,38 @@ class Guard:
 
     def give_up(self, hop: Hop, owner: str, deadline: float) -> None:
         """Let the next try begin at once."""
-        self._note(hop, owner, deadline, until=-_SLACK)
+        self._note(hop, owner, deadline, until=-_SLACK, failed_at=self._clock.time())
 
-    def _try(self, hop: Hop, owner: str, request: str, until: float, deadline: float) -> Verdict:
+    def _tell(self, hop: Hop, place: Place | None) -> None:
+        """Where a chain failed for good, whoever starts it by the same id is left too: that must not look like a success."""
+        since = None if place is None else stuck_since(place, self._clock.time())
+        if place is None or since is None:
+            return
+        metrics.count("long_task.stuck")
+        log.error(
+            "%s: the chain %s does not go on: it is held at hop %d, over since %s%s. The event that Lambda gave up, which "
+            "OnFailure has, resumes it. To start it anew delete the "
+            "item of the guard's table whose key is %s, or start it by another id",
+            hop.task,
+            hop.chain,
+            place.hop,
+            datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            ", and its next hop never came" if place.is_handed else "",
+            hop.key,
+        )
+
+    def _try(self, hop: Hop, owner: str, request: str, until: float, deadline: float) -> tuple[Verdict, Place | None]:
         verdict: Verdict = "leave"
+        place: Place | None = None
 
         def transition(value: dict[str, Any] | None) -> dict[str, Any] | None:
-            nonlocal verdict
+            nonlocal verdict, place
             place = None if value is None else _place(value)
             verdict = admit(place, hop.number, hop.after, owner, request, self._clock.time())
             return msgspec.to_builtins(Place(hop.number, owner, request, until)) if verdict == "take" else None
 
         change(self._cells, hop.key, transition, deadline=deadline, clock=self._clock)
-        return verdict
+        return verdict, place
 
     def _note(self, hop: Hop, owner: str, deadline: float, **changes: Any) -> None:
         def transition(value: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -9,20 +9,24 @@ It answers in the time that it has. What the index or the code has to say goes i
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from .. import metrics
 from ..breaker import Breaker
 from ..errors import ConfigurationError
 from ..event import is_warm_up
+from ..plural import counted
 from .cors import Cors
 from .cursor import cursor_of
 from .fields import Fields
-from .found import Found, IndexBroken, IndexBusy, Suggested
+from .found import Found, IndexBroken, IndexBusy, Misfits, Suggested
 from .http import Request, Response, request_of
 from .openapi import described
 from .query import Limits, Prefix, Query, prefix_of, query_of
@@ -34,8 +38,8 @@ log = logging.getLogger("streamkit")
 
 T = TypeVar("T")
 
-# Lambda's answers have 6 MB, with what JSON makes of them once more around.
-_MOST_BYTES = 5_000_000
+# Lambda's answers have 6 MB; some are left for headers.
+_MOST_BYTES = 6_000_000
 # Seconds: kept to answer with; the least that an index is given; how long a caller is to wait.
 _MARGIN = 0.5
 _SHORTEST = 0.5
@@ -160,6 +164,8 @@ class SearchApi:
     def _search(self, request: Request, deadline: float) -> Response:
         query = query_of(request.parameters(), self._fields, self._limits)
         found = Found() if query.is_empty else self._asked(lambda: self._index.search(query, deadline), deadline)
+        if found.misfits:
+            _tell(found.misfits)
         cursor = None if found.position is None else cursor_of(query.search, found.position)
         shown = {
             "found": found.found,
@@ -213,7 +219,7 @@ class SearchApi:
         import hashlib
 
         body = msgspec.json.encode(content)
-        if len(body) > _MOST_BYTES:
+        if _sent_bytes(body) > _MOST_BYTES:
             raise Refused(
                 400, "the answer would be larger than an answer may be: ask for fewer hits, or fewer fields", "size"
             )
@@ -224,6 +230,33 @@ class SearchApi:
         if request.method in ("GET", "HEAD") and _has(tag, request.headers.get("if-none-match", "")):
             return Response(304, headers)
         return Response(200, {"Content-Type": _JSON, **headers}, body)
+
+
+def _sent_bytes(body: bytes) -> int:
+    """How many bytes Lambda makes of a body, which it sends as a text in JSON; of a small one, its own."""
+    # A quote or a backslash becomes two bytes. Before Python 3.12, Lambda's runtime writes ASCII, six bytes for two of UTF-8.
+    if 3 * len(body) <= _MOST_BYTES:
+        return len(body)
+    return len(json.dumps(body.decode(), ensure_ascii=sys.version_info < (3, 12)).encode())
+
+
+def _tell(misfits: Mapping[str, Misfits]) -> None:
+    """What was left out of hits, to who has to look. Whose text it is, an id too, is in no log: its digest finds it."""
+    import hashlib
+
+    # Rare: no cold start pays for it.
+    from ..metrics.counting import Counting
+
+    for one in misfits.values():
+        digest = hashlib.sha256(one.first.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        log.error(
+            "%s. It is left out of %s: the first has an id of which the SHA-256 begins with %s",
+            one.why,
+            counted(one.count, "hit"),
+            digest,
+        )
+    with Counting("search-api").invocation(None):
+        metrics.count("search.left_out", sum(one.count for one in misfits.values()))
 
 
 def _no_parameters(request: Request) -> None:

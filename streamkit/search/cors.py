@@ -11,6 +11,9 @@ __all__ = ["Cors"]
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
+# Those of requests here, and those of one that is signed (SigV4).
+_HEADERS = "Authorization, Content-Type, If-None-Match, X-Amz-Content-Sha256, X-Amz-Date, X-Amz-Security-Token"
+
 
 class Cors:
     """``origins`` as browsers write them, such as ``https://www.example.com``; or ``*`` for every one. None by default.
@@ -47,6 +50,6 @@ class Cors:
             return {}
         return {
             "Access-Control-Allow-Methods": methods,
-            "Access-Control-Allow-Headers": "Content-Type, If-None-Match",
+            "Access-Control-Allow-Headers": _HEADERS,
             "Access-Control-Max-Age": str(self._max_age),
         }

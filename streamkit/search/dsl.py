@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .fields import Fields
+from .filters import AnyOf, Box, Filter, Range
 from .found import POST_TAG, PRE_TAG
-from .query import RELEVANCE, AnyOf, Box, Filter, Prefix, Query, Range
+from .query import RELEVANCE, Prefix, Query
 from .words import Word
 
 __all__ = ["body_of", "body_of_suggestions"]

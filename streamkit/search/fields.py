@@ -19,7 +19,7 @@ _OPTIONS = ("filter", "facet", "sort", "return", "search", "highlight")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # CloudSearch's own, and what sorts by it here.
 _RESERVED = ("score", "relevance")
-# Each word of a question is looked for in each of these, and OpenSearch takes 1,024 clauses of a query.
+# Each word of a question is looked for in each of these, and 100 words are to fit (``clauses``).
 _MOST_SEARCHED = 10
 
 

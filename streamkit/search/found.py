@@ -21,8 +21,10 @@ __all__ = [
     "Hit",
     "IndexBroken",
     "IndexBusy",
+    "Misfits",
     "Suggested",
     "fields_of",
+    "fitting_of",
     "highlights_of",
 ]
 
@@ -56,14 +58,25 @@ class Bucket(msgspec.Struct):
     count: int
 
 
+class Misfits(msgspec.Struct):
+    """Values of one field that are not of its type: in how many documents, and of the first its id and why."""
+
+    first: str
+    why: str
+    count: int = 1
+
+
 class Found(msgspec.Struct):
-    """``found``: how many there are, of which ``hits`` are this page. ``position``: where the next one begins."""
+    """``found``: how many there are, of which ``hits`` are this page. ``position``: where the next one begins. ``misfits``: by
+    field, what was left out of some hits, and why.
+    """
 
     found: int = 0
     hits: list[Hit] = []
     facets: dict[str, list[Bucket]] = {}
     position: Position | None = None
     milliseconds: int = 0
+    misfits: dict[str, Misfits] = {}
 
 
 class Suggested(msgspec.Struct):
@@ -72,28 +85,46 @@ class Suggested(msgspec.Struct):
 
 
 def fields_of(raw: Mapping[str, Any], names: Iterable[str], fields: Fields) -> dict[str, Any]:
-    """The fields of one document, by their types.
+    """The fields of one document, by their types, of an index that holds no value of another type than its own.
 
     IndexBroken, naming the field, where the index has others than were declared.
     """
+    found, misfits = fitting_of(raw, names, fields)
+    for misfit in misfits.values():
+        raise IndexBroken(misfit)
+    return found
+
+
+def fitting_of(raw: Mapping[str, Any], names: Iterable[str], fields: Fields) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same, of an index that gives back what a document was sent with: what is of its type, and, by field, why the rest is
+    not. That says nothing of the value.
+    """
     found: dict[str, Any] = {}
+    misfits: dict[str, str] = {}
     for name in names:
-        value, field = raw.get(name), fields[name]
-        values = [one for one in (value if isinstance(value, list) else [value]) if one is not None]
-        if field.kind == "latlon" and isinstance(value, list) and len(value) == 2 and not isinstance(value[0], str):
-            values = [value]
+        field = fields[name]
+        values = _values(raw.get(name), is_place=field.kind == "latlon")
         if not values:
             continue
         if len(values) > 1 and not field.is_array:
-            raise IndexBroken(f"the field {name} has several values: declare it as {field.kind}-array")
+            misfits[name] = f"the field {name} has several values: declare it as {field.kind}-array"
+            continue
         try:
             typed = [shown(field.kind, one) for one in values]
         except ValueError as error:
-            raise IndexBroken(
-                f"the field {name} is declared as {field.kind}, and has a value that is not: {error}"
-            ) from None
+            misfits[name] = f"the field {name} is declared as {field.kind}, and has a value that is not: {error}"
+            continue
         found[name] = typed if field.is_array else typed[0]
-    return found
+    return found, misfits
+
+
+def _values(value: Any, *, is_place: bool) -> list[Any]:
+    if not isinstance(value, list):
+        value = [value]
+    elif is_place and len(value) in (2, 3) and all(isinstance(one, int | float) for one in value):
+        # A place, and not two values.
+        value = [value]
+    return [one for one in value if one is not None]
 
 
 def buckets_of(name: str, counts: Iterable[tuple[Any, int]], fields: Fields) -> list[Bucket]:

@@ -19,8 +19,9 @@ from ..sinks.opensearch_http import Asking, Http, NoAnswer
 from .cursor import bad_cursor, is_position
 from .dsl import body_of, body_of_suggestions
 from .fields import Fields
-from .found import Found, Hit, IndexBroken, IndexBusy, Suggested, buckets_of, fields_of, highlights_of
+from .found import Found, Hit, IndexBroken, IndexBusy, Misfits, Suggested, buckets_of, fitting_of, highlights_of
 from .query import Prefix, Query
+from .values import shown
 
 __all__ = ["OpenSearchIndex"]
 
@@ -78,14 +79,7 @@ class OpenSearchIndex:
             raise bad_cursor()
         content = self._ask(body, deadline, is_cursor=query.position is not None)
         hits = content["hits"]
-        found = [
-            Hit(
-                hit["_id"],
-                fields_of(hit.get("_source", {}), query.returned, self._fields),
-                highlights_of({name: texts[0] for name, texts in hit.get("highlight", {}).items()}),
-            )
-            for hit in hits["hits"]
-        ]
+        found, misfits = self._hits(hits["hits"], query)
         facets = {
             name: buckets_of(
                 name,
@@ -95,7 +89,7 @@ class OpenSearchIndex:
             for name, facet in content.get("aggregations", {}).items()
         }
         position = hits["hits"][-1]["sort"] if query.is_paged and len(found) == query.size else None
-        return Found(hits["total"]["value"], found, facets, position, content.get("took", 0))
+        return Found(hits["total"]["value"], found, facets, position, content.get("took", 0), misfits)
 
     def suggest(self, prefix: Prefix, deadline: float) -> list[Suggested]:
         """Ask once, as ``search``."""
@@ -103,11 +97,28 @@ class OpenSearchIndex:
         # A keyword within a text field has its value from there.
         source = self._suggests_by.partition(".")[0]
         content = self._ask(body_of_suggestions(prefix, self._suggests_by, source), deadline)
-        texts = [(hit["_source"].get(source), hit["_id"]) for hit in content["hits"]["hits"]]
-        return [Suggested(text if isinstance(text, str) else str(text[0]), doc_id) for text, doc_id in texts if text]
+        texts = [(_text(hit.get("_source", {}).get(source)), hit["_id"]) for hit in content["hits"]["hits"]]
+        return [Suggested(text, doc_id) for text, doc_id in texts if text]
 
     def close(self) -> None:
         self._http.close()
+
+    def _hits(self, raw: list[dict[str, Any]], query: Query) -> tuple[list[Hit], dict[str, Misfits]]:
+        """The hits, and what is left out of them: OpenSearch gives back what a document was sent with, and its mapping may take
+        several values of any field, and forms that are not read here. One document is not to cost all others on its page.
+        """
+        hits: list[Hit] = []
+        misfits: dict[str, Misfits] = {}
+        for one in raw:
+            fields, wrong = fitting_of(one.get("_source", {}), query.returned, self._fields)
+            highlights = {name: texts[0] for name, texts in one.get("highlight", {}).items()}
+            hits.append(Hit(one["_id"], fields, highlights_of(highlights)))
+            for name, why in wrong.items():
+                if name in misfits:
+                    misfits[name].count += 1
+                else:
+                    misfits[name] = Misfits(one["_id"], why)
+        return hits, misfits
 
     def _ask(self, body: dict[str, Any], deadline: float, *, is_cursor: bool = False) -> dict[str, Any]:
         timeout = max(deadline - time.monotonic(), _SHORTEST)
@@ -133,6 +144,15 @@ class OpenSearchIndex:
         if status == 400 and is_cursor:
             raise bad_cursor()
         raise IndexBroken(f"OpenSearch did not take the search (HTTP {status}{_type_of(content)}): {_advice(status)}")
+
+
+def _text(value: Any) -> str:
+    """What a keyword was made of: of several the first. Empty where it is none."""
+    values = value if isinstance(value, list) else [value]
+    try:
+        return str(shown("literal", values[0])) if values else ""
+    except ValueError:
+        return ""
 
 
 def _type_of(content: Any) -> str:

@@ -10,8 +10,10 @@ from typing import TypeVar
 import msgspec
 
 from ..errors import ConfigurationError
+from .clauses import MOST_CLAUSES, clauses_of
 from .cursor import Position, position_of
 from .fields import Field, Fields
+from .filters import AnyOf, Box, Filter, Range
 from .refused import Refused
 from .values import box_of, is_sendable, value_of
 from .words import Word, words_of
@@ -19,13 +21,9 @@ from .words import Word, words_of
 __all__ = [
     "DEEPEST",
     "RELEVANCE",
-    "AnyOf",
-    "Box",
-    "Filter",
     "Limits",
     "Prefix",
     "Query",
-    "Range",
     "prefix_of",
     "query_of",
 ]
@@ -57,34 +55,6 @@ class Limits(msgspec.Struct, frozen=True):
             raise ConfigurationError(
                 f"a page has 1 to 1,000 hits; got {self.default_hits} by default and {self.hits} at most"
             )
-
-
-class AnyOf(msgspec.Struct, frozen=True):
-    """Any of these values; of text, any of these phrases."""
-
-    field: str
-    values: tuple[str | int | float, ...]
-
-
-class Range(msgspec.Struct, frozen=True):
-    """From and to, both with their ends; None is without one."""
-
-    field: str
-    low: str | int | float | None
-    high: str | int | float | None
-
-
-class Box(msgspec.Struct, frozen=True):
-    """Degrees; where west is more than east, it goes across the date line."""
-
-    field: str
-    north: float
-    west: float
-    south: float
-    east: float
-
-
-Filter = AnyOf | Range | Box
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -123,6 +93,7 @@ def query_of(parameters: Parameters, fields: Fields, limits: Limits) -> Query:
     text = given.text("q", limits.text)
     words = words_of(text)
     filters, can_match = _filters(given, fields, limits)
+    _check_clauses(clauses_of(words, filters, len(fields.of("search"))))
     sort = _sort(given, fields)
     size = given.number("size", limits.default_hits, 0, limits.hits)
     start = given.number("start", 0, 0, DEEPEST - limits.hits)
@@ -233,6 +204,17 @@ def _filters(given: _Given, fields: Fields, limits: Limits) -> tuple[tuple[Filte
             can_match &= north > south and west != east
             filters.append(Box(name, north, west, south, east))
     return tuple(filters), can_match
+
+
+def _check_clauses(clauses: Mapping[str, int]) -> None:
+    total = sum(clauses.values())
+    if total > MOST_CLAUSES:
+        raise Refused(
+            400,
+            f"the search has {total:,} clauses, and may have {MOST_CLAUSES:,}: each word in each field, and each value of a "
+            "filter is one",
+            max(clauses, key=clauses.__getitem__),
+        )
 
 
 def _values(name: str, texts: Sequence[str], field: Field, limits: Limits) -> tuple[str | int | float, ...]:

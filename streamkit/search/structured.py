@@ -8,8 +8,9 @@ import msgspec
 
 from .cursor import INITIAL
 from .fields import Fields
+from .filters import AnyOf, Box, Filter, Range
 from .found import POST_TAG, PRE_TAG
-from .query import RELEVANCE, AnyOf, Box, Filter, Query, Range
+from .query import RELEVANCE, Query
 from .words import Word
 
 __all__ = ["literal", "parameters_of"]

@@ -27,6 +27,7 @@ from ..aws import Clients, code_of, from_environment, may_pass, repeat_until
 from ..correlation import each, use
 from ..errors import ConfigurationError, Reject, SinkError
 from .base import OnwardSink, Refusal, RefusalKind, Write
+from .halves import in_halves
 
 __all__ = ["AwsSink", "BatchSink", "CallSink", "Trouble", "data_of", "json_of", "text_of"]
 
@@ -217,17 +218,19 @@ class BatchSink(AwsSink):
 
     def _try(self, writes: list[Write], entries: list[dict[str, Any]], deadline: float) -> dict[int, Trouble]:
         """One request; in halves, where the service refuses it whole for what is in it, until what is at fault is alone."""
-        try:
-            client = self._client(deadline)
-            with each(writes):
-                return self._call(client, entries)
-        except Exception as error:  # noqa: BLE001  # Whatever the client raises, nothing was confirmed.
-            trouble = self._trouble(error)
-        if trouble.kind != "invalid" or len(entries) == 1:
-            return dict.fromkeys(range(len(entries)), trouble)
-        half = len(entries) // 2
-        later = self._try(writes[half:], entries[half:], deadline)
-        return self._try(writes[:half], entries[:half], deadline) | {half + place: one for place, one in later.items()}
+
+        def ask(part: Sequence[int]) -> dict[int, Trouble] | Trouble:
+            try:
+                client = self._client(deadline)
+                with each([writes[place] for place in part]):
+                    return self._call(client, [entries[place] for place in part])
+            except Exception as error:  # noqa: BLE001  # Whatever the client raises, nothing was confirmed.
+                trouble = self._trouble(error)
+            return trouble if trouble.kind == "invalid" else dict.fromkeys(range(len(part)), trouble)
+
+        return in_halves(
+            range(len(entries)), ask, lambda: None if time.monotonic() < deadline else _no_time(self._service)
+        )
 
     def _first_request(self, waiting: list[Write]) -> tuple[list[Write], list[Write]]:
         """What the next request takes, and what is left for later, both in order."""

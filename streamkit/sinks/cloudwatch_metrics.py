@@ -27,6 +27,7 @@ from ..aws import Clients, code_of, may_pass, repeat_until
 from ..errors import ConfigurationError, Reject, SinkError
 from .aws import Trouble
 from .base import NotAsked, Refusal, Sink, Write
+from .halves import in_halves
 
 __all__ = ["UNITS", "CloudWatchMetricsSink", "Datum", "Value", "aggregated", "in_requests"]
 
@@ -210,8 +211,7 @@ class CloudWatchMetricsSink(Sink):
             if is_first or time.monotonic() < deadline:
                 troubles = self._put(request, deadline)
             else:
-                late = Trouble(SinkError("there was no time left to ask CloudWatch"), "unavailable")
-                troubles = dict.fromkeys(range(len(request)), late)
+                troubles = dict.fromkeys(range(len(request)), _no_time())
             is_first = False
             for place, trouble in troubles.items():
                 refusals += [Refusal(in_time[one], trouble.error, trouble.kind) for one in request[place].of]
@@ -227,6 +227,16 @@ class CloudWatchMetricsSink(Sink):
 
     def _put(self, request: list[Datum], deadline: float) -> dict[int, Trouble]:
         """One request, and in halves where it is refused whole for what is in it: what was not taken, by place."""
+
+        def ask(part: Sequence[Datum]) -> dict[int, Trouble] | Trouble:
+            trouble = self._until_answered(part, deadline)
+            if trouble is None:
+                return {}
+            return trouble if trouble.kind == "invalid" else dict.fromkeys(range(len(part)), trouble)
+
+        return in_halves(request, ask, lambda: None if time.monotonic() < deadline else _no_time())
+
+    def _until_answered(self, request: Sequence[Datum], deadline: float) -> Trouble | None:
         last: list[Trouble | None] = [None]
 
         def put() -> bool:
@@ -234,16 +244,9 @@ class CloudWatchMetricsSink(Sink):
             return last[0] is None or not last[0].passes
 
         repeat_until(deadline, put)
-        trouble = last[0]
-        if trouble is None:
-            return {}
-        if trouble.kind != "invalid" or len(request) == 1:
-            return dict.fromkeys(range(len(request)), trouble)
-        half = len(request) // 2
-        later = self._put(request[half:], deadline)
-        return self._put(request[:half], deadline) | {half + place: one for place, one in later.items()}
+        return last[0]
 
-    def _try(self, request: list[Datum], deadline: float) -> Trouble | None:
+    def _try(self, request: Sequence[Datum], deadline: float) -> Trouble | None:
         try:
             self._clients.until(deadline).put_metric_data(
                 Namespace=request[0].namespace, MetricData=[_entry(datum) for datum in request]
@@ -255,6 +258,10 @@ class CloudWatchMetricsSink(Sink):
                 return Trouble(SinkError(f"cloudwatch: {code}: {message}"), "invalid")
             return Trouble(error, "unavailable", may_pass(error) and code not in _SET_UP)
         return None
+
+
+def _no_time() -> Trouble:
+    return Trouble(SinkError("there was no time left to ask CloudWatch"), "unavailable")
 
 
 def _entry(datum: Datum) -> dict[str, Any]:

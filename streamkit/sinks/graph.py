@@ -18,7 +18,7 @@ from .base import Refusal, Sink, Write
 from .graph_answers import Answered, of_error
 from .graph_bolt import Bolt, TimedOut
 from .graph_plan import End, Operation, Statement, plan
-from .graph_values import key_of, name_of, properties_of, quoted, version_of
+from .graph_values import indexed_key_of, key_of, name_of, properties_of, quoted, version_of
 from .pacing import RequestSize
 
 __all__ = ["GraphSink", "Node"]
@@ -27,7 +27,8 @@ _URL = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^/\s?#@]+/?")
 # Seconds. What a request has at least, even past the deadline, or an answer could never come; and what it has at most.
 _SHORTEST = 1.0
 _LONGEST = 60.0
-# Writes of one transaction. One that was too slow is tried with half as many, and with some more again as it goes well.
+# Writes of one transaction. One that was too much is tried with half as many, and with some more again as it goes well. With the
+# fewest it is not its size.
 _MOST_WRITES = 1000
 _FEWEST_WRITES = 20
 _STEP_WRITES = 100
@@ -125,9 +126,10 @@ class GraphSink(Sink):
     ) -> Write:
         """Make the node, where there is none with the first label and this key; then add the other labels and the properties.
 
-        ``key``: name → text or a whole number. ``properties``: name → text, a whole number of 64 bits, a finite float,
-        bool, bytes, ``datetime`` (with a zone it is kept in UTC), ``date``, ``time`` without a zone, ``timedelta``, or a list of
-        one of them; None removes the property. Those that are not named stay.
+        ``key``: name → text or a whole number; 8,164 bytes of text at most, which is what an index holds. ``properties``: name →
+        text, a whole number of 64 bits, a finite float, bool, bytes, ``datetime`` (with a zone it is kept in UTC), ``date``,
+        ``time`` without a zone, ``timedelta``, or a list of one of them; None removes the property. Those that are not named
+        stay.
 
         ``version``: a whole number from 0 to 2**63 - 1 that grows with every change. Then what arrives after a later version
         changes nothing, which is success. The version is of the node, so give one with all writes of it or with none.
@@ -216,6 +218,10 @@ class GraphSink(Sink):
         version: int | None,
     ) -> Write:
         version = version_of(version)
+        if version is not None and self._version in kept:
+            raise Reject(
+                f"the key's {self._version!r} would be set to the version: name another GraphSink(version_property)"
+            )
         copied, size = properties_of(properties or {}, (*kept, *(() if version is None else (self._version,))))
         return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), copied, version), size + 50)
 
@@ -227,7 +233,7 @@ class GraphSink(Sink):
     def _request(
         self, bolt: Bolt, writes: list[Write], deadline: float, *, is_first: bool, is_part: bool = False
     ) -> list[Refusal]:
-        """One transaction; taken apart where it is refused for what is in it, each part in its turn."""
+        """One transaction; taken apart where it is refused for what is in it or for its size, each part in its turn."""
         if not is_first and time.monotonic() >= deadline - _SHORTEST:
             return _all(writes, SinkError("there was no time left to ask the graph database"), "unavailable")
         # Of a part it may as well be found out by parting it.
@@ -235,7 +241,8 @@ class GraphSink(Sink):
         answered = self._until_answered(bolt, writes, deadline, races)
         if not isinstance(answered, Answered):
             return answered
-        if answered.kind == "unavailable" or len(writes) == 1:
+        is_too_much = self._is_too_much(answered, writes) and time.monotonic() < deadline - _SHORTEST
+        if (answered.kind == "unavailable" and not is_too_much) or len(writes) == 1:
             return _all(writes, answered.error, answered.kind)
         half = len(writes) // 2
         refusals = self._request(bolt, writes[:half], deadline, is_first=False, is_part=True)
@@ -262,6 +269,8 @@ class GraphSink(Sink):
             except Exception as error:  # noqa: BLE001  # The driver's errors are told apart by what they carry.
                 last = self._answered(bolt, error, len(writes))
                 races += last.next == "race"
+                if last.next == "less":
+                    return self._is_too_much(last, writes)
                 return not (last.next == "again" or (last.next == "race" and races < most_races))
             self._size.went_well(len(writes))
             last = _missing(statements, found, writes)
@@ -274,17 +283,23 @@ class GraphSink(Sink):
         return last  # type: ignore[no-any-return]  # Set by the one call that there is in any case.
 
     def _answered(self, bolt: Bolt, error: Exception, count: int) -> Answered:
-        if isinstance(error, TimedOut):
-            self._size.too_large(count)
-            return Answered(error, "unavailable", "again")
         answered = of_error(error, self._place)
+        if isinstance(error, TimedOut):
+            answered = Answered(error, "unavailable", "less")
         if answered is None:
             raise error
+        if answered.next == "less":
+            self._size.too_large(count)
         if answered.kind == "unavailable" and answered.next == "no":
             # The password may be another by now.
-            bolt.forget()
+            bolt.close()
         # Without the cause: its message may quote values, and a traceback would show it.
         return answered
+
+    @staticmethod
+    def _is_too_much(answered: Answered, writes: Sequence[Write]) -> bool:
+        """Whether a part of the request may be taken where the whole was not."""
+        return answered.next == "less" and len(writes) > _FEWEST_WRITES
 
     def _make_constraints(self, bolt: Bolt, deadline: float) -> Exception | None:
         """Make those that were not made yet; why one could not be."""
@@ -296,7 +311,7 @@ class GraphSink(Sink):
                     bolt.run(text, min(max(deadline - time.monotonic(), _SHORTEST), _LONGEST))
                 except Exception as error:  # noqa: BLE001  # As with a request.
                     last[0] = answered = self._answered(bolt, error, 0)
-                    return answered.next not in ("again", "race")
+                    return answered.next not in ("again", "less", "race")
                 last[0] = None
                 return True
 
@@ -357,7 +372,7 @@ def _missing(statements: Sequence[Statement], found: Sequence[set[int]], writes:
 
 
 def _end(label: Any, key: Any) -> End:
-    checked = key_of(key, "a node's key")
+    checked = indexed_key_of(key, "a node's key")
     return End(name_of(label, "a label"), tuple(checked), tuple(checked.values()))
 
 

@@ -32,7 +32,16 @@ _CONTENT = frozenset(
         "ConstraintVerificationFailed",
     )
 )
-# Somebody else was quicker, or the request was too slow.
+# The database's own fault, it says: and yet this is its answer to a value that is too large for an index.
+_DATABASE_STATEMENT = "Neo.DatabaseError.Statement."
+# The request took longer, or more memory, than a transaction may, whatever the server takes that for.
+_TOO_MUCH = frozenset(
+    {
+        *("TransactionTimedOut", "TransactionTimedOutClientConfiguration"),
+        *("OutOfMemoryError", "MemoryPoolOutOfMemoryError", "TransactionOutOfMemoryError"),
+    }
+)
+# Somebody else was quicker, or the database is busy with itself.
 _PASSING = (
     "Neo.TransientError.",
     "Neo.DatabaseError.",
@@ -61,13 +70,14 @@ _AWAY = frozenset(
 class Answered(msgspec.Struct, frozen=True):
     """Why a request was not taken, and what is to be done about it.
 
-    ``next``: ``"again"``, the same request may be taken a moment later; ``"apart"``, one of its writes may be at fault, and by
-    itself it is refused as ``kind`` says; ``"race"``, either of both; ``"no"``, asking again is in vain.
+    ``next``: ``"again"``, the same request may be taken a moment later; ``"less"``, rather a smaller one; ``"apart"``, one of its
+    writes may be at fault, and by itself it is refused as ``kind`` says; ``"race"``, either of both, again or apart; ``"no"``,
+    asking again is in vain.
     """
 
     error: SinkError
     kind: RefusalKind
-    next: Literal["again", "apart", "race", "no"]
+    next: Literal["again", "less", "apart", "race", "no"]
 
 
 def of_error(error: BaseException, place: str) -> Answered | None:
@@ -86,6 +96,10 @@ def of_error(error: BaseException, place: str) -> Answered | None:
 def _of_code(code: str, error: Any, place: str) -> Answered:
     if code in _ABSENT:
         return _no(f"there is no such graph database ({code}): look at `database` of {place}")
+    if code.rpartition(".")[2] in _TOO_MUCH:
+        return Answered(SinkError(f"the request was too much for the graph database ({code})"), "unavailable", "less")
+    if code.startswith(_DATABASE_STATEMENT):
+        return Answered(SinkError(f"the graph database failed at the write ({code})"), "failed", "race")
     if code.startswith(_PASSING):
         return Answered(SinkError(f"the graph database did not take the request ({code})"), "unavailable", "again")
     if code.startswith("Neo.ClientError.Security."):

@@ -109,6 +109,8 @@ class _Order:
         self._merged: dict[Any, tuple[int, Any]] = {}
         self._removed: dict[Any, int] = {}
         self._joined: dict[End, int] = {}
+        # Of each two nodes and a type, by the names of the relationships' own keys: where they were merged last, and removed.
+        self._between: dict[Any, dict[tuple[str, ...], list[int]]] = {}
 
     def place(self, operation: Operation) -> int:
         entity, phase = operation.entity, _PHASES[operation.kind]
@@ -118,7 +120,9 @@ class _Order:
             least = max(merged[0] if merged else 0, self._removed.get(entity, 0))
             if operation.kind == "node removal":
                 least = max(least, self._joined.get(entity, 0))
-            place = _next(least, phase)
+                place = _next(least, phase)
+            else:
+                place = self._place_between(operation, least, phase)
             self._removed[entity] = place
             return place
         merged = self._merged.get(entity)
@@ -130,11 +134,28 @@ class _Order:
             for end in operation.ends:
                 node = self._merged.get(end)
                 least = max(least, node[0] if node else 0, self._removed.get(end, 0))
-        place = _next(least, phase)
-        self._merged[entity] = place, operation.shape
-        if operation.kind == "relationship":
+            place = self._place_between(operation, least, phase)
             for end in operation.ends:
                 self._joined[end] = max(place, self._joined.get(end, 0))
+        else:
+            place = _next(least, phase)
+        self._merged[entity] = place, operation.shape
+        return place
+
+    def _place_between(self, operation: Operation, least: int, phase: int) -> int:
+        """Where a relationship's has to stand, no sooner than ``least``.
+
+        By a key of other names it may find one that was made by this, and without a key it finds every one of the type.
+        """
+        is_removal = operation.kind == "relationship removal"
+        known = self._between.setdefault((operation.ends, operation.more), {})
+        for names, (merged, removed) in known.items():
+            if names != operation.names:
+                # Two removals may change places. Two merges are of one phase, so this one's has to be a later round.
+                least = max(least, merged) if is_removal else max(least, merged + 1, removed)
+        place = _next(least, phase)
+        last = known.setdefault(operation.names, [0, 0])
+        last[is_removal] = max(place, last[is_removal])
         return place
 
 

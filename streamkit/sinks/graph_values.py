@@ -12,10 +12,13 @@ from typing import Any
 
 from ..errors import Reject
 
-__all__ = ["key_of", "name_of", "properties_of", "quoted", "version_of"]
+__all__ = ["indexed_key_of", "key_of", "name_of", "properties_of", "quoted", "version_of"]
 
 _NAME = 255
 _INTEGER = 2**63
+# Bytes of a key in an index of Neo4j's, and what a value in it takes: a text's sign of its type and its length, and a number.
+_INDEX_KEY = 8_167
+_INDEX_TEXT, _INDEX_NUMBER = 3, 10
 # What ends a quoted name, and what stands for it: some servers take \u0060 for a backtick before they look for names.
 _FORBIDDEN = frozenset("`\\")
 
@@ -53,6 +56,17 @@ def key_of(key: Any, what: str, *, may_be_empty: bool = False) -> dict[str, str 
             raise Reject(f"{name!r} in {what} is text or a whole number, not {type(value).__name__}")
         checked[name] = _text(value, name) if isinstance(value, str) else _whole(value, name)
     return dict(sorted(checked.items()))
+
+
+def indexed_key_of(key: Any, what: str) -> dict[str, str | int]:
+    """A key as ``key_of`` has it, for an index: Reject too where it is more than Neo4j's holds, 8,164 bytes of text."""
+    checked = key_of(key, what)
+    size = sum(
+        _INDEX_TEXT + len(value.encode()) if isinstance(value, str) else _INDEX_NUMBER for value in checked.values()
+    )
+    if size > _INDEX_KEY:
+        raise Reject(f"{what} is {size:,} bytes in an index, which holds {_INDEX_KEY:,}: make a hash of it the key")
+    return checked
 
 
 def properties_of(properties: Any, kept: Iterable[str]) -> tuple[dict[str, Any], int]:

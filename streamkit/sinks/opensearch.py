@@ -21,6 +21,7 @@ from ..errors import ConfigurationError, Reject, SinkError
 from .aws import Trouble
 from .base import Refusal, Sink, Write
 from .endpoint import url_of
+from .halves import in_halves
 from .opensearch_answers import Operation, of_item, of_request
 from .opensearch_http import Answer, Asking, GivenClient, Http, NoAnswer, TimedOut
 from .pacing import RequestSize
@@ -47,6 +48,7 @@ _SLOW = (408, 504)
 _ASKED = "items.*.status,items.*.error.type,items.*.error.reason"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+_TOO_LARGE = Trouble(SinkError("the request is larger than OpenSearch takes"), "invalid")
 
 
 class OpenSearchSink(Sink):
@@ -252,10 +254,19 @@ class OpenSearchSink(Sink):
 
     def _bulk(self, asking: Asking, writes: list[Write], deadline: float) -> dict[int, Trouble]:
         """One request; in halves, where it is refused whole for what is in it. Troubles by ``id`` of the write."""
+        found = in_halves(
+            writes,
+            lambda part: self._ask(asking, part, deadline),
+            lambda: None if time.monotonic() < deadline - _SHORTEST else _no_time(),
+        )
+        return {id(writes[place]): trouble for place, trouble in found.items()}
+
+    def _ask(self, asking: Asking, writes: Sequence[Write], deadline: float) -> dict[int, Trouble] | Trouble:
+        """One request: the troubles of its writes, by place; or that of all together, which one of them may be at fault for."""
         body = b"".join(write.payload.lines for write in writes)
         if len(writes) > 1 and len(body) > self._allowed:
             # More was allowed when these were put together.
-            return self._in_halves(asking, writes, deadline)
+            return _TOO_LARGE
         timeout = max(deadline - time.monotonic(), _SHORTEST)
         # Of the server's wait for a shard that is away: a little less, so that its answer comes before this end hangs up.
         query = {"filter_path": _ASKED, "timeout": f"{max(int(timeout * 900), 500)}ms"}
@@ -263,26 +274,18 @@ class OpenSearchSink(Sink):
         if isinstance(answer, Trouble):
             if isinstance(answer.error, TimedOut):
                 self._size.too_large(len(body))
-            return dict.fromkeys(map(id, writes), answer)
+            return dict.fromkeys(range(len(writes)), answer)
         if answer.status in _SLOW:
             self._size.too_large(len(body))
         if 200 <= answer.status < 300:
             self._size.went_well(len(body))
             return _of_items(answer.content, writes)
         trouble = of_request(answer.status, answer.content)
-        if trouble.kind == "unavailable" or len(writes) == 1:
-            return dict.fromkeys(map(id, writes), trouble)
-        if answer.status == 413:
+        if trouble.kind == "unavailable":
+            return dict.fromkeys(range(len(writes)), trouble)
+        if answer.status == 413 and len(writes) > 1:
             self._most_bytes = min(self._most_bytes, max(len(body) // 2, _FEWEST_BYTES))
-        return self._in_halves(asking, writes, deadline)
-
-    def _in_halves(self, asking: Asking, writes: list[Write], deadline: float) -> dict[int, Trouble]:
-        half = len(writes) // 2
-        found: dict[int, Trouble] = {}
-        for part in (writes[:half], writes[half:]):
-            is_late = time.monotonic() >= deadline - _SHORTEST
-            found |= dict.fromkeys(map(id, part), _no_time()) if is_late else self._bulk(asking, part, deadline)
-        return found
+        return trouble
 
     def _put_template(self, asking: Asking, deadline: float) -> Trouble | None:
         """Put the template, unless it was; why it could not be."""
@@ -360,17 +363,17 @@ def _asked(
         return Trouble(error, "unavailable", passes=isinstance(error, NoAnswer))
 
 
-def _of_items(content: Any, writes: list[Write]) -> dict[int, Trouble]:
+def _of_items(content: Any, writes: Sequence[Write]) -> dict[int, Trouble]:
     items = content.get("items") if isinstance(content, dict) else None
     if not isinstance(items, list) or len(items) != len(writes):
         error = SinkError("OpenSearch took a request, and its answer does not tell of each write")
-        return dict.fromkeys(map(id, writes), Trouble(error, "unavailable", passes=True))
+        return dict.fromkeys(range(len(writes)), Trouble(error, "unavailable", passes=True))
     found: dict[int, Trouble] = {}
-    for write, item in zip(writes, items, strict=True):
+    for place, (write, item) in enumerate(zip(writes, items, strict=True)):
         answer = next(iter(item.values()), None) if isinstance(item, dict) else None
         trouble = of_item(answer, write.payload)
         if trouble is not None:
-            found[id(write)] = trouble
+            found[place] = trouble
     return found
 
 

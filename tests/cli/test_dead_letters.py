@@ -393,3 +393,22 @@ def everything(kinesis: Any, stream: str) -> tuple[list[str], str, str]:
         if records:
             return [one["SequenceNumber"] for one in records], shard["ShardId"], arn
     raise AssertionError("no record")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_queue"),
+    [
+        ("orders-dead", True),
+        ("orders.fifo", True),
+        ("http://127.0.0.1:4566/0/orders", True),
+        ("https://sqs.us-east-1.amazonaws.com/1/orders.fifo", True),
+        ("-", False),
+        ("letters.jsonl", False),
+        ("./letters", False),
+        ("folder/orders.fifo", False),
+        ("s3://bucket/prefix", False),
+        ("s3://bucket", False),
+    ],
+)
+def test_a_source_is_a_queue_by_its_form_alone(source: str, is_queue: bool) -> None:
+    assert letters_module.names_queue(source) is is_queue

@@ -106,3 +106,18 @@ def test_each_variable_of_the_template_is_one_that_is_read(resources: Template) 
         for name in resources[function]["Environment"]["Variables"]:
             if name.startswith("LOOP"):
                 assert re.search(rf'"{name}"', module), name
+
+
+def test_an_outage_of_a_day_ends_no_message_of_the_loops_and_one_of_an_hour_none_at_any_setting() -> None:
+    template = json.loads(transformed(HERE / "sqs-loop.yaml"))
+    queue = template["Resources"]["Queue"]["Properties"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MostReceives"}
+    lease = template["Resources"]["Loop"]["Properties"]["Environment"]["Variables"]["LOOP_LEASE"]
+    assert lease == {"Ref": "LeaseSeconds"}, "for which a loop hides what it receives"
+
+    receives, leases = (template["Parameters"][name] for name in ("MostReceives", "LeaseSeconds"))
+
+    assert receives["Default"] * leases["Default"] >= 86_400
+    assert receives["MinValue"] * leases["MinValue"] >= 3_600
+    # And what is given up in the end is given up while the queue still has it.
+    assert receives["MaxValue"] * leases["MaxValue"] < queue["MessageRetentionPeriod"]

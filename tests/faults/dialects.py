@@ -161,6 +161,22 @@ def _publish_in_part(request: Request) -> Answer:
     return 200, {"Content-Type": "text/xml"}, answer.encode()
 
 
+# CloudWatch: a metric for each item, and a request that is taken whole or not at all
+
+
+def _metrics(request: Request) -> list[int]:
+    """The numbers of a request's metrics, ``item-7-``, which are so in each of the protocols that clients have."""
+    return [int(n) for n in re.findall(rb"item-(\d+)-", request.body)]
+
+
+_refuse_metrics = _refuse(400, "InvalidParameterValue")
+
+
+def _no_such_metric(request: Request) -> Answer | Cut | None:
+    """A request is refused for one of its metrics, and the answer does not say for which."""
+    return _refuse_metrics(request) if any(map(is_refused, _metrics(request))) else request.forward()
+
+
 # One item a request
 
 
@@ -324,6 +340,7 @@ AWS_SINKS: Mapping[str, Dialect] = {
         _raise_at_that_one,
         _body_of,
     ),
+    "cloudwatch": Dialect(_refuse(403, "AccessDenied"), _refuse(400, "Throttling"), _no_such_metric, _metrics),
     "s3": Dialect(
         _refuse(403, "AccessDenied"), _refuse(503, "SlowDown"), _not_that_one(500, "InternalError"), _body_of
     ),

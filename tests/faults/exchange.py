@@ -34,8 +34,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-class NotAskedAgain(AssertionError):
-    """The cell says that the service is asked again, and it was not."""
+class TooSlow(AssertionError):
+    """There was no time: for a second request where the cell has one, or for the first one's answer."""
 
 
 class Exchange(Row):
@@ -109,8 +109,8 @@ class Exchange(Row):
         for seconds in (self.short, 4 * self.short, 16 * self.short):
             try:
                 return self.see(fault, cell, seconds)
-            except NotAskedAgain:
-                # On a machine that is busy the time was over before a second try.
+            except TooSlow:
+                # The machine is busy.
                 if seconds > 4 * self.short:
                     raise
         return None
@@ -128,6 +128,8 @@ class Exchange(Row):
 
         see_what_was_done(fault, requests)
         assert took < seconds + SLACK
+        if set(kinds.values()) == {"unavailable"} != set(KINDS[cell.told]):
+            raise TooSlow(kinds)
         assert tuple(kinds.values()) == KINDS[cell.told]
         self.see_who_was_asked(fault, cell, kinds, self.asked(requests))
         rest = {n: item for n, item in batch.items() if kinds[n] not in ("taken", "invalid")}
@@ -140,7 +142,7 @@ class Exchange(Row):
         first, second, third = kinds
         times = asked[second if fault == "in-part" else first]
         if cell.again and times == 1:
-            raise NotAskedAgain(asked)
+            raise TooSlow(asked)
         assert cell.again is None or (times > 1) == cell.again, asked
         if fault == "in-part" and kinds[first] == "taken":
             assert asked[first] == 1 or kinds[second] == "invalid", "what was taken is not sent again"

@@ -8,17 +8,20 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import grpc
 
 from streamkit import RecordProcessor, Write
 from streamkit.event import decode
+from streamkit.logs.sink import LogSink
 from streamkit.plans.memory import MemoryPlans
 from streamkit.sinks.base import Refusal, Sink
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.sinks.cloudsearch import CloudSearchSink
+from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
 from streamkit.sinks.graph import GraphSink
@@ -32,6 +35,7 @@ from streamkit.testing.contracts import stamp
 
 from . import bolt_proxy, grpc_proxy, http_proxy
 from .cells import Cell, Fault
+from .cloud import Cloud
 from .dialects import AWS_SINKS, BIGQUERY, CLOUDSEARCH, CLOUDSEARCH_VERSIONS, OPENSEARCH, is_refused
 from .exchange import Exchange
 
@@ -320,6 +324,152 @@ class OfOpenSearch(SinkRow):
         return Counter(hit["_source"]["n"] for hit in found["hits"]["hits"])
 
 
+def _see_that_it_was_halved(asked: Counter[int]) -> None:
+    """All three, then each half, and each of the larger half: in whichever order."""
+    assert tuple(asked.values()) == (2, 3, 3)
+
+
+#: PutMetricData is taken whole or refused whole, and what it takes it counts, again where it comes again.
+METRICS: Mapping[Fault, Cell] = {
+    **TWICE,
+    "in-part": Cell(
+        "the one at fault is invalid, the others go in",
+        True,
+        "once",
+        impossible="a request is taken whole or not at all; where a metric of it is refused:",
+    ),
+}
+
+
+def _counted(cloud: Cloud, namespace: str) -> Counter[int]:
+    """How often each metric ``item-7-`` of a namespace was counted."""
+    cloudwatch, now = cloud.client("cloudwatch"), datetime.now(UTC)
+    found: Counter[int] = Counter()
+    for page in cloudwatch.get_paginator("list_metrics").paginate(Namespace=namespace):
+        for metric in page["Metrics"]:
+            points = cloudwatch.get_metric_statistics(
+                Namespace=namespace,
+                MetricName=metric["MetricName"],
+                StartTime=now - timedelta(days=1),
+                EndTime=now + timedelta(hours=1),
+                Period=172800,
+                Statistics=["SampleCount"],
+            )["Datapoints"]
+            found[_n_of(metric["MetricName"].encode())] = int(sum(point["SampleCount"] for point in points))
+    return found
+
+
+class OfCloudWatchMetrics(_OnMoto):
+    """A metric for each item, of which a value is put."""
+
+    backend, cells, dialect = CloudWatchMetricsSink, METRICS, AWS_SINKS["cloudwatch"]
+
+    def made(self) -> Any:
+        return CloudWatchMetricsSink(self.tag)
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.value(f"item-{n}-", 1)
+        return made
+
+    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
+        if fault != "in-part":
+            return super().see_who_was_asked(fault, cell, kinds, asked)
+        return _see_that_it_was_halved(asked)
+
+    def there(self) -> Counter[int]:
+        return _counted(self.cloud, self.tag)
+
+
+class _OfLogs(SinkRow):
+    """An item is a record with a document and a metric. OpenSearch's stand-in and moto are behind a proxy each, one of which has
+    the fault; a record of which either was refused comes again whole.
+    """
+
+    backend = LogSink
+    short = 1.8
+
+    def made(self) -> Any:
+        return LogSink(OpenSearchSink(self.cloud.opensearch.endpoint, self.tag), CloudWatchMetricsSink(self.tag))
+
+    def write_of(self, n: int) -> Write:
+        made: Write = self.target.document(str(n), {"n": n}, index=self.tag)
+        return made
+
+    def batch(self, numbers: Iterable[int]) -> dict[int, Any]:
+        numbers = list(numbers)
+        event = f"{self.tag}-{numbers[0]}"
+        documents = stamp(map(self.write_of, numbers), event=event)
+        values = stamp((self.target.value(f"item-{n}-", 1) for n in numbers), event=event)
+        return dict(zip(numbers, zip(documents, values, strict=True), strict=True))
+
+    def deliver(self, batch: Mapping[int, Any], seconds: float) -> dict[int, str]:
+        both: dict[tuple[int, int], Write] = {(n, place): pair[place] for n, pair in batch.items() for place in (0, 1)}
+        kinds = super().deliver(cast(Any, both), seconds)
+        return {n: self.told(*(kinds[cast(Any, (n, place))] for place in (0, 1))) for n in batch}
+
+    @abstractmethod
+    def told(self, document: str, metric: str) -> str:
+        """What became of an item, by what was told of its two writes."""
+
+    def documents_there(self) -> Counter[int]:
+        client = self.cloud.opensearch_client
+        if not client.indices.exists(index=self.tag):
+            return Counter()
+        client.indices.refresh(index=self.tag)
+        found = client.search(index=self.tag, body={"query": {"match_all": {}}, "size": 1000})
+        return Counter(hit["_source"]["n"] for hit in found["hits"]["hits"])
+
+
+class OfLogsDocuments(_OfLogs):
+    """OpenSearch has the fault. No metric is counted twice for that: none is put before its record's document is taken."""
+
+    manner, dialect = "documents", OPENSEARCH
+    service = "osmem-server, moto"
+
+    def made_proxy(self) -> Any:
+        assert self.cloud.aws.endpoint  # It sets the environment.
+        return self.cloud.opensearch
+
+    def told(self, document: str, metric: str) -> str:
+        assert document == metric, "a metric waits for its document"
+        return document
+
+    def there(self) -> Counter[int]:
+        return self.documents_there()
+
+    def see_what_is_there(self, kinds: Mapping[int, str], unheard: Counter[int] | None, later: Sequence[int]) -> None:
+        super().see_what_is_there(kinds, unheard, later)
+        counted = _counted(self.cloud, self.tag)
+        assert [counted[n] for n in (*kinds, *later)] == [1] * len([*kinds, *later])
+
+
+class OfLogsMetrics(_OfLogs):
+    """CloudWatch has the fault. The documents are written all the same, and at the repeat take the place of themselves."""
+
+    manner, cells, dialect = "metrics", METRICS, AWS_SINKS["cloudwatch"]
+    service = "moto, osmem-server"
+
+    def made_proxy(self) -> Any:
+        return self.cloud.aws
+
+    def told(self, document: str, metric: str) -> str:
+        assert document == "taken"
+        return metric
+
+    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
+        if fault != "in-part":
+            return super().see_who_was_asked(fault, cell, kinds, asked)
+        return _see_that_it_was_halved(asked)
+
+    def there(self) -> Counter[int]:
+        return _counted(self.cloud, self.tag)
+
+    def see_what_is_there(self, kinds: Mapping[int, str], unheard: Counter[int] | None, later: Sequence[int]) -> None:
+        super().see_what_is_there(kinds, unheard, later)
+        documents = self.documents_there()
+        assert [documents[n] for n in (*kinds, *later)] == [1] * len([*kinds, *later])
+
+
 class OfBigQuery(SinkRow):
     backend, dialect = BigQuerySink, BIGQUERY
     service = "local-bigquery"
@@ -495,9 +645,7 @@ class OfGraph(SinkRow):
     def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
         if fault != "in-part":
             return super().see_who_was_asked(fault, cell, kinds, asked)
-        # All three, then the first; the other two, and each of them.
-        assert tuple(asked.values()) == (2, 3, 3)
-        return None
+        return _see_that_it_was_halved(asked)
 
     def there(self) -> Counter[int]:
         rows = self.cloud.graph.run(f"MATCH (n:`{self.cloud.graph.label}`) RETURN n.item AS item")
@@ -531,12 +679,15 @@ SINKS: Sequence[type[SinkRow]] = (
     OfBigQueryExactlyOnce,
     OfCloudSearch,
     OfCloudSearchWithVersions,
+    OfCloudWatchMetrics,
     OfEventBridge,
     OfGraph,
     OfGraphMatching,
     OfKinesis,
     OfLambda,
     OfLambdaAwaited,
+    OfLogsDocuments,
+    OfLogsMetrics,
     OfOpenSearch,
     OfS3,
     OfSns,

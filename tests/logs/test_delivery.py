@@ -88,9 +88,24 @@ class TestWays:
         assert seen == [seen[0]] * 2
         assert seen[0][1] == [LINES]
 
-    def test_a_control_message_has_no_data(self) -> None:
-        (delivery,) = read_deliveries(logs_data(["reachable?"], message_type="CONTROL_MESSAGE"))
-        assert not delivery.is_data
+    @pytest.mark.parametrize(
+        "control",
+        [
+            # As CloudWatch Logs puts it into a stream, again and again.
+            b'{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],'
+            b'"logEvents":[{"id":"","timestamp":1480444320000,"message":"CWL CONTROL MESSAGE: Checking health of destination '
+            b'Kinesis stream."}]}',
+            gzip.decompress(logs_data(["reachable?"], message_type="CONTROL_MESSAGE")),
+        ],
+    )
+    def test_a_control_message_has_no_data(self, control: bytes) -> None:
+        for data in (control, gzip.compress(control)):
+            (delivery,) = read_deliveries(data)
+            assert not delivery.is_data
+            assert delivery.log_events == []
+
+        with_data = read_deliveries(logs_data(["a"]) + gzip.compress(control) + logs_data(["b"]))
+        assert messages(with_data) == [["a"], [], ["b"]]
 
 
 class TestAnswers:
@@ -144,6 +159,17 @@ class TestHostile:
         member = logs_data(["x" * 1000])
         with pytest.raises(Reject, match="more than 3,000 bytes"):
             read_deliveries(member * 3, 3000)
+
+    def test_the_limit_is_of_all_events_in_one_record_together(self) -> None:
+        event = json.dumps({"requestPayload": logs_event(["x" * 1000])}).encode()
+        size = len(gzip.decompress(logs_data(["x" * 1000])))
+
+        assert messages(read_deliveries(event * 3, 3 * size)) == [["x" * 1000]] * 3
+        with pytest.raises(Reject, match=f"more than {3 * size - 1:,} bytes"):
+            read_deliveries(event * 3, 3 * size - 1)
+        # What they stand in is unpacked, too.
+        with pytest.raises(Reject, match=f"more than {size + 100:,} bytes"):
+            read_deliveries(gzip.compress(event), size + 100)
 
     @pytest.mark.parametrize(
         ("data", "why"),

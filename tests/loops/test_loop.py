@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from botocore.config import Config
 
-from streamkit import Record, RecordProcessor, lambda_handler
+from streamkit import Record, RecordProcessor, Unavailable, lambda_handler
 from streamkit.cells.base import Cell
 from streamkit.cells.change import Clock
 from streamkit.cells.dynamodb import DynamoDbCells
@@ -528,21 +528,131 @@ def test_an_option_that_can_not_be_is_refused(options: dict[str, Any]) -> None:
 def test_a_supervisor_forgets_no_token_when_there_may_be_fewer() -> None:
     told = Told()
 
-    class Full:
-        def depth(self) -> Depth:
-            return Depth(1000, 0)
-
     def supervise(most: int) -> dict[str, int]:
-        return Supervisor(
-            name="orders",
-            function="loops",
-            gauge=Full(),
-            cells=told.cells,
-            limits=Limits(most=most, per_loop=1),
-            client=told,
-            clock=Clock(lambda: told.now, lambda: told.now, told.sleep),
-        )()
+        return supervisor_of(told, told.cells, most)()
 
     supervise(8)
     told.now += 1
     assert supervise(2) == {"wanted": 2, "alive": 0, "started": 0, "restarted": 0, "retired": 6}
+
+
+class ThrottledCells(MemoryCells):
+    """Refuses every other read, as a table does that has too much to do; and all of them where it is ``away``."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        super().__init__()
+        self.reads = 0
+        self.is_away = is_away
+
+    def may_pass(self, error: Exception) -> bool:
+        return isinstance(error, ConnectionError)
+
+    def get(self, key: str) -> Cell | None:
+        self.reads += 1
+        if self.is_away or self.reads % 2:
+            raise ConnectionError("ThrottlingException")
+        return super().get(key)
+
+
+def supervisor_of(told: Told, cells: MemoryCells, most: int) -> Supervisor:
+    class Full:
+        def depth(self) -> Depth:
+            return Depth(1000, 0)
+
+    return Supervisor(
+        name="orders",
+        function="loops",
+        gauge=Full(),
+        cells=cells,
+        limits=Limits(most=most, per_loop=1),
+        client=told,
+        clock=Clock(lambda: told.now, lambda: told.now, told.sleep),
+    )
+
+
+def test_a_supervisor_whose_table_is_throttled_starts_the_loops_all_the_same() -> None:
+    told, cells = Told(), ThrottledCells()
+
+    assert supervisor_of(told, cells, 20)(None, told)["started"] == 20
+    assert len(told.sent) == 20
+
+
+def test_a_supervisor_whose_table_is_away_ends_in_its_time_with_the_error() -> None:
+    told = Told(50)
+
+    with pytest.raises(ConnectionError):
+        supervisor_of(told, ThrottledCells(is_away=True), 20)(None, told)
+
+    assert 1040 < told.now < 1050, "it has tried for as long as it has"
+    assert told.sent == []
+
+
+class ToldQueue(Told):
+    """With a queue that hides what it gave, and gives up what was received ``most_receives`` times."""
+
+    def __init__(self, bodies: list[str], most_receives: int) -> None:
+        super().__init__()
+        self.visible_at = dict.fromkeys(bodies, 0.0)
+        self.received = dict.fromkeys(bodies, 0)
+        self.most_receives = most_receives
+        self.dead: list[str] = []
+
+    def receive(self, most: int, wait: int, visibility: int) -> list[dict[str, Any]]:
+        ready = [one for one, at in self.visible_at.items() if at <= self.now]
+        if not ready:
+            self.now += wait
+        found = []
+        for one in ready[:most]:
+            if self.received[one] == self.most_receives:
+                del self.visible_at[one]
+                self.dead.append(one)
+                continue
+            self.received[one] += 1
+            self.visible_at[one] = self.now + visibility
+            found.append(
+                {
+                    "messageId": one,
+                    "receiptHandle": one,
+                    "body": one,
+                    "attributes": {"SentTimestamp": "1000000"},
+                    "messageAttributes": {},
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:orders",
+                }
+            )
+        return found
+
+    def delete(self, records: Any, deadline: float) -> int:
+        for record in records:
+            del self.visible_at[record["messageId"]]
+        return super().delete(records, deadline)
+
+
+@pytest.mark.parametrize(("hours", "dead"), [(32, 0), (35, 3)])
+def test_an_outage_ends_no_message_as_long_as_its_receives_last_and_then_all_is_done(hours: int, dead: int) -> None:
+    # 1,000 receives, and the lease of 120 s: 33 hours.
+    told = ToldQueue(["m0", "m1", "m2"], 1000)
+    is_over_at = told.now + hours * 3600
+
+    class Orders(RecordProcessor):
+        name = "orders"
+
+        def process(self, record: Record) -> None:
+            if told.now < is_over_at:
+                raise Unavailable("the stream")
+
+    handler = lambda_handler(Orders)
+
+    def work(event: Any, context: Any) -> Any:
+        told.now += 1
+        return handler(event, context)
+
+    told.work = work  # type: ignore[method-assign]  # The function in place of the answer that is told.
+    generation = 1
+    while told.visible_at and told.now < is_over_at + 600:
+        told.ends = told.now + 900
+        told.run(generation)
+        generation += 1
+
+    assert len(told.dead) == dead
+    assert sorted(told.deleted + told.dead) == ["m0", "m1", "m2"]

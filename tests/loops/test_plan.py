@@ -65,6 +65,42 @@ def test_another_look_at_the_same_time_changes_nothing_more() -> None:
     assert scaled(once, NONE, 0, LIMITS, NOW) == once
 
 
+def test_two_supervisors_that_look_at_old_messages_add_one_loop() -> None:
+    scale, found = Scale(1), []
+    for second in (0, 0, 0, 3, 29, 60, 60, 64):
+        scale = scaled(scale, Depth(10, 0), 61, LIMITS, NOW + second)
+        found.append(scale.target)
+
+    assert found == [2, 2, 2, 2, 2, 3, 3, 3]
+    assert scale.lower_since is None, "one less would not do"
+
+
+def test_a_loop_more_that_was_added_by_a_clock_before_its_time_hinders_none() -> None:
+    assert scaled(Scale(2, None, 2, NOW + 600), Depth(10, 0), 61, LIMITS, NOW).target == 3
+
+
+@given(
+    before=st.builds(
+        Scale,
+        st.integers(0, 6),
+        st.none() | st.floats(0, 2 * NOW),
+        st.integers(0, 6),
+        st.none() | st.floats(0, 2 * NOW),
+    ),
+    depth=st.builds(Depth, st.integers(0, 2000), st.integers(0, 2000)),
+    age=st.floats(0, 1e6),
+    calm=st.sampled_from([0.0, 300.0]),
+)
+def test_a_look_twice_is_one(before: Scale, depth: Depth, age: float, calm: float) -> None:
+    limits = Limits(least=1, most=5, per_loop=100, calm=calm, oldest=60)
+    once = scaled(before, depth, age, limits, NOW)
+
+    again = scaled(once, depth, age, limits, NOW)
+
+    assert again.target == once.target
+    assert scaled(again, depth, age, limits, NOW) == again
+
+
 def test_a_clock_that_goes_back_only_makes_it_wait() -> None:
     assert scaled(Scale(5, NOW + 600, 5), NONE, 0, LIMITS, NOW) == Scale(5, NOW, 5)
 

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from local_opensearch import opensearch_server
 from opensearchpy import OpenSearch
 
 from processors.logs import LogsProcessor, handler
-from streamkit import Block, lambda_handler
+from streamkit import Block, Divert, lambda_handler
 from streamkit.errors import BatchFailed, ConfigurationError
 from streamkit.handler import Handler
 from streamkit.logs.reading import Logged
@@ -294,16 +295,51 @@ class TestLoops:
     def test_its_own_lines_are_dropped_and_the_log_says_once_how_to_end_it(
         self, world: World, function: Handler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/logs")
+        own = f"/aws/lambda/{world.name}"
+        monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", own)
 
         for _ in range(2):
-            assert function(event(REPORT, log_group="/aws/lambda/logs")) == {"batchItemFailures": []}
+            assert function(event(REPORT, log_group=own)) == {"batchItemFailures": []}
         function(event("another's"))
 
         assert [document["message"] for document in world.documents()] == ["another's"]
         assert world.metric("ColdStarts") == (0, 0)
-        fix = "delete-subscription-filter --log-group-name /aws/lambda/logs --filter-name streamkit-logs"
+        fix = f"delete-subscription-filter --log-group-name {own} --filter-name streamkit-logs"
         assert caplog.text.count(fix) == 1
+
+
+class TestTemplate:
+    def test_its_indexes_and_its_template_have_names_that_no_other_product_has(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, function: Handler
+    ) -> None:
+        """Elasticsearch manages a template ``logs`` for ``logs-*-*``, and Fleet one for each of its data streams."""
+        monkeypatch.delenv("INDEX_PREFIX")
+
+        assert function(event("hi")) == {"batchItemFailures": []}
+
+        (put,) = [request for request in world.search.requests if request.method == "PUT"]
+        assert put.path.partition("?")[0] == "/_index_template/streamkit-lambda-logs"
+        patterns = put.json["index_patterns"]
+        assert any(fnmatchcase(f"lambda-logs-{DAY}", pattern) for pattern in patterns)
+        for other in (
+            "logs-generic-default",
+            "logs-nginx.access-default",
+            f"logs-{DAY}",
+            "lambda-logs-generic-default",
+        ):
+            assert not any(fnmatchcase(other, pattern) for pattern in patterns)
+        assert world.client.count(index=f"lambda-logs-{DAY}")["count"] == 1
+
+    def test_a_prefix_that_others_have_takes_no_template_of_theirs(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, function: Handler
+    ) -> None:
+        monkeypatch.setenv("INDEX_PREFIX", "logs")
+
+        assert function(event("hi")) == {"batchItemFailures": []}
+
+        (put,) = [request for request in world.search.requests if request.method == "PUT"]
+        assert put.path.partition("?")[0] == "/_index_template/streamkit-logs"
+        assert put.json["index_patterns"] == ["logs-2*.*.*"]
 
 
 class TestBadDays:
@@ -326,25 +362,11 @@ class TestBadDays:
         self, world: World, function: Handler
     ) -> None:
         function(kinesis_event([logs_data([REPORT], start=NOW)]))
-        seen: list[bytes] = []
-
-        def refuse_the_second(request: Request) -> Any:
-            status, headers, body = request.forward()
-            if request.path.partition("?")[0].endswith("_bulk") and b"SLOW" in request.body:
-                seen.append(request.body)
-                answer = json.loads(body)
-                for item, line in zip(answer["items"], request.body.split(b"\n")[1::2], strict=True):
-                    if b"SLOW" in line:
-                        item["index"] = {"status": 429, "error": {"type": "rejected_execution_exception"}}
-                return status, headers, json.dumps(answer).encode()
-            return status, headers, body
-
-        world.search.always = refuse_the_second
+        world.search.always = refuse_items(b"SLOW", 429, "rejected_execution_exception")
         records = [logs_data([REPORT], start=NOW + 10), logs_data(["SLOW", REPORT], start=NOW + 20)]
         answer = function(kinesis_event(records, start=500), Context(3.0))
 
         assert answer == {"batchItemFailures": [{"itemIdentifier": "501"}]}
-        assert seen
         assert world.metric("TimeOuts") == (2.0, 2.0)
         world.search.always = Request.forward
         patient(function, kinesis_event(records[1:], start=501))
@@ -386,6 +408,28 @@ class TestBadDays:
         (letter,) = letters
         assert "@timestamp" in letter.failures[-1].message
 
+    def test_a_document_that_a_retry_may_mend_diverts_its_record_alone_and_its_metrics_wait_with_it(
+        self, world: World
+    ) -> None:
+        queue = MemoryQueue()
+
+        class Diverting(LogsProcessor):
+            on_failure = Divert(queue)
+
+        world.search.always = refuse_items(b"WIDE", 400, "illegal_argument_exception", "Limit of total fields")
+        function = lambda_handler(Diverting)
+        records = [logs_data(["WIDE", REPORT], start=NOW), logs_data(["b", REPORT], start=NOW + 10)]
+
+        assert function(kinesis_event(records), Context(10.0)) == {"batchItemFailures": []}
+
+        assert len(queue) == 1
+        assert world.metric("TimeOuts") == (1.0, 1.0)
+        world.search.always = Request.forward
+        queue.advance(900)
+        queue.deliver(function)
+        assert world.metric("TimeOuts") == (2.0, 2.0)
+        assert len(world.documents()) == 4
+
     def test_a_bomb_goes_to_dead_letters(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MOST_BYTES", "1000")
         letters = MemoryQueue()
@@ -421,6 +465,28 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> float:
         return (self._ends - time.monotonic()) * 1000
+
+
+def refuse_items(of: bytes, status: int, kind: str, reason: str = "") -> Any:
+    """Answer the items of a bulk request that have this text in them with an error; the service takes the others only."""
+
+    def act(request: Request) -> Any:
+        if not request.path.partition("?")[0].endswith("_bulk") or of not in request.body:
+            return request.forward()
+        lines = request.body.splitlines()
+        pairs = [(lines[n], lines[n + 1]) for n in range(0, len(lines), 2)]
+        others = [line for pair in pairs if of not in pair[1] for line in pair]
+        items: list[Any] = []
+        if others:
+            code, _, body = request.forward(b"\n".join(others) + b"\n")
+            assert code == 200, body
+            items = json.loads(body)["items"]
+        for n, (_, document) in enumerate(pairs):
+            if of in document:
+                items.insert(n, {"index": {"status": status, "error": {"type": kind, "reason": reason}}})
+        return 200, {"Content-Type": "application/json"}, json.dumps({"errors": True, "items": items}).encode()
+
+    return act
 
 
 def patient(function: Handler, again: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from streamkit.cells.change import Clock
 from streamkit.cells.memory import MemoryCells
-from streamkit.recursion.guard import Guard, HopHeld, Place, admit
+from streamkit.recursion.guard import Guard, HopHeld, Place, admit, stuck_since
 from streamkit.recursion.hop import Hop
 
 NOW = 1000.0
@@ -100,6 +100,53 @@ def test_a_try_behind_one_that_said_that_it_failed_begins_at_once() -> None:
     assert guard.take(hop(0), "r", NOW + 100, NOW + 900)
 
     assert time.now == NOW
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("place", "since"),
+    [
+        # Somebody works, or Lambda may try it again.
+        (Place(5, "a", "r", NOW + 60), None),
+        (Place(5, "a", "r", NOW - 3600), None),
+        (Place(5, "a", "r", -5, failed_at=NOW - 3600), None),
+        (Place(5, "a", "r", NOW - 3600, is_handed=True), None),
+        # Nobody comes by himself.
+        (Place(5, "a", "r", NOW - DAY), NOW - DAY),
+        (Place(5, "a", "r", -5, failed_at=NOW - DAY), NOW - DAY),
+        (Place(5, "a", "r", NOW - DAY, is_handed=True), NOW - DAY),
+        # It is done.
+        (Place(5, "a", "r", NOW - DAY, is_done=True), None),
+    ],
+)
+def test_a_place_is_stuck_when_lambda_does_not_try_it_any_more(place: Place, since: float | None) -> None:
+    assert stuck_since(place, NOW) == since
+
+
+def test_a_chain_that_is_started_anew_while_it_is_stuck_is_an_error_in_the_log_that_says_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    time, cells = Time(), MemoryCells()
+    guard = Guard(cells, time.clock)
+    owner = guard.take(hop(5), "r", NOW + 100, NOW + 900)
+    assert owner
+    guard.give_up(hop(5), owner, NOW + 900)
+
+    # Lambda's own tries are yet to come.
+    time.now = NOW + 60
+    assert guard.take(hop(0), "new", time.now + 100, time.now + 50) is None
+    assert caplog.text == ""
+
+    time.now = NOW + DAY
+    assert guard.take(hop(0), "newer", time.now + 100, time.now + 50) is None
+    (record,) = caplog.records
+    assert (record.levelname, "held at hop 5, over since 1970-01-01T00:16:40Z" in record.getMessage()) == (
+        "ERROR",
+        True,
+    )
+    assert hop(0).key in record.getMessage()
 
 
 @dataclass

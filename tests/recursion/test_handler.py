@@ -15,7 +15,7 @@ from streamkit.cells.dynamodb import DynamoDbCells
 from streamkit.cells.memory import MemoryCells
 from streamkit.claims.s3 import S3Claims
 from streamkit.errors import ConfigurationError, StreamkitError, Unavailable
-from streamkit.recursion import Done, HopHeld, HopsExceeded, LongTask, NoProgress, long_task_handler
+from streamkit.recursion import Done, HopHeld, HopsExceeded, LongTask, NoProgress, hop, long_task_handler
 from streamkit.recursion.hop import MARK
 
 from ..faults.http_proxy import HttpProxy, lose_the_answer
@@ -589,6 +589,54 @@ def test_a_step_that_always_fails_ends_as_lambda_ends_it_with_the_cursor_in_the_
 
     start(server, right, client, event)
     assert fine == list(range(6, 12))
+
+
+def test_a_chain_that_failed_for_good_is_started_anew_by_another_id_or_when_its_item_is_deleted(
+    server: LambdaServer, client: Any, cells: DynamoDbCells, moto_endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[int] = []
+    is_broken = True
+
+    def fail(n: int) -> None:
+        if is_broken and n == 7:
+            raise ValueError("no")
+
+    class Daily(Copy):
+        def chain(self, event: Any) -> str:
+            return str(event["day"])
+
+    def task() -> Copy:
+        made = Daily(done, fail)
+        made.guard = cells
+        return made
+
+    start(server, task, client, {"day": "monday"})
+    (event,) = server.given_up
+    is_broken = False
+
+    # By the same id: left, which says so when Lambda can't come any more.
+    key = hop.decode(event, "copy").key
+    cell = cells.get(key)
+    assert cell is not None
+    assert cell.value["failed_at"] > 0
+    assert cells.put(key, {**cell.value, "failed_at": 1000.0}, "later", seen=cell)
+    done.clear()
+    start(server, task, client, {"day": "monday"})
+    assert done == []
+    assert states(server)[-1] == (0, "left")
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "held at hop 2, over since 1970-01-01T00:16:40Z" in said
+    assert key in said
+
+    # By another id, and when the item is gone.
+    start(server, task, client, {"day": "monday, again"})
+    assert done == list(range(12))
+    done.clear()
+    dynamodb = aws("dynamodb", moto_endpoint)
+    dynamodb.delete_item(TableName=cells.table, Key={"key": {"S": key}})
+    dynamodb.close()
+    start(server, task, client, {"day": "monday"})
+    assert done == list(range(12))
 
 
 def test_a_runaway_chain_ends_by_its_budget_and_can_go_on(server: LambdaServer, client: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -210,10 +212,47 @@ def test_requests_that_are_too_long_or_can_not_be_read() -> None:
     assert status(http_api_event("POST", "/search", typed, b"") | {"body": "*", "isBase64Encoded": True}) == 400
 
 
-def test_an_answer_that_lambda_could_not_send_is_refused() -> None:
-    answer = ask(api_of(Found(1, [Hit("DEN", {"name": "x" * 5_000_001})])))
+@pytest.mark.parametrize(
+    "text", ["x" * 6_000_001, '"' * 1_600_000, "\\" * 1_600_000, "\n" * 2_000_001, "x" * 1_000_000 + '"' * 1_300_000]
+)
+def test_an_answer_that_lambda_could_not_send_is_refused(text: str) -> None:
+    answer = ask(api_of(Found(1, [Hit("DEN", {"name": text})])))
 
     assert (answer.status, answer.json["parameter"]) == (400, "size")
+
+
+@pytest.mark.parametrize("text", ["x" * 5_900_000, '"' * 1_400_000, "\n" * 1_900_000, "\N{SNOWMAN}" * 900_000])
+def test_an_answer_that_is_sent_is_one_that_lambda_can_send(text: str) -> None:
+    answer = api_of(Found(1, [Hit("DEN", {"name": text})]))(http_api_event("GET", "/search", [], b""))
+
+    assert answer["statusCode"] == 200
+    # As Lambda's runtimes write it: the old ones in ASCII.
+    assert len(json.dumps(answer, ensure_ascii=sys.version_info < (3, 12)).encode()) <= 6 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    # Half a second is kept to answer with, and half a second the index has in any case.
+    [(None, 5.0), (60.0, 5.0), (3.0, 2.5), (0.75, 0.5), (0.0, 0.5)],
+)
+def test_the_index_has_until_the_functions_own_time_out_less_what_an_answer_takes(
+    left: float | None, seconds: float
+) -> None:
+    class Context:
+        def get_remaining_time_in_millis(self) -> float:
+            assert left is not None
+            return left * 1000
+
+    class Timed(Answering):
+        def search(self, query: Query, deadline: float) -> Found:
+            self.given = deadline, time.monotonic()
+            return super().search(query, deadline)
+
+    index, began = Timed(), time.monotonic()
+    ask(SearchApi(FIELDS, index, timeout=5.0), context=None if left is None else Context())
+
+    deadline, asked = index.given
+    assert began + seconds <= deadline <= asked + seconds
 
 
 def test_an_error_of_the_code_is_a_500_that_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -294,7 +333,9 @@ def test_a_preflight_is_answered_with_what_may_be_asked() -> None:
 
     assert (answer.status, answer.body) == (204, "")
     assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST, HEAD, OPTIONS"
-    assert answer.headers["Access-Control-Allow-Headers"] == "Content-Type, If-None-Match"
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"Content-Type", "If-None-Match"} < set(allowed)
+    assert {"Authorization", "X-Amz-Date", "X-Amz-Security-Token"} < set(allowed), "who signs has these"
     assert answer.headers["Access-Control-Max-Age"] == "60"
     other = ask(api, method="OPTIONS", headers=asked | {"Origin": "https://evil.com"})
     assert "Access-Control-Allow-Methods" not in other.headers

@@ -9,7 +9,7 @@ from typing import Any
 
 from .aws_proxy import Act, Answer, AwsProxy, Request
 
-__all__ = ["delay", "inserts", "late_answer", "no_such_field", "one_at_a_time", "refuse", "statuses"]
+__all__ = ["delay", "inserts", "no_such_field", "one_at_a_time", "refuse", "statuses"]
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -47,17 +47,6 @@ def delay(seconds: float) -> Act:
     def act(request: Request) -> Answer:
         time.sleep(seconds)
         return request.forward()
-
-    return act
-
-
-def late_answer(seconds: float) -> Act:
-    """Let the server take it at once, and hold its answer up."""
-
-    def act(request: Request) -> Answer:
-        answer = request.forward()
-        time.sleep(seconds)
-        return answer
 
     return act
 

@@ -271,6 +271,27 @@ class TestBadDays:
         assert "InvalidParameterValue" in refused[0][2]
         assert [world.statistics(name)["Sum"] for name in "abcd"] == [0.0, 1.0, 3.0, 4.0]
 
+    def test_halves_are_not_begun_after_the_deadline(self, world: World) -> None:
+        bad = answer(400, "InvalidParameterValue")
+
+        def slowly(request: Request) -> Answer:
+            time.sleep(0.3)
+            refused: Answer = bad(request)
+            return refused
+
+        world.proxy.always = slowly
+        begun = time.monotonic()
+
+        refused = world.put(*(world.sink.value(f"m{n}", 1) for n in range(64)), seconds=1.0)
+
+        # All of them are bad, and to find that takes 127 requests.
+        assert len(world.proxy.requests) <= 4
+        assert time.monotonic() - begun < 6
+        assert [place for place, _, _ in refused] == list(range(64))
+        assert {(kind, why) for _, kind, why in refused} == {
+            ("unavailable", "there was no time left to ask CloudWatch")
+        }
+
     def test_a_lost_answer_counts_twice_as_documented(self, world: World) -> None:
         world.proxy.script = [lose_the_answer]
         assert world.put(world.sink.value("t", 1)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import subprocess
@@ -10,15 +11,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streamkit import Divert, Record, RecordProcessor, Refusal, Write, lambda_handler
+from streamkit import Divert, Record, RecordProcessor, Refusal, Write, breaker, lambda_handler
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.graph import GraphSink, Node
 from streamkit.sinks.graph_answers import of_error
+from streamkit.sinks.graph_loop import DriverLoop, Stuck
 from streamkit.testing import kinesis_event
 from streamkit.testing.contracts import stamp
 from streamkit.testing.queue import MemoryQueue
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
 
 CONSTRAINT = "Neo.ClientError.Schema.ConstraintValidationFailed"
 DEADLOCK = "Neo.TransientError.Transaction.DeadlockDetected"
+EXECUTION = "Neo.DatabaseError.Statement.ExecutionFailed"
+TOO_MUCH = [
+    "Neo.ClientError.Transaction.TransactionTimedOut",
+    "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
+    "Neo.TransientError.General.OutOfMemoryError",
+    "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    "Neo.ClientError.General.TransactionOutOfMemoryError",
+]
 CONTENT = "Neo.ClientError.Statement.ArgumentError"
 
 
@@ -129,6 +139,22 @@ def test_a_key_of_several_values_and_relationships_of_several_keys(graph: Graph)
     assert [link[2] for link in links(graph)] == [{"flight": "UA0", "n": 2}]
 
 
+def test_a_relationship_without_a_key_is_every_one_of_its_type_and_keeps_its_place(
+    sink: GraphSink, graph: Graph
+) -> None:
+    ends = [Node(graph.label, {"id": key}) for key in (1, 2)]
+    keyed = [sink.relationship(ends[0], "TO", ends[1], {"n": n}, key={"flight": n}) for n in range(4)]
+    removal = sink.relationship_removal(ends[0], "TO", ends[1])
+
+    assert not write(sink, keyed[0], removal, *keyed[1:3], joined(sink, graph, 1, 2, properties={"all": 7}), keyed[3])
+
+    assert [link[2] for link in links(graph)] == [
+        {"all": 7, "flight": 1, "n": 1},
+        {"all": 7, "flight": 2, "n": 2},
+        {"flight": 3, "n": 3},
+    ]
+
+
 def test_what_is_removed_is_gone_with_its_relationships_and_a_removal_of_nothing_is_no_error(
     sink: GraphSink, graph: Graph
 ) -> None:
@@ -162,14 +188,15 @@ def random_writes(sink: GraphSink, label: str, chance: random.Random) -> Iterato
         start, end = (Node(label, {"id": chance.randrange(3)}) for _ in "ab")
         version = chance.choice([None, chance.randrange(5)])
         kind, properties = chance.randrange(6), {chance.choice("xyz"): chance.choice([None, 1, 2])}
+        key = chance.choice([None, {"k": chance.randrange(2)}])
         if kind < 2:
             yield sink.node(*start, properties, version=version)
         elif kind < 4:
-            yield sink.relationship(start, "TO", end, properties, version=version)
+            yield sink.relationship(start, "TO", end, properties, key=key, version=version)
         elif kind == 4:
             yield sink.node_removal(*start, version=version)
         else:
-            yield sink.relationship_removal(start, "TO", end, version=version)
+            yield sink.relationship_removal(start, "TO", end, key=key, version=version)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -205,7 +232,8 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_the_repeat_is_harmless(
 
 
 @pytest.mark.parametrize(
-    "code", [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError"]
+    "code",
+    [DEADLOCK, "Neo.ClientError.Cluster.NotALeader", "Neo.DatabaseError.General.UnknownError", EXECUTION, *TOO_MUCH],
 )
 def test_what_passes_is_tried_again(sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str) -> None:
     with proxy.failing(first_only(fail_with(code))):
@@ -246,6 +274,43 @@ def test_one_that_hangs_is_given_up_in_time_and_with_fewer_writes_at_once(
     assert not write(sink, *(node(sink, graph, n) for n in range(1, 51)))
     assert len(proxy.seen) == 2
     assert graph.run(f"MATCH (n:`{graph.label}`) RETURN count(n) AS n") == [{"n": 51}]
+
+
+@pytest.mark.parametrize("code", TOO_MUCH)
+def test_a_request_that_is_too_much_for_the_database_goes_in_smaller_ones(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str
+) -> None:
+    writes = [node(sink, graph, n, properties={"mark": f"mark-{n}"}) for n in range(200)]
+
+    def size(transaction: Transaction) -> int:
+        return sum(statement.count(b"mark-") for statement in transaction.statements)
+
+    def act(transaction: Transaction) -> bytes | None:
+        return fail_with(code)(transaction) if size(transaction) > 60 else transaction.forward()
+
+    with proxy.failing(act):
+        assert not write(sink, *writes)
+
+    assert [size(transaction) for transaction in proxy.seen] == [200, 100, 50, 50, 100, 50, 50]
+    assert graph.run(f"MATCH (n:`{graph.label}`) RETURN count(n) AS n") == [{"n": 200}]
+    # The next one does not begin with what was too much before.
+    proxy.seen.clear()
+    assert not write(sink, *writes)
+    assert size(proxy.seen[0]) < 200
+
+
+def test_the_fewest_writes_are_asked_again_as_they_are_where_the_database_has_too_much(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy
+) -> None:
+    writes = [node(sink, graph, n) for n in range(20)]
+
+    with proxy.failing(fail_with(TOO_MUCH[-1])):
+        refusals = write(sink, *writes, within=2.5)
+
+    assert [refusal.kind for refusal in refusals] == ["unavailable"] * 20
+    assert TOO_MUCH[-1] in str(refusals[0].error)
+    assert len({len(transaction.statements[0]) for transaction in proxy.seen}) == 1
+    assert not write(sink, *writes)
 
 
 def test_a_database_that_is_gone_is_unavailable_and_can_come_back(
@@ -302,6 +367,19 @@ def test_a_value_that_has_to_be_unique_and_is_not_fails_alone_and_its_neighbours
 
     assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[5], "failed")]
     assert CONSTRAINT in str(refusals[0].error)
+    assert [graph.node(n) is not None for n in range(8)] == [n != 5 for n in range(8)]
+
+
+def test_what_the_database_fails_at_is_failed_alone_and_its_neighbours_are_in(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy
+) -> None:
+    writes = [node(sink, graph, n, properties={"text": "too-large" if n == 5 else "x"}) for n in range(8)]
+
+    with proxy.failing(failing_where("too-large", fail_with(EXECUTION))):
+        refusals = write(sink, *writes)
+
+    assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[5], "failed")]
+    assert EXECUTION in str(refusals[0].error)
     assert [graph.node(n) is not None for n in range(8)] == [n != 5 for n in range(8)]
 
 
@@ -427,8 +505,10 @@ class _Error(Exception):
     ("error", "kind", "then"),
     [
         (_Error(DEADLOCK), "unavailable", "again"),
-        (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "unavailable", "again"),
-        (_Error("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration"), "unavailable", "again"),
+        (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "failed", "race"),
+        (_Error("Neo.DatabaseError.Transaction.TransactionCommitFailed"), "unavailable", "again"),
+        *((_Error(code), "unavailable", "less") for code in TOO_MUCH),
+        (_Error("Neo.ClientError.Transaction.Terminated"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.AuthenticationRateLimit"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.Unauthorized"), "unavailable", "no"),
         (_Error("Neo.ClientError.Security.Forbidden"), "unavailable", "no"),
@@ -454,18 +534,159 @@ def test_an_error_that_is_not_the_drivers_is_not_explained_away() -> None:
     assert of_error(KeyError("streamkit's own"), "Routes.graph") is None
 
 
+# Its thread
+
+
+def threads() -> set[threading.Thread]:
+    """Those that speak to a database."""
+    return {thread for thread in threading.enumerate() if thread.name == "streamkit graph"}
+
+
+def test_a_second_close_is_harmless_and_a_write_after_it_connects_again(graph: Graph) -> None:
+    before = threads()
+    sink = graph.sink()
+    for n in range(2):
+        assert not write(sink, node(sink, graph, n))
+        assert len(threads() - before) == 1
+        sink.close()
+        sink.close()
+        assert threads() == before
+
+    assert [graph.node(n) is not None for n in range(2)] == [True, True]
+
+
+def test_a_close_after_a_time_out_is_safe(sink: GraphSink, graph: Graph, proxy: BoltProxy) -> None:
+    before = threads()
+    with proxy.failing(hold):
+        (refusal,) = write(sink, node(sink, graph, 1), within=1.5)
+        # The server is still at it.
+        sink.close()
+        sink.close()
+        assert threads() == before
+
+    assert refusal.kind == "unavailable"
+    assert not write(sink, node(sink, graph, 2))
+    assert graph.node(2) is not None
+
+
+def test_what_does_not_stop_in_time_is_left_behind_and_the_next_write_is_another_connections(graph: Graph) -> None:
+    over, asked, found = threading.Event(), threading.Event(), threading.Event()
+
+    def auth() -> tuple[str, str]:
+        if not asked.is_set():
+            asked.set()
+            over.wait(120)
+            found.set()
+        return graph.auth
+
+    before = threads()
+    sink = graph.sink(auth=auth)
+
+    (refusal,) = write(sink, node(sink, graph, 1), within=1.5)
+
+    assert not found.is_set(), "it was waited for"
+    assert (refusal.kind, "did not answer in" in str(refusal.error)) == ("unavailable", True)
+    assert not write(sink, node(sink, graph, 2))
+    sink.close()
+    over.set()
+    for thread in threads() - before:
+        thread.join(60)
+    assert threads() == before, "the one that was left ends by itself"
+    assert [graph.node(n) is not None for n in (1, 2)] == [False, True]
+
+
+def test_a_driver_that_does_not_close_is_not_waited_for() -> None:
+    over = threading.Event()
+
+    class Driver:
+        async def close(self) -> None:
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+    async def nothing(driver: Any) -> int:
+        return 7
+
+    loop = DriverLoop(Driver)
+    assert loop.run(nothing, 30) == 7
+
+    with pytest.raises(Stuck):
+        loop.close()
+
+    assert loop._thread.is_alive()
+    over.set()
+    loop._thread.join(60)
+    assert not loop._thread.is_alive()
+
+
+def run_apart(graph: Graph, code: str) -> str:
+    """What a process prints that ends by itself. It has ``sink`` and ``write``, which says what was refused."""
+    setup = (
+        "import os, socket, sys, threading, time\n"
+        "from streamkit.sinks.graph import GraphSink\nfrom streamkit.testing.contracts import stamp\n"
+        "label, url, user, password, database = sys.argv[1:]\n"
+        "auth = lambda: (user, password)\n"
+        "sink = GraphSink(url, auth=lambda: auth(), database=database)\n"
+        "def write(n, seconds=30):\n"
+        "    made = stamp([sink.node(label, {'id': n})])\n"
+        "    return [one.kind for one in sink.write(made, deadline=time.monotonic() + seconds)]\n"
+    )
+    arguments = graph.label, graph.server.url, *graph.auth, graph.server.database
+    ran = subprocess.run([sys.executable, "-c", setup + code, *arguments], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(write(1))",
+        "auth = lambda: time.sleep(1000)\nprint(write(1, seconds=1.5))",
+        "socket.getaddrinfo = lambda *where, **how: time.sleep(1000)\nprint(write(1, seconds=1.5))",
+        "socket.getaddrinfo = lambda *where, **how: time.sleep(1000)\nprint(write(1, seconds=1.5))\nsink.close()",
+    ],
+    ids=["not closed", "a function that hangs", "a resolver that hangs", "a resolver that hangs, and a close"],
+)
+def test_nothing_keeps_a_process_from_its_end(graph: Graph, code: str) -> None:
+    assert run_apart(graph, code) in ("[]", "['unavailable']")
+
+
+def test_a_process_that_is_forked_has_a_connection_of_its_own(graph: Graph) -> None:
+    code = (
+        "said = [write(1)]\n"
+        "if os.fork() == 0:\n"
+        "    is_well = write(2) == []\n"
+        "    sink.close()\n"
+        "    os._exit(0 if is_well else 1)\n"
+        "said.append(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "said.append(write(3))\nsink.close()\nprint(said)"
+    )
+    assert run_apart(graph, code) == "[[], 0, []]"
+    assert [graph.node(n) is not None for n in (1, 2, 3)] == [True] * 3
+
+
 # In a function
 
 
-def test_an_outage_holds_the_stream_and_opens_the_circuit(graph: Graph, proxy: BoltProxy) -> None:
+def test_an_outage_holds_the_stream_and_opens_the_circuit(
+    graph: Graph, proxy: BoltProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is, the circuit is still open when the next events come.
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", breaker.LONGEST_PAUSE)
     label, server = graph.label, graph.server
     retries, dead = MemoryQueue(), MemoryQueue()
+    asked: list[int] = []
+
+    class Counted(GraphSink):
+        def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
+            asked.append(len(writes))
+            return super().write(writes, deadline=deadline)
 
     class Airports(RecordProcessor):
         name = "airports"
         on_failure = Divert(retries, dead_letters=dead)
         deadline_margin = 0.5
-        graph = GraphSink(proxy.url, auth=(server.user, server.password), database=server.database)
+        graph = Counted(proxy.url, auth=(server.user, server.password), database=server.database)
 
         def process(self, record: Record) -> Iterator[Write]:
             yield self.graph.node(label, {"id": record.json()["id"]})
@@ -479,15 +700,13 @@ def test_an_outage_holds_the_stream_and_opens_the_circuit(graph: Graph, proxy: B
     events = kinesis_event([{"id": n} for n in range(3)])
     first = events["Records"][0]["kinesis"]["sequenceNumber"]
     with proxy.gone():
-        for _ in range(3):
+        for _ in range(5):
             assert function(events, Context()) == {"batchItemFailures": [{"itemIdentifier": first}]}
-        started = time.monotonic()
-        assert function(events, Context()) == {"batchItemFailures": [{"itemIdentifier": first}]}
-        assert time.monotonic() - started < 0.5
-    until = time.monotonic() + 60
-    while function(events) != {"batchItemFailures": []}:
-        assert time.monotonic() < until
-        time.sleep(0.3)
+    assert len(asked) == breaker.FAILURES
+    # The pause is over, and the database back.
+    assert Airports.graph._breaker is not None
+    Airports.graph._breaker._asked_at = 0.0
+    assert function(events) == {"batchItemFailures": []}
     function.close()
 
     assert [graph.node(n) is not None for n in range(3)] == [True] * 3

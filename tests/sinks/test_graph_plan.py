@@ -81,6 +81,18 @@ def test_what_follows_a_removal_stays_behind_it() -> None:
     ]
 
 
+def test_what_is_without_a_key_of_its_own_keeps_its_place_among_those_that_have_one() -> None:
+    ends = [Node("Airport", {"iata": code}) for code in ("DEN", "LAX")]
+    keyed = [sink.relationship(ends[0], "ROUTE", ends[1], {"n": n}, key={"flight": n}) for n in range(3)]
+    removal = sink.relationship_removal(ends[0], "ROUTE", ends[1])
+
+    statements = plan(operations(keyed[0], removal, keyed[1], route("DEN", "LAX", n=7), keyed[2]))
+
+    assert [statement.places for statement in statements] == [[[0]], [[1]], [[2]], [[3]], [[4]]]
+    # Those of one kind of key still go together.
+    assert [statement.places for statement in plan(operations(*keyed, removal))] == [[[0], [1], [2]], [[3]]]
+
+
 def test_nodes_with_other_labels_are_another_statement_in_their_order() -> None:
     hub = sink.node(["Airport", "Hub"], {"iata": "DEN"}, {"x": 2})
 
@@ -109,6 +121,8 @@ CODES = ("DEN", "LAX", "JFK")
 versions = st.none() | st.integers(0, 4)
 codes = st.sampled_from(CODES)
 properties = st.dictionaries(st.sampled_from("xyz"), st.integers(0, 3) | st.none(), max_size=2)
+# Of relationships: none, and such as another's properties may come to.
+keys = st.sampled_from([{}, {}, {"k": 0}, {"k": 1}, {"x": 1}, {"k": 1, "x": 1}])
 
 
 @st.composite
@@ -120,16 +134,22 @@ def writes(draw: Any) -> Operation:
     version = draw(versions)
     if kind == "node":
         return Operation(kind, (start,), draw(st.sampled_from([(), ("Hub",)])), (), (), draw(properties), version)
-    if kind == "relationship":
-        return Operation(kind, (start, end), ("ROUTE",), (), (), draw(properties), version)
-    ends = (start,) if kind == "node removal" else (start, end)
-    return Operation(kind, ends, () if len(ends) == 1 else ("ROUTE",), version=version)
+    if kind == "node removal":
+        return Operation(kind, (start,), version=version)
+    key = draw(keys)
+    names, values = tuple(key), tuple(key.values())
+    if kind == "relationship removal":
+        return Operation(kind, (start, end), ("ROUTE",), names, values, version=version)
+    given = {name: value for name, value in draw(properties).items() if name not in key}
+    return Operation(kind, (start, end), ("ROUTE",), names, values, given, version)
 
 
 class Model:
+    """Nodes by their ends; and between two nodes, of a type, any number of relationships, found by their properties."""
+
     def __init__(self) -> None:
         self.nodes: dict[End, dict[str, Any]] = {}
-        self.relationships: dict[Any, dict[str, Any]] = {}
+        self.relationships: dict[Any, list[dict[str, Any]]] = {}
 
     def do(self, operation: Operation) -> None:
         version = {} if operation.version is None else {"version": operation.version}
@@ -141,31 +161,52 @@ class Model:
             of = operations[places[0]]
             self._do(of, row.get("s") or [{"v": None, "p": row.get("p", {})}], row.get("v"))
 
-    def _do(self, of: Operation, steps: Iterable[dict[str, Any]], version: int | None) -> None:
-        things: dict[Any, dict[str, Any]] = self.nodes if len(of.ends) == 1 else self.relationships
-        if of.kind in ("node", "relationship"):
+    def seen(self) -> Any:
+        """What there is, whatever its order."""
+        return self.nodes, {
+            ends: sorted(sorted(one.items()) for one in found) for ends, found in self.relationships.items() if found
+        }
+
+    def _do(self, of: Operation, steps: Sequence[dict[str, Any]], version: int | None) -> None:
+        if of.kind == "node":
+            self.nodes.setdefault(of.entity, {})
+            self.nodes[of.entity] |= {f":{label}": True for label in of.more}
+            _set(self.nodes[of.entity], steps)
+        elif of.kind == "relationship":
             for end in of.ends:
                 self.nodes.setdefault(end, {})
-            thing = things.setdefault(of.entity, {})
-            was = thing.get("version")
-            for label in of.more if of.kind == "node" else ():
-                thing[f":{label}"] = True
-            for step in steps:
-                if step["v"] is None or was is None or was <= step["v"]:
-                    thing |= step["p"]
-            for name in [name for name, value in thing.items() if value is None]:
-                del thing[name]
-        elif of.entity in things:
-            was = things[of.entity].get("version")
-            if version is None or was is None or was <= version:
-                del things[of.entity]
-                if of.kind == "node removal":
-                    self.relationships = {
-                        key: one for key, one in self.relationships.items() if of.entity not in key[0]
-                    }
+            there = self.relationships.setdefault((of.ends, of.more), [])
+            if not self._found(of):
+                there.append(dict(zip(of.names, of.values, strict=True)))
+            for one in self._found(of):
+                _set(one, steps)
+        elif of.kind == "relationship removal":
+            gone = [one for one in self._found(of) if _is_not_newer(one, version)]
+            there = self.relationships.get((of.ends, of.more), [])
+            there[:] = [one for one in there if not any(one is other for other in gone)]
+        elif of.entity in self.nodes and _is_not_newer(self.nodes[of.entity], version):
+            del self.nodes[of.entity]
+            self.relationships = {key: some for key, some in self.relationships.items() if of.entity not in key[0]}
+
+    def _found(self, of: Operation) -> list[dict[str, Any]]:
+        key = dict(zip(of.names, of.values, strict=True))
+        there = self.relationships.get((of.ends, of.more), [])
+        return [one for one in there if key.items() <= one.items()]
 
 
-@settings(max_examples=400, deadline=None)
+def _set(thing: dict[str, Any], steps: Iterable[dict[str, Any]]) -> None:
+    newer = [step for step in steps if step["v"] is None or _is_not_newer(thing, step["v"])]
+    for step in newer:
+        thing |= step["p"]
+    for name in [name for name, value in thing.items() if value is None]:
+        del thing[name]
+
+
+def _is_not_newer(thing: dict[str, Any], version: int | None) -> bool:
+    return version is None or thing.get("version") is None or thing["version"] <= version
+
+
+@settings(max_examples=500, deadline=None)
 @given(st.lists(writes(), max_size=6), st.lists(writes(), max_size=14))
 def test_statements_come_to_what_the_writes_come_to_one_after_another(
     before: list[Operation], wanted: list[Operation]
@@ -181,8 +222,7 @@ def test_statements_come_to_what_the_writes_come_to_one_after_another(
     for statement in statements:
         by_statements.run(statement, wanted)
 
-    assert by_statements.nodes == one_by_one.nodes
-    assert by_statements.relationships == one_by_one.relationships
+    assert by_statements.seen() == one_by_one.seen()
     # Each write is in one row, and no statement has a node or relationship twice.
     assert sorted(place for one in statements for places in one.places for place in places) == [*range(len(wanted))]
     for statement in statements:
@@ -314,6 +354,32 @@ def test_a_key_that_finds_nothing_again_is_rejected(key: Any) -> None:
             make()
 
 
+@pytest.mark.parametrize(
+    ("most", "least"),
+    [
+        ({"k": "x" * 8164}, {"k": "x" * 8165}),
+        ({"k": "é" * 4082}, {"k": "é" * 4083}),
+        ({"k": "x" * 4000, "l": "x" * 4161}, {"k": "x" * 4000, "l": "x" * 4162}),
+        ({"k": "x" * 8154, "l": 1}, {"k": "x" * 8155, "l": 1}),
+    ],
+    ids=["one text", "not of ASCII", "two texts", "a number"],
+)
+def test_a_key_that_no_index_holds_is_rejected_without_its_value(most: Any, least: Any) -> None:
+    assert sink.node("A", most).payload.ends[0].values == tuple(most.values())
+    makers: list[Callable[[], Any]] = [
+        lambda: sink.node("A", least),
+        lambda: sink.node_removal("A", least),
+        lambda: sink.relationship(AIRPORT, "T", ("A", least)),
+        lambda: sink.relationship_removal(("A", least), "T", AIRPORT),
+    ]
+    for make in makers:
+        with pytest.raises(Reject, match=r"8,1\d\d bytes in an index") as caught:
+            make()
+        assert len(str(caught.value)) < 200
+    # A relationship's own key is in no index of the sink's.
+    assert sink.relationship(AIRPORT, "T", AIRPORT, key=least).payload.values == tuple(least.values())
+
+
 @pytest.mark.parametrize("end", ["Airport", ("Airport",), ("Airport", {"iata": "DEN"}, 1), None])
 def test_an_end_that_is_no_pair_is_rejected(end: Any) -> None:
     with pytest.raises(Reject, match="pair"):
@@ -339,6 +405,17 @@ def test_properties_set_neither_the_key_nor_the_version() -> None:
     with pytest.raises(Reject, match="'id'"):
         sink.relationship(AIRPORT, "T", AIRPORT, {"id": 1}, key={"id": 2})
     assert sink.node(*AIRPORT, {"version": 7}).payload.properties == {"version": 7}
+
+
+def test_a_version_does_not_set_the_key() -> None:
+    makers: list[Callable[[], Any]] = [
+        lambda: sink.node("A", {"version": 7}, version=1),
+        lambda: sink.relationship(AIRPORT, "T", AIRPORT, key={"version": 7}, version=1),
+    ]
+    for make in makers:
+        with pytest.raises(Reject, match="'version' would be set"):
+            make()
+    assert sink.node("A", {"version": 7}).payload.ends[0].names == ("version",)
 
 
 def test_a_write_is_a_copy_of_what_it_was_made_of() -> None:

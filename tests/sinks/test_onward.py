@@ -199,6 +199,16 @@ class TestKinesis:
         assert kinds(sink, writes) == ["taken"] * 5 + ["invalid"] + ["taken"] * 3
         assert len(self.read(moto, stream)) == 8
 
+    def test_halves_of_a_request_that_is_refused_whole_are_not_begun_after_the_deadline(
+        self, sink: KinesisSink, proxy: AwsProxy
+    ) -> None:
+        proxy.always = refuse(400, "ValidationException")
+
+        # The first is tried in any case.
+        assert kinds(sink, self.writes(sink, *"abcd"), time.monotonic() - 1) == ["unavailable"] * 4
+        assert len(proxy.requests) == 1
+        assert kinds(sink, self.writes(sink, *"abcd")) == ["invalid"] * 4
+
     def test_repeats_what_it_got_no_answer_for(
         self, sink: KinesisSink, stream: str, proxy: AwsProxy, moto: Callable[[str], Any]
     ) -> None:

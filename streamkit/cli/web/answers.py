@@ -15,8 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ...errors import StreamkitError
+from ...reason import reason
 from ..connection import masked
-from .looks import Looks
+from ..terminal import printable, say
+from .looks import Chosen, Looks
 from .overview import Overview
 from .redrives import Redrives
 
@@ -47,6 +49,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+#: Different failures that are said on the terminal.
+_MOST_SAID = 100
 _HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -106,6 +110,7 @@ class Answers:
         self._looks = looks
         self._redrives = redrives
         self._sources = sources
+        self._said: set[str] = set()
         #: What a request has to bring.
         self.token = token or secrets.token_urlsafe(24)
         self._routes: dict[tuple[str, str], Callable[[Request], Any]] = {
@@ -140,6 +145,17 @@ class Answers:
             return _error(409, str(error))
         except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
             return _error(400, f"this request can't be understood: {error}")
+        except Exception as error:  # noqa: BLE001  # One of ours: whoever asked is told, and so is the terminal.
+            return self._unforeseen(request, error)
+
+    def _unforeseen(self, request: Request, error: Exception) -> Reply:
+        why = masked(reason(error))
+        line = printable(f"streamkit: {request.method} {urlsplit(request.target).path} failed: {why}")
+        # A page asks every two seconds.
+        if line not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(line)
+            say(line)
+        return _error(500, f"the console failed, which is a mistake in it: {why}")
 
     def _check_token(self, request: Request) -> None:
         given = request.headers.get(TOKEN_HEADER.lower(), "")
@@ -167,9 +183,9 @@ class Answers:
         asked = msgspec.json.decode(request.body, type=_Begin)
         if asked.rate is not None and not 0 < asked.rate < 1e6:
             raise _Refused(400, "rate: letters a second, more than 0")
-        ids = self._looks.event_ids(asked.look, asked.letters) if asked.letters else []
+        chosen = self._looks.chosen(asked.look, asked.letters) if asked.letters else Chosen()
         return self._redrives.begin(
-            self._checked(asked.source), asked.kind, self._checked_target(asked), asked.filters, ids, asked.rate
+            self._checked(asked.source), asked.kind, self._checked_target(asked), asked.filters, chosen, asked.rate
         )
 
     def _answer(self, request: Request) -> Any:

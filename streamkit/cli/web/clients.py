@@ -15,12 +15,14 @@ __all__ = ["Clients"]
 
 
 class Clients:
-    """Safe for several threads. A person waits, so a call is given up after ten seconds and tried twice at most."""
+    """Safe for several threads. A person waits, so a call is given up after ten seconds and tried twice at most (``tries``)."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, *, tries: int = 2) -> None:
+        self._tries = tries
         self._options = options
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
+        self._sent = 0
 
     @contextmanager
     def using(self, service: str, what: str, noun: str = "stream") -> Iterator[Any]:
@@ -29,9 +31,20 @@ class Clients:
             with self._lock:
                 client = self._made.get(service)
                 if client is None:
-                    client = opened(self._options, service, connect_timeout=3.0, read_timeout=10.0, tries=2)
+                    client = opened(self._options, service, connect_timeout=3.0, read_timeout=10.0, tries=self._tries)
+                    client.meta.events.register("before-send", self._count)
                     self._made[service] = client
             yield client
+
+    def sent(self) -> int:
+        """How many requests were sent so far, each try and each page of an answer."""
+        with self._lock:
+            return self._sent
+
+    def _count(self, **_: Any) -> None:
+        """botocore's handler, before it sends a request."""
+        with self._lock:
+            self._sent += 1
 
     def endpoint(self) -> str:
         """Where this is, for people: the endpoint's URL without credentials, or AWS and its region."""

@@ -1,4 +1,8 @@
-"""The keys that ``Park`` holds aside, from the ledger's table."""
+"""The keys that ``Park`` holds aside, from the ledger's table.
+
+The functions need that table most when many keys are parked, and then it is largest. So a look is one query, of up to a megabyte,
+which need not be consistent; and the more it has brought, the later comes the next.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +23,27 @@ __all__ = ["LedgerView", "ParkedKeys"]
 _BETWEEN_LOOKS = 10.0
 _PATIENCE = 10.0
 _MOST_SHOWN = 200
+# Two read units a second: half a unit is 4 KB of a read that is not consistent. A megabyte is a minute's.
+_BYTES_A_SECOND = 2 * 2 * 4096
 
 
 class LedgerView(msgspec.Struct):
-    """A processor's parked keys, those with the oldest records first; ``keys`` has the first 200 of ``count``."""
+    """A processor's parked keys, those with the oldest records first; ``keys`` has the first 200 of ``count``.
+
+    ``is_cut``: they are more than a look brings, so there are others, and perhaps older ones.
+    """
 
     table: str
     processor: str
     count: int | None = None
     records: int = 0
+    is_cut: bool = False
     keys: list[ParkedRow] = []
     error: str = ""
 
 
 class ParkedKeys:
-    """Of each of the processors ``names`` in each of the ``tables``: one consistent query every ten seconds."""
+    """Of each of the processors ``names`` in each of the ``tables``: one query every ten seconds, or less often."""
 
     def __init__(self, clients: Clients, tables: list[str], names: list[str]) -> None:
         self._clients = clients
@@ -52,16 +62,18 @@ class ParkedKeys:
                 for (table, name), one in self._seen.items()
             ]
 
-    def _look(self, table: str, name: str) -> None:
+    def _look(self, table: str, name: str) -> float:
+        """The seconds until the next one at least."""
         with self._clients.using("dynamodb", table, "table") as client:
             try:
-                keys = DynamoDbLedger(table, client=client).parked(name, deadline=time.monotonic() + _PATIENCE)
+                seen = DynamoDbLedger(table, client=client).glance(name, deadline=time.monotonic() + _PATIENCE)
             except ConfigurationError as error:
                 raise StreamkitError(
                     f"table {table}: there is no such table here: check --ledger, --region, --profile and --endpoint-url"
                 ) from error
-        rows = parked_rows(keys, time.time())
+        rows = parked_rows(seen.keys, time.time())
         with self._lock:
             self._seen[table, name] = LedgerView(
-                table, name, len(rows), sum(row.records for row in rows), rows[:_MOST_SHOWN]
+                table, name, len(rows), sum(row.records for row in rows), seen.is_cut, rows[:_MOST_SHOWN]
             )
+        return seen.size / _BYTES_A_SECOND

@@ -22,13 +22,15 @@ from ..redrive import add_options as add_redrive_options
 from ..usage import UsageError, moment
 from .letters import Seen, line_of, whole_of
 
-__all__ = ["PAGE", "Look", "Looks", "filtered", "redrive_options"]
+__all__ = ["PAGE", "Chosen", "Look", "Looks", "filtered", "redrive_options"]
 
 #: Letters of a page.
 PAGE = 50
 _MOST_LETTERS = 1000
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_LOOKS = 4
+# Seconds that others do not see what is looked at, if this process dies; a look that takes longer renews it.
+_HOLD = 60.0
 _FILTERS = ("error", "key", "processor", "since", "until", "correlation")
 
 
@@ -47,6 +49,13 @@ class Look(msgspec.Struct, frozen=True):
     warning: str = ""
 
 
+class Chosen(msgspec.Struct, frozen=True):
+    """Letters by their event ids, and whose they are: where two processors have failed on one record, its id alone is both's."""
+
+    ids: list[str] = []
+    processors: list[str] = []
+
+
 class Looks:
     """The last look at each of up to four sources."""
 
@@ -54,7 +63,19 @@ class Looks:
         self._options = options
         self._lock = threading.Lock()
         self._looking = threading.Lock()
+        self._ending = threading.Event()
         self._looks: dict[str, Look] = {}
+
+    def end(self, patience: float) -> bool:
+        """Stop the look under way, so that it gives back what it holds. Whether it came to an end in ``patience`` seconds.
+
+        There is none after it.
+        """
+        self._ending.set()
+        has_ended = self._looking.acquire(timeout=patience)
+        if has_ended:
+            self._looking.release()
+        return has_ended
 
     def look(self, source: str) -> Look:
         """Take a new look. StreamkitError where another is under way, or it can't be had."""
@@ -62,6 +83,8 @@ class Looks:
             raise StreamkitError("another look is under way: wait for it")
         try:
             look = self._taken(source)
+            if self._ending.is_set():
+                raise StreamkitError("the console ends, and its look at the letters with it")
         finally:
             self._looking.release()
         with self._lock:
@@ -100,12 +123,13 @@ class Looks:
         """One letter whole, with its payload. StreamkitError where its look is over."""
         return whole_of(self._seen(token, number))
 
-    def event_ids(self, token: str, numbers: list[int]) -> list[str]:
-        """The event ids of letters of a look. StreamkitError where it is over, or one has none."""
-        ids = [self._seen(token, number).row.event_id for number in numbers]
-        if any(one is None for one in ids):
+    def chosen(self, token: str, numbers: list[int]) -> Chosen:
+        """Letters of a look. StreamkitError where it is over, or one has no event id."""
+        rows = [self._seen(token, number).row for number in numbers]
+        ids = [row.event_id for row in rows if row.event_id is not None]
+        if len(ids) < len(rows):
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
-        return [one for one in ids if one is not None]
+        return Chosen(ids, sorted({row.processor for row in rows}))
 
     def _seen(self, token: str, number: int) -> Seen:
         with self._lock:
@@ -118,7 +142,7 @@ class Looks:
         found: list[Seen] = []
         size, is_cut, warning = 0, False, ""
         options = redrive_options(self._options, source)
-        options.hold = None
+        options.hold = _HOLD
         with ExitStack() as stack:
             recovery = open_recovery(options, stack)
             letters = open_letters(options, stack, recovery)
@@ -129,7 +153,7 @@ class Looks:
                 for row in rows_of(iter((held,)), recovery, wanted, fetch=False):
                     found.append(Seen(len(found), row, held.message.body, held.message.sent_at))
                 size += len(held.message.body)
-                if len(found) >= _MOST_LETTERS or size >= _MOST_BYTES:
+                if len(found) >= _MOST_LETTERS or size >= _MOST_BYTES or self._ending.is_set():
                     is_cut = True
                     break
             hidden = letters.hidden()

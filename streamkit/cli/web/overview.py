@@ -20,17 +20,17 @@ __all__ = ["Overview"]
 
 
 class Overview:
-    """Made from the command's options; ``watch`` is for the command to start and to end."""
+    """Made from the command's options; ``watch`` is for the command to start and to end. ``speed`` is the watch's."""
 
-    def __init__(self, options: argparse.Namespace, clients: Clients) -> None:
-        self._clients = clients
+    def __init__(self, options: argparse.Namespace, clients: Clients, *, speed: float = 1.0) -> None:
+        self.clients = clients
         self._endpoint = ""
         self.streams = Streams(clients, options.streams, options.sample)
         self.readers = Readers(options, clients, self.streams, options.name)
         self.queues = Queues(clients, options.retry_queue, options.dead_letters)
         self.keys = ParkedKeys(clients, options.ledger, options.name)
         self.runs = Runs(options.run)
-        self.watch = Watch(self._tasks)
+        self.watch = Watch(self._tasks, clients.sent, speed=speed)
 
     def view(self) -> dict[str, Any]:
         """What is known, at once: nothing is asked for here, but the watch is told that somebody looks."""
@@ -54,7 +54,7 @@ class Overview:
     def endpoint(self) -> str:
         if not self._endpoint:
             try:
-                self._endpoint = self._clients.endpoint()
+                self._endpoint = self.clients.endpoint()
             except StreamkitError as error:
                 return masked(str(error))
         return self._endpoint

@@ -21,6 +21,7 @@ from ..checkpoints import open_checkpoints
 from ..shards import StreamShard, arrival_of
 from .clients import Clients
 from .streams import Streams
+from .throughput import rest_after, size_of
 from .watch import Task, bound
 
 __all__ = ["ReaderShard", "ReaderView", "Readers"]
@@ -80,15 +81,13 @@ class Readers:
 
     def tasks(self) -> list[Task]:
         tasks: list[Task] = []
-        is_remote = self._options.checkpoints.startswith("dynamodb:")
         for stream in self._streams.names:
             for name in self._names:
-                look = bound(self._look, name, stream)
-                tasks.append(Task(f"reader {name} {stream}", _BETWEEN_LOOKS, look, int(is_remote)))
+                tasks.append(Task(f"reader {name} {stream}", _BETWEEN_LOOKS, bound(self._look, name, stream)))
                 tasks += [
-                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard), 2)
+                    Task(f"age {name} {stream} {shard.id}", _BETWEEN_READS, bound(self._read, name, stream, shard))
                     for shard in self._streams.shards(stream).values()
-                    if self._needs_read(name, stream, shard.id)
+                    if self._is_read(name, stream, shard.id)
                 ]
         return tasks
 
@@ -111,12 +110,10 @@ class Readers:
                         views.append(ReaderView(name, stream, shards, why))
         return views
 
-    def _needs_read(self, name: str, stream: str, shard_id: str) -> bool:
+    def _is_read(self, name: str, stream: str, shard_id: str) -> bool:
         with self._lock:
             place = self._places.get((name, stream, shard_id))
-            if place is None or place.lease is None or place.lease.has_ended:
-                return False
-            return place.next_arrival is None or place.read_after != place.lease.checkpoint
+            return place is not None and place.lease is not None and not place.lease.has_ended
 
     def _look(self, name: str, stream: str) -> None:
         store = self._open(stream)
@@ -145,11 +142,15 @@ class Readers:
         except ConfigurationError as error:
             raise ConfigurationError(f"the readers' checkpoints: {error}") from error
 
-    def _read(self, name: str, stream: str, shard: StreamShard) -> None:
+    def _read(self, name: str, stream: str, shard: StreamShard) -> float:
+        """The seconds until the next one at least: the record may have 10 MiB."""
         with self._lock:
             place = self._places[name, stream, shard.id]
             assert place.lease is not None
             checkpoint = place.lease.checkpoint
+            # Told here, and not by there being no task: one that came back with each new checkpoint would be due at once.
+            if place.next_arrival is not None and place.read_after == checkpoint:
+                return 0.0
         if checkpoint is None:
             start: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         else:
@@ -164,6 +165,7 @@ class Readers:
             place.age = answer.get("MillisBehindLatest", 0) / 1000
             if place.next_arrival is not None:
                 place.age = max(0.0, time.time() - place.next_arrival)
+        return rest_after(sum(size_of(one) for one in answer["Records"]))
 
 
 class _Kept:

@@ -25,7 +25,7 @@ from ..journal import Journal
 from ..letters import open_letters, open_recovery
 from ..redriving import Redrive, check_places, open_target
 from ..terminal import printable
-from .looks import filtered, redrive_options
+from .looks import Chosen, filtered, redrive_options
 
 __all__ = ["Redrives"]
 
@@ -50,6 +50,7 @@ class _Job:
         self.run: Redrive | None = None
         self.outcomes: dict[str, str] = {}
         self._answer = threading.Event()
+        self._deciding = threading.Lock()
         self._is_agreed = False
         self._is_stopped = False
         self.thread = threading.Thread(target=self._go_on, name="streamkit console redrive")
@@ -59,8 +60,14 @@ class _Job:
         return self.state in ("done", "failed")
 
     def answer(self, *, is_agreed: bool) -> None:
-        self._is_agreed = is_agreed
-        self._answer.set()
+        """StreamkitError where nothing is asked, not yet or not any more."""
+        with self._deciding:
+            if self.state != "asking":
+                raise StreamkitError("nothing is asked at this moment")
+            # The first one counts.
+            if not self._answer.is_set():
+                self._is_agreed = is_agreed
+            self._answer.set()
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -117,10 +124,15 @@ class _Job:
         self.question = question.removesuffix(" [y/N] ")
         self.note = ""
         self.state = "asking"
-        if not self._answer.wait(_ANSWER_WITHIN):
+        self._answer.wait(_ANSWER_WITHIN)
+        # Decided once, under the lock that an answer takes: one that comes later is told so, and counts for nothing.
+        with self._deciding:
+            self.state = "sending"
+            has_answered = self._answer.is_set()
+            is_agreed = self._is_agreed and not self._is_stopped
+        if not has_answered:
             self.note = f"nobody has answered for {_ANSWER_WITHIN:g} s, so nothing was put back"
-        self.state = "sending"
-        return self._is_agreed and not self._is_stopped
+        return is_agreed
 
 
 class Redrives:
@@ -132,13 +144,20 @@ class Redrives:
         self._job: _Job | None = None
 
     def begin(
-        self, source: str, kind: str, target: str, filters: Mapping[str, str], ids: list[str], rate: float | None
+        self, source: str, kind: str, target: str, filters: Mapping[str, str], chosen: Chosen, rate: float | None
     ) -> dict[str, Any]:
         """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong."""
         if kind not in _TARGETS:
             raise StreamkitError(f"{kind} is no kind of target: these are {', '.join(_TARGETS)}")
         options = filtered(redrive_options(self._options, source, f"--to-{kind}={target}"), filters)
-        options.id = ids or None
+        options.id = chosen.ids or None
+        if len(chosen.processors) == 1:
+            (options.processor,) = chosen.processors
+        elif chosen.processors and kind != "stream":
+            names = ", ".join(name or "(none)" for name in chosen.processors)
+            raise StreamkitError(
+                f"these are letters of several processors ({names}), and a {kind} is one processor's: choose those of one"
+            )
         options.rate = rate
         options.wait = _WAIT_FOR_OTHERS
         with self._lock:
@@ -154,8 +173,6 @@ class Redrives:
 
     def answer(self, token: str, *, is_agreed: bool) -> dict[str, Any]:
         job = self._of(token)
-        if job.state != "asking":
-            raise StreamkitError("nothing is asked at this moment")
         job.answer(is_agreed=is_agreed)
         return job.view()
 

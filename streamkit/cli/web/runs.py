@@ -39,7 +39,7 @@ class Runs:
         self._states: dict[str, list[Published]] = {path: [] for path in paths}
 
     def tasks(self) -> list[Task]:
-        return [Task(f"run {path}", _BETWEEN_READS, bound(self._read, path), 0) for path in self._states]
+        return [Task(f"run {path}", _BETWEEN_READS, bound(self._read, path)) for path in self._states]
 
     def view(self, error: Callable[[str], str]) -> list[RunView]:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import msgspec
 
 from ...errors import ConfigurationError
+from ...reason import reason
+from ..connection import masked
+from ..terminal import printable, say
 from .answers import HEADERS, MOST_BODY_BYTES, Answers, Reply, Request
 
 __all__ = ["LOOPBACK", "ConsoleServer"]
@@ -47,8 +51,10 @@ class ConsoleServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_address[1]}/#token={self.answers.token}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that goes away breaks its connections off; a traceback of that is of no use to anybody.
-        return
+        # A browser that goes away breaks its connections off, which is no news to anybody.
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+            say(f"streamkit: a request could not be read: {printable(masked(reason(error)))}")
 
 
 class _Handler(BaseHTTPRequestHandler):

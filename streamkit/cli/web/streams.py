@@ -1,8 +1,9 @@
 """The streams of an endpoint: their shards, and how much arrives in each.
 
 Kinesis tells nobody a shard's throughput but CloudWatch, a minute late. So each open shard is looked at now and then: one read
-of up to 200 records and about 128 KiB, which begins a few seconds back. That is a share of the five reads and the 2 MB a second
-that all readers of the shard have together: see ``--sample``.
+of up to 200 records, which begins a few seconds back. It asks for as many as would have made about 128 KiB in the look before;
+so the first one after records have become larger can bring up to the 10 MiB of a read. The more a look has brought, the later
+comes the next one. All that is a share of the five reads and the 2 MiB a second that all readers of the shard have together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 
 from ..shards import StreamShard, arrival_of, shards_of
 from .clients import Clients
-from .throughput import Arrival, Rate, next_limit, rate_of
+from .throughput import Arrival, Rate, next_limit, rate_of, rest_after, size_of
 from .watch import Task, bound
 
 __all__ = ["MOST_STREAMS", "ShardView", "StreamView", "Streams"]
@@ -89,10 +90,10 @@ class Streams:
         with self._lock:
             seen = list(self._seen.values())
         for one in seen:
-            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, bound(self._describe, one), 2))
+            tasks.append(Task(f"stream {one.name}", _BETWEEN_SUMMARIES, bound(self._describe, one)))
             if self._sample:
                 tasks += [
-                    Task(f"sample {one.name} {shard.id}", self._sample, bound(self._look, one, shard), 2)
+                    Task(f"sample {one.name} {shard.id}", self._sample, bound(self._look, one, shard))
                     for shard in one.shards.values()
                     if not shard.is_closed
                 ]
@@ -141,7 +142,8 @@ class Streams:
         with self._lock:
             seen.summary, seen.shards = summary, shards
 
-    def _look(self, seen: _Seen, shard: StreamShard) -> None:
+    def _look(self, seen: _Seen, shard: StreamShard) -> float:
+        """The seconds until the next one at least."""
         limit = seen.limits.get(shard.id) or next_limit(())
         until = time.time()
         since = until - min(_WINDOW, self._sample)
@@ -150,17 +152,17 @@ class Streams:
                 StreamName=seen.name, ShardId=shard.id, ShardIteratorType="AT_TIMESTAMP", Timestamp=since
             )["ShardIterator"]
             answer = kinesis.get_records(ShardIterator=iterator, Limit=limit)
-        arrivals = [
-            Arrival(arrival_of(one), len(one["Data"]) + len(one["PartitionKey"].encode())) for one in answer["Records"]
-        ]
+        arrivals = [Arrival(arrival_of(one), size_of(one)) for one in answer["Records"]]
+        rest = rest_after(sum(one.size for one in arrivals))
         is_whole = len(arrivals) < limit and not answer.get("MillisBehindLatest")
         with self._lock:
             if not arrivals and not is_whole:
                 # An empty page before what is there: nothing is known.
-                return
+                return rest
             rate = rate_of(arrivals, since, max(until, time.time()) if is_whole else until, is_whole=is_whole)
             seen.rates[shard.id] = rate
             seen.limits[shard.id] = next_limit(arrivals, limit)
             if arrivals:
                 seen.newest[shard.id] = max(arrivals[-1].at, seen.newest.get(shard.id, 0.0))
             seen.histories.setdefault(shard.id, deque(maxlen=_HISTORY)).append(round(rate.records, 2))
+        return rest

@@ -1,8 +1,8 @@
 """What is asked of the endpoint, when, and how often at most.
 
-A console must not take from the readers what is theirs. So one thread asks for everything, one call after another, never more
-than eight a second; it asks while somebody looks at the page, and not else; and what was refused is asked for less and less
-often, down to once in two minutes.
+A console must not take from the readers what is theirs. So one thread asks for everything, one call after another, and pauses
+after each task for as long as its requests may take at eight a second. It asks while somebody looks at the page, and not else;
+and what was refused is asked for less and less often, down to once in two minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..connection import masked
 __all__ = ["Due", "Schedule", "Task", "Watch", "bound"]
 
 _LONGEST_BACKOFF = 120.0
-# Seconds between two calls, so that there are eight a second at most.
+# Seconds of pause for a call, so that there are eight a second at most.
 _BETWEEN_CALLS = 0.125
 # Without a request for so long nobody looks any more.
 _NOBODY_LOOKS_AFTER = 15.0
@@ -30,15 +30,14 @@ _RATE_WINDOW = 10.0
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Something to ask for every ``every`` seconds. ``calls``: how many requests to AWS one run of it is, about; 0 for a file."""
+    """Something to ask for every ``every`` seconds; ``run`` can return how many there have to be before the next time."""
 
     name: str
     every: float
-    run: Callable[[], object]
-    calls: int = 1
+    run: Callable[[], float | None]
 
 
-def bound(call: Callable[..., object], *arguments: Any) -> Callable[[], object]:
+def bound(call: Callable[..., float | None], *arguments: Any) -> Callable[[], float | None]:
     """What a task runs: ``call`` with these arguments."""
     return lambda: call(*arguments)
 
@@ -65,8 +64,9 @@ class Schedule:
         at, n = min(waiting, default=(now + 1.0, 0))
         return tasks[n] if at <= now else None
 
-    def went_well(self, task: Task, now: float) -> None:
-        self._due[task.name] = Due(now + task.every)
+    def went_well(self, task: Task, now: float, rest: float = 0.0) -> None:
+        """It is due again after its time, or after ``rest`` seconds where that is longer."""
+        self._due[task.name] = Due(now + max(task.every, rest))
 
     def failed(self, task: Task, now: float, error: str) -> None:
         """It is due again after a time that doubles with each failure, up to two minutes."""
@@ -81,10 +81,15 @@ class Schedule:
 
 
 class Watch:
-    """Runs the tasks that ``tasks()`` gives, in a thread of its own, while somebody calls ``look`` now and then."""
+    """Runs the tasks that ``tasks()`` gives, in a thread of its own, while somebody calls ``look`` now and then.
 
-    def __init__(self, tasks: Callable[[], list[Task]]) -> None:
+    ``sent()``: how many requests to AWS were sent so far. ``speed``: how many of its seconds go by in one; tests have no time.
+    """
+
+    def __init__(self, tasks: Callable[[], list[Task]], sent: Callable[[], int], *, speed: float = 1.0) -> None:
         self._tasks = tasks
+        self._sent = sent
+        self._speed = speed
         self._schedule = Schedule()
         self._looked_at = -_NOBODY_LOOKS_AFTER
         self._wake = threading.Condition()
@@ -104,7 +109,7 @@ class Watch:
     def look(self) -> None:
         """Somebody looks."""
         with self._wake:
-            self._looked_at = time.monotonic()
+            self._looked_at = self._now()
             self._wake.notify_all()
 
     def error(self, name: str) -> str:
@@ -115,8 +120,11 @@ class Watch:
     def calls_a_second(self) -> float:
         """How many requests to AWS there were, over the last ten seconds."""
         with self._wake:
-            since = time.monotonic() - _RATE_WINDOW
+            since = self._now() - _RATE_WINDOW
             return sum(count for at, count in self._calls if at >= since) / _RATE_WINDOW
+
+    def _now(self) -> float:
+        return time.monotonic() * self._speed
 
     def _go_on(self) -> None:
         while True:
@@ -125,34 +133,36 @@ class Watch:
             with self._wake:
                 if self._is_ending:
                     return
-                now = time.monotonic()
+                now = self._now()
                 if now - self._looked_at > _NOBODY_LOOKS_AFTER:
                     self._wake.wait()
                     continue
                 task = self._schedule.next(tasks, now)
                 if task is None:
-                    self._wake.wait(_BETWEEN_CALLS)
+                    self._wake.wait(_BETWEEN_CALLS / self._speed)
                     continue
-            error = _error_of(task)
+            before = self._sent()
+            error, rest = _ran(task)
+            calls = self._sent() - before
             with self._wake:
-                now = time.monotonic()
+                now = self._now()
                 if error:
                     self._schedule.failed(task, now, error)
                 else:
-                    self._schedule.went_well(task, now)
-                self._calls.append((now, task.calls))
+                    self._schedule.went_well(task, now, rest)
+                self._calls.append((now, calls))
                 while self._calls and self._calls[0][0] < now - _RATE_WINDOW:
                     self._calls.popleft()
-                if not self._is_ending and task.calls:
+                if not self._is_ending and calls:
                     # Not woken by a look: it is a pause.
-                    self._wake.wait_for(lambda: self._is_ending, _BETWEEN_CALLS * task.calls)
+                    self._wake.wait_for(lambda: self._is_ending, _BETWEEN_CALLS * calls / self._speed)
 
 
-def _error_of(task: Task) -> str:
+def _ran(task: Task) -> tuple[str, float]:
+    """Why it failed, or an empty text; and the seconds that it wants to rest."""
     try:
-        task.run()
+        return "", task.run() or 0.0
     except StreamkitError as error:
-        return masked(str(error))
+        return masked(str(error)), 0.0
     except Exception as error:  # noqa: BLE001  # Shown on the page; what is beside it goes on.
-        return masked(reason(error))
-    return ""
+        return masked(reason(error)), 0.0

@@ -40,17 +40,24 @@ class Shop:
     def arguments(self) -> list[str]:
         return [self.stream, "--retry-queue", self.retries, "--dead-letters", self.dead]
 
-    def fail(self, *payloads: str | bytes, key: str = "customer-1") -> None:
-        """A handler rejects records with these payloads: each is a dead letter then, whose error quotes it."""
+    def fail(
+        self, *payloads: str | bytes, key: str = "customer-1", processor: str = "orders", again: bool = False
+    ) -> None:
+        """A handler rejects records with these payloads: each is a dead letter then, whose error quotes it.
+
+        ``again``: they are the records of the last call, which another processor rejects.
+        """
         retries, dead = SqsQueue(self.retries_url, client=self.sqs), SqsQueue(self.dead_url, client=self.sqs)
 
         class Orders(RecordProcessor):
-            name = "orders"
+            name = processor
             on_failure = Divert(retries, dead_letters=dead)
 
             def process(self, record: Record) -> None:
                 raise Reject(f"no order: {record.data.decode('utf-8', 'replace')[:200]}")
 
+        if again:
+            self._failed -= len(payloads)
         event = kinesis_event(
             list(payloads), partition_keys=[key] * len(payloads), stream=self.stream, start=10**55 + self._failed
         )
@@ -74,6 +81,21 @@ class Shop:
     def put(self, count: int) -> None:
         records = [{"Data": json.dumps({"id": n}), "PartitionKey": str(n)} for n in range(count)]
         self.kinesis.put_records(StreamName=self.stream, Records=records)
+
+    def keys(self) -> list[str]:
+        """A partition key for each shard."""
+        found: dict[str, str] = {}
+        for n in range(100):
+            answer = self.kinesis.put_record(StreamName=self.stream, Data=b"{}", PartitionKey=str(n))
+            found.setdefault(answer["ShardId"], str(n))
+            if len(found) == 2:
+                return list(found.values())
+        raise AssertionError("a shard gets no record")
+
+    def held(self, url: str) -> int:
+        """How many messages somebody has in hand."""
+        name = "ApproximateNumberOfMessagesNotVisible"
+        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
     def depth(self, url: str) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +361,32 @@ class TestDeadLetters:
         assert console.request("GET", f"/api/letter?look={new}&number=1")[0] == 409
         assert console.request("GET", f"/api/letter?look={new}&number=-1")[0] == 409
 
+    def test_a_console_that_is_told_to_end_gives_back_what_a_look_holds(self, start: Start, shop: Shop) -> None:
+        for _ in range(30):
+            entries = [{"Id": str(n), "MessageBody": "no letter"} for n in range(10)]
+            shop.sqs.send_message_batch(QueueUrl=shop.dead_url, Entries=entries)
+        console = start(*shop.arguments(), "--sample", "0")
+
+        def ask() -> None:
+            # The console may end before it has answered.
+            with suppress(OSError, HTTPException):
+                console.request("POST", "/api/look", {"source": shop.dead})
+
+        look = threading.Thread(target=ask)
+        look.start()
+        give_up_at = time.monotonic() + 30.0
+        while not (held := shop.held(shop.dead_url)):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+
+        console.process.send_signal(signal.SIGINT)
+
+        assert console.process.wait(timeout=30) == 0
+        look.join()
+        # It was seen in the middle of the look.
+        assert 0 < held < 300
+        assert shop.held(shop.dead_url) == 0
+
     @pytest.mark.parametrize("source", ["/etc/passwd", "s3://somebody/else", "other-queue", "", "-"])
     def test_the_page_can_ask_for_no_other_source_than_the_command_has_named(
         self, console: Console, source: str
@@ -421,6 +450,29 @@ class TestTheWayBack:
         assert done["outcomes"] == [[chosen["event_id"], "put back"]]
         assert done["summary"]["not_asked_for"] == 2
         assert shop.depth(shop.dead_url) == 2
+
+    def test_of_a_record_that_two_processors_have_failed_on_only_the_chosen_ones_letter_goes(
+        self, start: Start, shop: Shop
+    ) -> None:
+        shop.fail("a", processor="orders")
+        shop.fail("a", processor="stock", again=True)
+        console = start(*shop.arguments())
+        page = console.post("/api/look", {"source": shop.dead})
+        one, other = sorted(page["letters"], key=lambda letter: str(letter["processor"]))
+        assert (one["processor"], other["processor"]) == ("orders", "stock")
+        assert one["event_id"] == other["event_id"]
+        body = {"source": shop.dead, "kind": "queue", "target": shop.retries, "look": page["look"]}
+
+        both, said, _ = console.request("POST", "/api/redrive", body | {"letters": [0, 1]})
+        asked = self.begin(console, shop, look=page["look"], letters=[other["number"]])
+        console.post("/api/redrive/answer", {"job": asked["job"], "yes": True})
+
+        done = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive")
+        assert both == 409
+        assert said["error"].endswith("(orders, stock), and a queue is one processor's: choose those of one")
+        assert (done["error"], done["summary"]["put_back"], done["summary"]["not_asked_for"]) == ("", 1, 1)
+        (left,) = console.post("/api/look", {"source": shop.dead})["letters"]
+        assert left["processor"] == "orders"
 
     def test_only_those_that_the_filters_want_go(self, start: Start, shop: Shop) -> None:
         shop.fail("a")
@@ -497,6 +549,10 @@ class TestTheCommand:
                 "streamkit console: error: argument --port: '70000' is no port: a number from 0 to 65535",
             ),
             (["--host", "0.0.0.0"], "streamkit: error: unrecognized arguments: --host"),
+            (
+                ["--dead-letters", "-"],
+                "streamkit: --dead-letters -: stdin can be read once, and a page looks again: name a file",
+            ),
             (["--profile", "nobody-at-all"], "streamkit: endpoint of the console: "),
         ],
     )

@@ -12,7 +12,7 @@ from streamkit.cli.web.watch import Schedule, Task, Watch
 from streamkit.errors import StreamkitError
 
 
-def task(name: str, every: float = 4.0, run: Callable[[], object] = lambda: None) -> Task:
+def task(name: str, every: float = 4.0, run: Callable[[], float | None] = lambda: None) -> Task:
     return Task(name, every, run)
 
 
@@ -62,7 +62,7 @@ class TestSchedule:
 class TestWatch:
     def test_nothing_is_asked_for_until_somebody_looks(self) -> None:
         ran: list[float] = []
-        watch = Watch(lambda: [task("a", 0.0, lambda: ran.append(time.monotonic()))])
+        watch = Watch(lambda: [task("a", 0.0, lambda: ran.append(time.monotonic()))], lambda: len(ran))
         watch.start()
         time.sleep(0.5)
         before = len(ran)
@@ -83,7 +83,9 @@ class TestWatch:
         def fails() -> None:
             raise StreamkitError("there is no such stream here: check the name")
 
-        watch = Watch(lambda: [task("bad", 0.2, fails), task("good", 0.2, lambda: ran.append("good"))])
+        watch = Watch(
+            lambda: [task("bad", 0.2, fails), task("good", 0.2, lambda: ran.append("good"))], lambda: len(ran)
+        )
         watch.start()
         watch.look()
         time.sleep(1.5)
@@ -92,3 +94,32 @@ class TestWatch:
         assert watch.error("bad") == "there is no such stream here: check the name"
         assert watch.error("good") == ""
         assert len(ran) > 2
+
+    def test_a_task_of_many_requests_is_followed_by_a_pause_for_all_of_them(self) -> None:
+        ran: list[float] = []
+        watch = Watch(lambda: [task("a", 0.0, lambda: ran.append(time.monotonic()))], lambda: 10 * len(ran), speed=5.0)
+        watch.start()
+        watch.look()
+        time.sleep(1.2)
+        watch.end()
+
+        # Ten requests take 1.25 of its seconds, which are a quarter of one of ours.
+        assert 2 <= len(ran) <= 5
+        assert all(later - one >= 0.24 for one, later in pairwise(ran))
+        assert watch.calls_a_second() == len(ran)
+
+    def test_a_task_can_ask_for_a_longer_rest_than_its_time(self) -> None:
+        ran: list[float] = []
+
+        def run() -> float:
+            ran.append(time.monotonic())
+            return 10.0
+
+        watch = Watch(lambda: [task("a", 0.5, run)], lambda: 0, speed=20.0)
+        watch.start()
+        watch.look()
+        time.sleep(0.7)
+        watch.end()
+
+        assert len(ran) == 2
+        assert ran[1] - ran[0] >= 0.5

@@ -106,7 +106,7 @@ function drawTiles(view) {
     ["batches in flight", view.runs.length ? number(sum(flying.map((one) => one.in_flight))) : "–", view.runs.length ? counted(sum(flying.map((one) => one.in_flight_records)), "record") : "known of --run only"],
     ["in retry queues", isKnown(retries) ? number(sum(retries.map((one) => one.waiting + one.delayed))) : "–", isKnown(retries) ? `${number(sum(retries.map((one) => one.in_flight)))} in flight` : ""],
     ["dead letters", isKnown(dead) ? number(letters) : "–", counted(dead.length, "queue"), letters > 0],
-    ["parked keys", view.ledgers.length ? number(parked) : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name a table with --ledger", parked > 0],
+    ["parked keys", view.ledgers.length ? number(parked) + (view.ledgers.some((one) => one.is_cut) ? " or more" : "") : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name a table with --ledger", parked > 0],
   ];
   fill(
     $("tiles"),
@@ -206,7 +206,10 @@ function drawQueues(view) {
     row.sparks ??= {};
     row.sparks.depth = spark(row.sparks.depth, queue.history, "messages", number);
     const oldest = state.oldest[queue.source];
-    row.go ??= isDead(queue) ? lookButton(queue) : document.createTextNode(queue.dead_letters ? `dead letters: ${queue.dead_letters}` : "");
+    // What a queue is can come out later, by its own redrive policy or another's. A button that stays keeps the focus.
+    const words = isDead(queue) ? null : queue.dead_letters ? `dead letters: ${queue.dead_letters}` : "";
+    if (row.words !== words) row.go = words === null ? lookButton(queue) : document.createTextNode(words);
+    row.words = words;
     cells(row, [
       queue.name,
       queue.kind,
@@ -231,6 +234,13 @@ function lookButton(queue) {
   return button;
 }
 
+function parkedWords(ledger) {
+  if (ledger.count === null) return "not known yet";
+  const words = `${counted(ledger.count, "key")}, ${counted(ledger.records, "record")}`;
+  const oldest = ledger.count > ledger.keys.length ? `; the ${ledger.keys.length} oldest of them are shown` : "";
+  return ledger.is_cut ? `at least ${words}${oldest}; \`streamkit parked\` has all` : words + oldest;
+}
+
 function drawLedgers(view) {
   const blank = view.ledgers.length ? [] : [{ table: "", processor: "", keys: [], error: "Name the ledger's table with --ledger, and its processors with --name." }];
   fill(
@@ -241,7 +251,7 @@ function drawLedgers(view) {
       make("table", {}, make("thead", {}, make("tr", {}, ...["group", "records", "oldest", "parked for", "tries", "runs again"].map((name, n) => make("th", { scope: "col", class: n ? "number" : null }, name)))), make("tbody"))),
     (part, one) => {
       const [title, note] = part.querySelectorAll("p");
-      text(title, one.processor ? `${one.processor}: ${one.count === null ? "not known yet" : `${counted(one.count, "key")}, ${counted(one.records, "record")}`}${one.count > one.keys.length ? `; the ${one.keys.length} oldest are shown` : ""}` : "");
+      text(title, one.processor ? `${one.processor}: ${parkedWords(one)}` : "");
       show(title, Boolean(one.processor));
       show(note, Boolean(one.error));
       text(note, one.error);
@@ -400,8 +410,14 @@ $("list").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-$("before").addEventListener("click", () => load(state.list.page - 1));
-$("after").addEventListener("click", () => load(state.list.page + 1));
+$("before").addEventListener("click", () => turn(-1));
+$("after").addEventListener("click", () => turn(1));
+
+/** To another page of the list; there is no list before a look, nor while another source's is fetched. */
+function turn(by) {
+  const button = by < 0 ? $("before") : $("after");
+  if (state.list && !button.disabled) load(state.list.page + by);
+}
 
 // One letter.
 
@@ -574,8 +590,8 @@ const LETTER_KEYS = {
   l: look,
   r: openRedrive,
   "/": () => $("filter-error").focus(),
-  "[": () => !$("before").disabled && load(state.list.page - 1),
-  "]": () => !$("after").disabled && load(state.list.page + 1),
+  "[": () => turn(-1),
+  "]": () => turn(1),
   a: () => {
     const letters = (state.list?.letters ?? []).filter((one) => one.event_id !== null);
     const isAll = letters.every((one) => state.chosen.has(one.number));
