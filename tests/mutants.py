@@ -1479,8 +1479,8 @@ MUTANTS = [
     Mutant(
         "look parked keys up eventually",
         "ledgers/dynamodb.py",
-        "                ConsistentRead=True,\n",
-        "                ConsistentRead=False,\n",
+        "self._query(processor, deadline, ConsistentRead=True, **page)",
+        "self._query(processor, deadline, ConsistentRead=False, **page)",
         LEDGERS,
         "every_page",
     ),
@@ -1906,8 +1906,8 @@ MUTANTS = [
     Mutant(
         "put letters back whatever a person has answered",
         "cli/web/redrives.py",
-        "return self._is_agreed and not self._is_stopped",
-        "return True",
+        "is_agreed = self._is_agreed and not self._is_stopped",
+        "is_agreed = True",
         "tests/cli/web/test_answers.py",
         "no_means_no",
     ),
