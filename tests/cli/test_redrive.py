@@ -664,7 +664,8 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
     give_up_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up_at, "it did not come about"
-        time.sleep(0.02)
+        # What it asks is a server in this process, which has to get on.
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize(("answer", "is_put_back"), [("n", False), ("y", True)])

@@ -170,7 +170,7 @@ STEP = st.tuples(
 
 
 class TestThreeStoresAndAModel:
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
     @given(steps=st.lists(STEP, min_size=10, max_size=30))
     def test_answer_alike_whatever_is_done(self, client: Any, table: str, steps: list[Any]) -> None:
         # One table for all examples: each has a reader of its own there.

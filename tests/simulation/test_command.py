@@ -21,9 +21,10 @@ from pathlib import Path
 from tests.simulation import __main__ as simulate
 simulate._STATE = Path(sys.argv.pop(1))
 simulate._commit = lambda: ("0123456789", True)
+simulate._CHUNK = 10
 sys.exit(simulate.main())
 """
-CHUNK = 250
+CHUNK = 10
 
 
 @pytest.fixture
