@@ -665,7 +665,7 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < give_up_at, "it did not come about"
         # What it asks is a server in this process, which has to get on.
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(("answer", "is_put_back"), [("n", False), ("y", True)])
