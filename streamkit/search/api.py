@@ -9,7 +9,6 @@ It answers in the time that it has. What the index or the code has to say goes i
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -237,6 +236,9 @@ def _sent_bytes(body: bytes) -> int:
     # A quote or a backslash becomes two bytes. Before Python 3.12, Lambda's runtime writes ASCII, six bytes for two of UTF-8.
     if 3 * len(body) <= _MOST_BYTES:
         return len(body)
+    # Rare: no cold start pays for it.
+    import json
+
     return len(json.dumps(body.decode(), ensure_ascii=sys.version_info < (3, 12)).encode())
 
 
