@@ -41,4 +41,9 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--correlation", metavar="ID", help="one of the ids that it is followed by, such as its x-correlation-id"
     )
-    group.add_argument("--id", action="append", metavar="ID", help="its event id; can be given several times")
+    group.add_argument(
+        "--id",
+        action="append",
+        metavar="ID",
+        help="its event id, of a document the range that it is listed under; can be given several times",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sqlite3
 import sys
 import time
@@ -364,6 +365,9 @@ def open_recovery(options: argparse.Namespace, stack: ExitStack) -> Recovery:
     return Recovery(client, processor=options.processor_name or "", filters=filters)
 
 
+_RANGE = re.compile(r"(?P<shard>.+:)(?P<first>\d{1,100})-(?P<last>\d{1,100})", re.ASCII)
+
+
 class Filter:
     """What ``letter_options.add_filters`` has added to the options."""
 
@@ -374,11 +378,20 @@ class Filter:
         self._since: float | None = options.since.timestamp() if options.since else None
         self._until: float | None = options.until.timestamp() if options.until else None
         self._ids: frozenset[str] = frozenset(options.id or ())
+        # A failure document whose records are not fetched yet has their range for an id.
+        self._ranges = [found for one in self._ids if (found := _RANGE.fullmatch(one))]
         self._correlation: str | None = options.correlation
+
+    def _is_of_a_document(self, envelope: Envelope) -> bool:
+        number = envelope.sequence_number or ""
+        return number.isdecimal() and any(
+            envelope.event_id.startswith(found["shard"]) and int(found["first"]) <= int(number) <= int(found["last"])
+            for found in self._ranges
+        )
 
     def wants(self, envelope: Envelope) -> bool:
         """Whether the letter is one of those that were asked for. One that does not tell a time is never within one."""
-        if self._ids and envelope.event_id not in self._ids:
+        if self._ids and envelope.event_id not in self._ids and not self._is_of_a_document(envelope):
             return False
         if self._key is not None and envelope.partition_key != self._key:
             return False

@@ -545,6 +545,25 @@ class TestDocuments:
         assert [one.data for one in retries.envelopes()] == [b"a", b"b", b"c"]
         assert dead.counts() == (0, 0)
 
+    def test_are_chosen_by_the_range_that_they_are_listed_under(
+        self, dead: LetterQueue, retries: LetterQueue, kinesis: Any, stream: str, run: Any, capsys: Any
+    ) -> None:
+        for text in (b"a", b"b", b"c"):
+            kinesis.put_record(StreamName=stream, Data=text, PartitionKey="k")
+        found, shard, arn = everything(kinesis, stream)
+        for first, last, size in ((0, 1, 2), (2, 2, 1)):
+            where = {"shardId": shard, "streamArn": arn, "batchSize": size}
+            dead.put(json.dumps(document(startSequenceNumber=found[first], endSequenceNumber=found[last], **where)))
+        cli.main(["dead-letters", dead.name, "--json"])
+        listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        (name,) = (one["event_id"] for one in listed if one["sequence_number"] == found[0])
+
+        said = run(dead, "--to-queue", retries.name, "--id", name)
+
+        assert said.code == 0, said.err
+        assert [one.data for one in retries.envelopes()] == [b"a", b"b"]
+        assert dead.counts() == (1, 0)
+
     def test_of_which_a_part_is_gone_stay_and_what_was_put_back_is_not_again(
         self, dead: LetterQueue, retries: LetterQueue, kinesis: Any, stream: str, run: Any
     ) -> None:
