@@ -408,8 +408,10 @@ class _Attempt:
             try:
                 for layer in layers:
                     layer.threads.add(thread)
-                    answer = _asked(layer.source, self.names)
-                    layer.threads.discard(thread)
+                    try:
+                        answer = _asked(layer.source, self.names)
+                    finally:
+                        layer.threads.discard(thread)
                     answered(self, layer, answer)
             finally:
                 ended(self)
