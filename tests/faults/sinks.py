@@ -359,7 +359,19 @@ def _counted(cloud: Cloud, namespace: str) -> Counter[int]:
     return found
 
 
-class OfCloudWatchMetrics(_OnMoto):
+class _IntoMetrics(SinkRow):
+    """CloudWatch has the fault: requests are halved to find what is refused, and values are counted."""
+
+    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
+        if fault != "in-part":
+            return super().see_who_was_asked(fault, cell, kinds, asked)
+        return _see_that_it_was_halved(asked)
+
+    def there(self) -> Counter[int]:
+        return _counted(self.cloud, self.tag)
+
+
+class OfCloudWatchMetrics(_IntoMetrics, _OnMoto):
     """A metric for each item, of which a value is put."""
 
     backend, cells, dialect = CloudWatchMetricsSink, METRICS, AWS_SINKS["cloudwatch"]
@@ -370,14 +382,6 @@ class OfCloudWatchMetrics(_OnMoto):
     def write_of(self, n: int) -> Write:
         made: Write = self.target.value(f"item-{n}-", 1)
         return made
-
-    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
-        if fault != "in-part":
-            return super().see_who_was_asked(fault, cell, kinds, asked)
-        return _see_that_it_was_halved(asked)
-
-    def there(self) -> Counter[int]:
-        return _counted(self.cloud, self.tag)
 
 
 class _OfLogs(SinkRow):
@@ -443,7 +447,7 @@ class OfLogsDocuments(_OfLogs):
         assert [counted[n] for n in (*kinds, *later)] == [1] * len([*kinds, *later])
 
 
-class OfLogsMetrics(_OfLogs):
+class OfLogsMetrics(_IntoMetrics, _OfLogs):
     """CloudWatch has the fault. The documents are written all the same, and at the repeat take the place of themselves."""
 
     manner, cells, dialect = "metrics", METRICS, AWS_SINKS["cloudwatch"]
@@ -455,14 +459,6 @@ class OfLogsMetrics(_OfLogs):
     def told(self, document: str, metric: str) -> str:
         assert document == "taken"
         return metric
-
-    def see_who_was_asked(self, fault: Fault, cell: Cell, kinds: Mapping[int, str], asked: Counter[int]) -> None:
-        if fault != "in-part":
-            return super().see_who_was_asked(fault, cell, kinds, asked)
-        return _see_that_it_was_halved(asked)
-
-    def there(self) -> Counter[int]:
-        return _counted(self.cloud, self.tag)
 
     def see_what_is_there(self, kinds: Mapping[int, str], unheard: Counter[int] | None, later: Sequence[int]) -> None:
         super().see_what_is_there(kinds, unheard, later)
