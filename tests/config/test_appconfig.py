@@ -146,12 +146,13 @@ def test_while_it_gives_no_answer_stale_values_stay(
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streamkit.config.config.ATTEMPT_TIME", 1.0)
     limit = config.integer("limit")
     assert limit.value == 10
     server.deploy(b'{"limit": 20}')
 
-    with proxy.failing(act):
+    with proxy.failing(act), monkeypatch.context() as patch:
+        # Which each attempt uses up.
+        patch.setattr("streamkit.config.config.ATTEMPT_TIME", 1.0)
         clock.advance(3600)
         assert limit.value == 10
         settle()

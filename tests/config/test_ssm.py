@@ -250,8 +250,6 @@ class TestOnBadDays:
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        # Which each attempt uses up.
-        monkeypatch.setattr("streamkit.config.config.ATTEMPT_TIME", 1.5)
         put(ssm, f"{path}/limit", "10")
         put(ssm, f"{path}/routes/a", "1")
         config = Config(source, clock=clock, life=60, patience=30, wait=0.1, chance=lambda: 0.5)
@@ -260,17 +258,22 @@ class TestOnBadDays:
         put(ssm, f"{path}/limit", "20")
         put(ssm, f"{path}/routes/a", "2")
 
-        with proxy.failing(act):
+        with proxy.failing(act), monkeypatch.context() as patch:
+            # Which each attempt uses up.
+            patch.setattr("streamkit.config.config.ATTEMPT_TIME", 1.5)
             for _ in range(2):
                 clock.advance(120)
                 assert (limit.value, routes.value) == (10, {"a": 1})
                 settle()
                 assert (limit.value, routes.value) == (10, {"a": 1})
         settle()
-        for _ in range(2):
+        # Twice, and more often where the machine is too busy to answer.
+        for _ in range(10):
             clock.advance(120)
             _ = limit.value
             settle()
+            if (limit.value, routes.value) == (20, {"a": 2}):
+                break
 
         assert (limit.value, routes.value) == (20, {"a": 2})
 
