@@ -117,6 +117,8 @@ class World:
         )
         self.deadline_margin = choice([0.0, 1.0, 5.0])
         self.facts: dict[str, Fact] = {}
+        #: Those that no look has found settled yet. What is settled stays so.
+        self.unsettled: list[Fact] = []
         #: Shard id → the highest number that an answer has passed.
         self.passed: dict[str, int] = {}
         self.known_failure = ""
@@ -185,6 +187,7 @@ class World:
             kind = POISON
         fact = Fact(f"{order}-{kind}", kind, shard, self.random.choice("abc"), order)
         self.facts[fact.text] = fact
+        self.unsettled.append(fact)
         return fact
 
     # The function.
@@ -227,8 +230,9 @@ class World:
     def take_stock(self, shard_id: str, numbers: list[int]) -> None:
         """Note what is done or settled of a batch that has been answered: not what stands behind a failure of its key."""
         waiting: set[str] = set()
+        shard_ids = self.mapping.shard_ids
         for fact in self.facts.values():
-            if fact.position not in numbers or self.mapping.shard_ids[fact.shard] != shard_id:
+            if fact.position not in numbers or shard_ids[fact.shard] != shard_id:
                 continue
             confirmed = self.confirmed_in_batch.get(fact.text, set())
             is_done = confirmed >= {"left", "right"} and self.group(fact) not in waiting
@@ -325,10 +329,11 @@ class World:
                 raise Violation(f"the answer passes {fact.text}, which nobody has settled")
 
     def check_checkpoints(self) -> None:
-        checkpoints = self.mapping.checkpoints
-        for fact in self.facts.values():
-            checkpoint = checkpoints.get(self.mapping.shard_ids[fact.shard])
-            if checkpoint is not None and 0 < fact.position <= int(checkpoint) and not self.is_settled(fact):
+        checkpoints, shard_ids = self.mapping.checkpoints, self.mapping.shard_ids
+        self.unsettled = [fact for fact in self.unsettled if not self.is_settled(fact)]
+        for fact in self.unsettled:
+            checkpoint = checkpoints.get(shard_ids[fact.shard])
+            if checkpoint is not None and 0 < fact.position <= int(checkpoint):
                 raise Violation(f"the checkpoint passed {fact.text}, which nobody has settled")
 
     def is_settled(self, fact: Fact) -> bool:
