@@ -9,6 +9,7 @@ What it does not do as the services do is listed in the README beside this file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -74,8 +75,11 @@ def _server(port: int) -> Any:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    application = InTurn(DomainDispatcherApplication(create_backend_app))
-    return make_server(LOOPBACK, port, application, threaded=True, request_handler=MotoRequestHandler)
+    application = DomainDispatcherApplication(create_backend_app)
+    # It would look through moto's folder for each request, which took a seventh of its time.
+    known = functools.cache(application.get_backend_for_host)
+    application.get_backend_for_host = known  # type: ignore[method-assign]  # Of this one alone.
+    return make_server(LOOPBACK, port, InTurn(application), threaded=True, request_handler=MotoRequestHandler)
 
 
 if __name__ == "__main__":
