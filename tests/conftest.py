@@ -51,7 +51,7 @@ def pytest_configure() -> None:
     from botocore.loaders import JSONFileLoader
 
     loader = JSONFileLoader()
-    JSONFileLoader.load_file = functools.cache(loader.load_file)
+    JSONFileLoader.load_file = staticmethod(functools.cache(loader.load_file))
 
 
 @pytest.hookimpl(trylast=True)

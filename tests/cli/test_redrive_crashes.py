@@ -139,7 +139,7 @@ def test_killed_with_sigkill_twenty_times_it_loses_nothing_repeats_nothing_and_k
 ) -> None:
     chance = random.Random(20)
     dead, retries = LetterQueue(sqs), LetterQueue(sqs, fifo=True)
-    letters = letters_of(keys=2, each=60)
+    letters = letters_of(keys=2, each=45)
     dead.put(*chance.sample(letters, len(letters)))
     kills = 0
 

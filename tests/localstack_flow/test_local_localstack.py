@@ -78,32 +78,39 @@ def test_every_port_of_it_is_on_the_loopback_address(localstack: Running, kinesi
 
 
 @needs_linux
-@pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_of_it_is_left(number: signal.Signals | None) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_one_whose_process_ends(number: signal.Signals) -> None:
     with localstack_server() as server:
-        client = kinesis_of(server)
-        client.create_stream(StreamName="orders", ShardCount=1)
-        client.close()
-        running = processes(server)
-        assert "node" in running.values()
-        if number is not None:
-            (main,) = (pid for pid, name in running.items() if name != "node" and pid != server.pid)
-            os.kill(main, number)
-            wait_until(lambda: are_gone({pid for pid in running if pid != server.pid}))
+        running = of_one_with_a_stream(server)
+        (main,) = (pid for pid, name in running.items() if name != "node" and pid != server.pid)
+        os.kill(main, number)
+        wait_until(lambda: are_gone({pid for pid in running if pid != server.pid}))
 
     wait_until(lambda: are_gone(set(running)))
     assert not server.folder.exists()
 
 
-def test_two_at_once_know_nothing_of_each_other(localstack: Running, kinesis: Any) -> None:
+@needs_linux
+def test_two_at_once_know_nothing_of_each_other_and_nothing_is_left_of_one_that_is_over(kinesis: Any) -> None:
     kinesis.create_stream(StreamName="only-here", ShardCount=1)
 
     with localstack_server() as other:
-        client = kinesis_of(other)
-        assert client.list_streams()["StreamNames"] == []
-        client.close()
+        running = of_one_with_a_stream(other)
 
     assert "only-here" in kinesis.list_streams()["StreamNames"]
+    wait_until(lambda: are_gone(set(running)))
+    assert not other.folder.exists()
+
+
+def of_one_with_a_stream(server: Running) -> dict[int, str]:
+    """The processes of a LocalStack that has had no stream before."""
+    client = kinesis_of(server)
+    assert client.list_streams()["StreamNames"] == []
+    client.create_stream(StreamName="orders", ShardCount=1)
+    client.close()
+    running = processes(server)
+    assert "node" in running.values()
+    return running
 
 
 def test_its_queues_have_urls_that_can_be_used_as_they_are(localstack: Running, sqs: Any) -> None:
