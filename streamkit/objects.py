@@ -17,6 +17,7 @@ an object that is gone.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ _MOST_BYTES = 64 * 1024 * 1024
 # Bytes between two looks at the clock, up to what is nearly as fast as one read of all; and the seconds after which it begins
 # small again, for a read waits until it has all that it asked for.
 _LARGEST_PIECE, _SLOW = 64 * 1024, 0.05
+# Bytes a second, of what has no other end: any line has more, and the largest object comes in a quarter of an hour.
+_LEAST_RATE = 64 * 1024
 # With its write a line takes some 300 bytes, however short it is.
 _MOST_LINES = 1_000_000
 _GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed")
@@ -156,7 +159,8 @@ class Objects:
 
     Memory is bounded by both: some four times the bytes, and for each line 300 bytes with a write of it.
 
-    An attempt that fails for a passing reason is repeated for ``patience`` seconds, and no longer than the invocation has time.
+    An attempt that fails for a passing reason is repeated for ``patience`` seconds, and one that gets its object may take all the
+    time that the invocation has. Without an invocation it may take any, as long as more than 64 KiB a second come.
     ``client`` is boto3's S3 client; by default one is made on first use. It can be shared by the threads of one processor.
     """
 
@@ -188,12 +192,14 @@ class Objects:
             raise Gone(f"{found.place} was removed: there is nothing to read")
         if found.size is not None:
             self._check_size(found, found.size)
-        deadline = time.monotonic() + self._patience
-        if (invocation := ruling.get()) is not None:
-            deadline = min(deadline, invocation.of_request())
+        # Tries may begin until the one time, and a read that gets on goes on to the other: a large object takes longer than an outage
+        # may.
+        invocation = ruling.get()
+        end = math.inf if invocation is None else invocation.of_request()
+        deadline = min(time.monotonic() + self._patience, end)
         client = self._clients.until(deadline)
         try:
-            size, content = retried(deadline, lambda: self._got(client, found, deadline))
+            size, content = retried(deadline, lambda: self._got(client, found, end))
         except Exception as error:
             code = code_of(error)
             if code in _GONE:
@@ -228,7 +234,7 @@ class Objects:
         """Close the clients that were made here."""
         self._clients.close()
 
-    def _got(self, client: Any, found: StoredObject, deadline: float) -> tuple[int, bytes]:
+    def _got(self, client: Any, found: StoredObject, end: float) -> tuple[int, bytes]:
         """The object's size and its content; none of one that is too large."""
         asked = {"Bucket": found.bucket, "Key": found.key}
         if found.version_id is not None:
@@ -239,7 +245,7 @@ class Objects:
         answer = client.get_object(**asked)
         length: int = answer["ContentLength"]
         with answer["Body"] as body:
-            content = _whole(body, deadline) if length <= self._most_bytes else b""
+            content = _whole(body, end, max(self._patience, 1.0)) if length <= self._most_bytes else b""
         if len(content) < length <= self._most_bytes:
             raise ConnectionError("S3's answer ended early")
         return length, content
@@ -262,15 +268,24 @@ class Objects:
             raise Reject(f"{found.place} can't be unpacked: {error}") from None
 
 
-def _whole(body: Any, deadline: float) -> bytes:
-    """What is left of the answer. TimeoutError where it trickles past the deadline: a client's time-out is of each packet."""
+def _whole(body: Any, end: float, window: float) -> bytes:
+    """What is left of the answer. TimeoutError where it trickles past ``end``; where that is never, at less than the least rate for
+    ``window`` seconds. A client's time-out is of each packet.
+    """
     parts: list[bytes] = []
     size, began = 1, time.monotonic()
+    since, due = began, 0
+    came = 0
     while part := body.read(size):
         parts.append(part)
+        came += len(part)
         ended = time.monotonic()
-        if ended >= deadline:
-            raise TimeoutError(f"the time was up after {sum(map(len, parts)):,} bytes of it")
+        if ended >= end:
+            raise TimeoutError(f"the time was up after {came:,} bytes of it")
+        if end == math.inf and ended - since >= window:
+            if came < due + _LEAST_RATE * (ended - since):
+                raise TimeoutError(f"it trickles: {came - due:,} bytes of it came in {ended - since:.0f} s")
+            since, due = ended, came
         size = min(size * 2, _LARGEST_PIECE) if ended - began < _SLOW else 1
         began = ended
     return b"".join(parts)

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, Write, lambda_handler
+from streamkit.deadline import Deadline, ruling
 from streamkit.errors import BatchFailed, ConfigurationError, StreamkitError
 from streamkit.event import decode
 from streamkit.ledgers.memory import MemoryLedger
@@ -492,14 +493,32 @@ class TestBadDays:
             lambda_handler(Reading)(event, RealContext(2.0))
 
     @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
-    def test_an_answer_that_trickles_is_not_read_past_the_deadline(self, at_once: int) -> None:
+    def test_an_answer_that_trickles_is_not_read_past_the_end_of_the_invocation(self, at_once: int) -> None:
         (found,) = told(s3_event(["a"]))
-        with trickling(at_once, pause=0.1, piece=1000) as endpoint:
+        with trickling(at_once, pause=0.1, piece=1000) as endpoint, invocation_of(1.0):
             began = time.monotonic()
             with pytest.raises(Unavailable, match=r"the time was up after [\d,]+ bytes"):
                 Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
             # What is asked for at once in the middle is 65,536 bytes at most.
             assert time.monotonic() - began < (3 if not at_once else 12)
+
+    @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
+    def test_an_answer_that_trickles_is_given_up_without_an_invocation_too(self, at_once: int) -> None:
+        (found,) = told(s3_event(["a"]))
+        with trickling(at_once, pause=0.1, piece=1000) as endpoint:
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match=r"it trickles: [\d,]+ bytes of it came in \d+ s"):
+                Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
+            assert time.monotonic() - began < (3 if not at_once else 12)
+
+    @pytest.mark.parametrize("seconds", [30.0, None], ids=["an-invocation", "none"])
+    def test_an_object_that_takes_longer_than_the_patience_is_read(self, seconds: float | None) -> None:
+        (found,) = told(s3_event(["a"]))
+        with trickling(0, pause=0.05, piece=20_000) as endpoint, invocation_of(seconds):
+            began = time.monotonic()
+            content = Objects(client=client_of(endpoint, "s3"), patience=0.3).read(found)
+            assert time.monotonic() - began > 1.0, "else it shows nothing"
+        assert content == bytes(1_000_000)
 
     def test_an_answer_that_is_slow_and_in_time_is_whole(self) -> None:
         (found,) = told(s3_event(["a"]))
@@ -525,6 +544,16 @@ class TestBadDays:
         found = put(s3, bucket, "a", b"content")
         with proxy.failing(refuse(403, "InvalidObjectState")), pytest.raises(Reject, match="is archived: restore it"):
             Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+
+@contextmanager
+def invocation_of(seconds: float | None) -> Iterator[None]:
+    """Within, an invocation has so much time left, of which a tenth of a second is for its answer; None: there is none."""
+    token = ruling.set(None if seconds is None else Deadline(RealContext(seconds), 0.2))
+    try:
+        yield
+    finally:
+        ruling.reset(token)
 
 
 @contextmanager
