@@ -239,7 +239,7 @@ def repeat_until(deadline: float, call: Callable[[], bool]) -> None:
     )(call)
 
 
-def retried(deadline: float, call: Callable[[], T]) -> T:
+def retried(deadline: float, call: Callable[[], T], passes: Callable[[Exception], bool] = may_pass) -> T:
     """What ``call`` returns, tried again until the deadline where it fails for a passing reason. Its last error, else.
 
     The waits between grow to 2 s, with full jitter.
@@ -247,7 +247,7 @@ def retried(deadline: float, call: Callable[[], T]) -> T:
     from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
     return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_pass(error)),
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and passes(error)),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
         reraise=True,

@@ -26,7 +26,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from .aws import Clients, code_of, retried
+from .aws import Clients, code_of, may_pass, retried
 from .deadline import ruling
 from .errors import ConfigurationError, Reject, Unavailable
 from .gunzip import GZIP, DamagedGzip, TooMuchInGzip, gunzip
@@ -47,9 +47,14 @@ _GONE = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed")
 _CHANGED = ("PreconditionFailed", "412")
 # The request itself is wrong, which is made of nothing but the event: no later one is any better.
 _WRONG = ("KeyTooLongError", "InvalidArgument", "InvalidBucketName", "InvalidURI")
+# Of all that S3 calls an InvalidRequest, what it says of an object stored with a key of its customer's own (SSE-C), which nobody
+# has here. The others are of the client, as a signature of the wrong version.
+_OTHERS_KEY = "stored using a form of Server Side Encryption"
 # As boto3 has it, and what it lets through besides: an access point, which no event names.
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _ARN = re.compile(r"arn:[!-~]{1,2000}")
+# Directory buckets, and access points of Outposts: none of them tells of its objects.
+_SILENT = ("--x-s3", "--op-s3")
 # In bytes, as S3 has it.
 _LONGEST_KEY = 1024
 # What a header can hold, and a query; real ones have 70 characters at most.
@@ -144,6 +149,8 @@ def _fault(found: StoredObject) -> str:
     """Why S3 can be asked for no such object, without a word of what it is instead; empty where it can be."""
     if not (_BUCKET.fullmatch(found.bucket) or _ARN.fullmatch(found.bucket)):
         return "its bucket has a name that no bucket can have"
+    if found.bucket.endswith(_SILENT):
+        return "its bucket is of a kind that has no events"
     if not 1 <= len(found.key.encode(errors="replace")) <= _LONGEST_KEY:
         return f"its key is empty, or has more than {_LONGEST_KEY:,} bytes"
     if found.etag is not None and not _TAG.fullmatch(found.etag):
@@ -183,8 +190,8 @@ class Objects:
     def read(self, found: StoredObject) -> bytes:
         """All of the object: of the version that the event tells of, and never of a later one.
 
-        Raises Gone where that is there no more; Reject for one that is too large or archived, and for a name, ETag or version
-        that S3 can't have; Unavailable where S3 does not answer or refuses the credentials.
+        Raises Gone where that is there no more; Reject for one that is too large, archived, or stored with its customer's own
+        key, and for a name, ETag or version that S3 can't have; Unavailable where S3 does not answer or refuses the credentials.
         """
         if fault := _fault(found):
             raise Reject(f"there can be no such object in S3: {fault}")
@@ -199,8 +206,10 @@ class Objects:
         deadline = min(time.monotonic() + self._patience, end)
         client = self._clients.until(deadline)
         try:
-            size, content = retried(deadline, lambda: self._got(client, found, end))
+            size, content = retried(deadline, lambda: self._got(client, found, end), _may_pass)
         except Exception as error:
+            if _is_unsent(error) and _can_ask(client):
+                raise Reject(f"S3 can't be asked for {found.place}: {reason(error)}") from error
             code = code_of(error)
             if code in _GONE:
                 raise Gone(f"{found.place} is not there any more") from error
@@ -208,6 +217,8 @@ class Objects:
                 raise Gone(f"{found.place} was written again since: that has an event of its own") from error
             if code == "InvalidObjectState":
                 raise Reject(f"{found.place} is archived: restore it, then bring its event again") from error
+            if code == "InvalidRequest" and _OTHERS_KEY in str(error):
+                raise Reject(f"{found.place} was stored with a key that S3 does not keep (SSE-C)") from error
             if code == "NoSuchBucket":
                 # No Gone, which who reads may pass over: a client at a wrong endpoint knows no bucket at all.
                 raise Reject(f"there is no bucket {found.bucket} where the client asks for it") from error
@@ -266,6 +277,29 @@ class Objects:
             ) from None
         except DamagedGzip as error:
             raise Reject(f"{found.place} can't be unpacked: {error}") from None
+
+
+def _may_pass(error: Exception) -> bool:
+    return may_pass(error) and not _is_unsent(error)
+
+
+def _is_unsent(error: Exception) -> bool:
+    """Whether boto3 has refused to make a request of it: of a name that it can't make an address of, or as it is set up."""
+    from botocore.exceptions import EndpointProviderError, InvalidHostLabelError, ParamValidationError
+
+    return isinstance(error, EndpointProviderError | InvalidHostLabelError | ParamValidationError)
+
+
+def _can_ask(client: Any) -> bool:
+    """Whether the client makes an address of a plain name: where it does not, it is set up wrong, and no name is at fault."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        # Sends nothing.
+        client.generate_presigned_url("get_object", Params={"Bucket": "any-bucket", "Key": "any"})
+    except BotoCoreError as error:
+        return not _is_unsent(error)
+    return True
 
 
 def _whole(body: Any, end: float, window: float) -> bytes:

@@ -15,8 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import boto3
 import msgspec
 import pytest
+from botocore.config import Config
 
 from streamkit import Block, Divert, Park, RecordProcessor, Reject, Unavailable, Write, lambda_handler
 from streamkit.deadline import Deadline, ruling
@@ -31,6 +33,7 @@ from tests.faults.http_proxy import HttpProxy, cut, lose_the_answer
 from tests.sinks.aws_proxy import client_of, refuse
 
 ODD_KEY = "orders/2026 (11)/naïve+plus%20&日本.json"
+NOBODY = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
 _buckets = (f"objects-{n}" for n in itertools.count())
 
 
@@ -205,6 +208,7 @@ class TestWays:
             event_of(bucket="no bucket!"),
             event_of(bucket=""),
             event_of(bucket="arn:aws:s3:us-east-1:123456789012:accesspoint/orders"),
+            event_of(bucket="orders--use1-az4--x-s3"),
             event_of(key=""),
             event_of(key="k" * 1025),
             event_of(key="%C3%A9" * 513),
@@ -223,7 +227,16 @@ class TestMalformed:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"key": ""}, {"bucket": "no bucket!"}, {"etag": "abc\r\nx: y"}, {"key": "k" * 1025}, {"version_id": "v\n"}],
+        [
+            {"key": ""},
+            {"bucket": "no bucket!"},
+            {"bucket": "orders--x-s3"},
+            {"bucket": "a" * 60 + "--op-s3"},
+            {"bucket": "arn:!"},
+            {"etag": "abc\r\nx: y"},
+            {"key": "k" * 1025},
+            {"version_id": "v\n"},
+        ],
     )
     def test_of_a_stream_it_goes_to_dead_letters_and_the_others_are_read(
         self, s3: Any, bucket: str, wrong: dict[str, str]
@@ -252,7 +265,33 @@ class TestMalformed:
         with proxy.failing(refuse(400, code)), pytest.raises(Reject, match=rf"s3://{bucket}/a for no object's name"):
             Objects(client=client_of(proxy.endpoint, "s3")).read(found)
 
-    @pytest.mark.parametrize("code", ["ExpiredToken", "AuthorizationHeaderMalformed"])
+    @pytest.mark.parametrize(
+        "bucket", ["arn:!", "arn:aws:s3:us-east-1:1:bucket", "arn:aws:s3:us-we$t-2:123456789012:accesspoint:orders"]
+    )
+    def test_what_boto3_makes_no_request_of_is_rejected_at_once(self, bucket: str) -> None:
+        objects = Objects(client=boto3.client("s3", region_name="us-east-1", **NOBODY))
+        began = time.monotonic()
+        with pytest.raises(Reject, match=r"S3 can't be asked for s3://arn:"):
+            objects.read(StoredObject(bucket, "a", "ObjectCreated:Put"))
+        assert time.monotonic() - began < 5
+
+    def test_a_client_that_makes_a_request_of_nothing_is_no_fault_of_the_event(self) -> None:
+        wrong = Config(use_fips_endpoint=True)
+        client = boto3.client("s3", endpoint_url="http://127.0.0.1:1", region_name="us-east-1", config=wrong, **NOBODY)
+        for bucket in ("orders", "arn:!"):
+            with pytest.raises(Unavailable):
+                Objects(client=client).read(StoredObject(bucket, "a", "ObjectCreated:Put"))
+
+    def test_an_object_with_a_key_of_its_customers_own_is_rejected(self, s3: Any, bucket: str, proxy: HttpProxy) -> None:
+        found = put(s3, bucket, "a", b"content")
+        says = (
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to "
+            "retrieve the object."
+        )
+        with proxy.failing(refuse(400, "InvalidRequest", says)), pytest.raises(Reject, match="SSE-C"):
+            Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+    @pytest.mark.parametrize("code", ["ExpiredToken", "AuthorizationHeaderMalformed", "InvalidRequest"])
     def test_what_it_says_of_credentials_is_no_fault_of_the_event(
         self, s3: Any, bucket: str, proxy: HttpProxy, code: str
     ) -> None:
