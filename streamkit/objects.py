@@ -36,9 +36,8 @@ from .record import Record
 __all__ = ["Gone", "Objects", "StoredObject", "objects_of"]
 
 _MOST_BYTES = 64 * 1024 * 1024
-# Bytes between two looks at the clock, up to what is nearly as fast as one read of all; and the seconds after which it begins
-# small again, for a read waits until it has all that it asked for.
-_LARGEST_PIECE, _SLOW = 64 * 1024, 0.05
+# Bytes that are taken at once, of those that have come: between two pieces is a look at the clock.
+_LARGEST_PIECE = 256 * 1024
 # Bytes a second, of what has no other end: any line has more, and the largest object comes in a quarter of an hour.
 _LEAST_RATE = 64 * 1024
 # With its write a line takes some 300 bytes, however short it is.
@@ -306,20 +305,18 @@ def _whole(body: Any, end: float, window: float) -> bytes:
     """What is left of the answer. TimeoutError where it trickles past ``end``; where that is never, at less than the least rate for
     ``window`` seconds. A client's time-out is of each packet.
     """
-    parts: list[bytes] = []
-    size, began = 1, time.monotonic()
-    since, due = began, 0
-    came = 0
-    while part := body.read(size):
-        parts.append(part)
-        came += len(part)
-        ended = time.monotonic()
-        if ended >= end:
-            raise TimeoutError(f"the time was up after {came:,} bytes of it")
-        if end == math.inf and ended - since >= window:
-            if came < due + _LEAST_RATE * (ended - since):
-                raise TimeoutError(f"it trickles: {came - due:,} bytes of it came in {ended - since:.0f} s")
-            since, due = ended, came
-        size = min(size * 2, _LARGEST_PIECE) if ended - began < _SLOW else 1
-        began = ended
-    return b"".join(parts)
+    # What has come, where ``read`` waits for all that it is asked for. urllib3's own before 2 has none, but what it reads from.
+    read = body.read1 if hasattr(body, "read1") else body._fp.read1
+    content = bytearray()
+    since, due = time.monotonic(), 0
+    while piece := read(_LARGEST_PIECE):
+        content += piece
+        now = time.monotonic()
+        if now >= end:
+            raise TimeoutError(f"the time was up after {len(content):,} bytes of it")
+        if end == math.inf and now - since >= window:
+            came = len(content) - due
+            if came < _LEAST_RATE * (now - since):
+                raise TimeoutError(f"it trickles: {came:,} bytes of it came in {now - since:.0f} s")
+            since, due = now, len(content)
+    return bytes(content)

@@ -538,17 +538,16 @@ class TestBadDays:
             began = time.monotonic()
             with pytest.raises(Unavailable, match=r"the time was up after [\d,]+ bytes"):
                 Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
-            # What is asked for at once in the middle is 65,536 bytes at most.
-            assert time.monotonic() - began < (3 if not at_once else 12)
+            assert time.monotonic() - began < 3
 
     @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
     def test_an_answer_that_trickles_is_given_up_without_an_invocation_too(self, at_once: int) -> None:
         (found,) = told(s3_event(["a"]))
         with trickling(at_once, pause=0.1, piece=1000) as endpoint:
             began = time.monotonic()
-            with pytest.raises(Unavailable, match=r"it trickles: [\d,]+ bytes of it came in \d+ s"):
+            with pytest.raises(Unavailable, match=r"it trickles: [\d,]+ bytes of it came in 1 s"):
                 Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
-            assert time.monotonic() - began < (3 if not at_once else 12)
+            assert time.monotonic() - began < 5
 
     @pytest.mark.parametrize("seconds", [30.0, None], ids=["an-invocation", "none"])
     def test_an_object_that_takes_longer_than_the_patience_is_read(self, seconds: float | None) -> None:
@@ -558,6 +557,20 @@ class TestBadDays:
             content = Objects(client=client_of(endpoint, "s3"), patience=0.3).read(found)
             assert time.monotonic() - began > 1.0, "else it shows nothing"
         assert content == bytes(1_000_000)
+
+    def test_as_much_as_has_come_is_taken_with_urllib3_before_2_too(self) -> None:
+        (found,) = told(s3_event(["a"]))
+        with trickling(0, pause=0.01, piece=20_000) as endpoint:
+            client = client_of(endpoint, "s3")
+            client.meta.events.register("after-call.s3.GetObject", lambda parsed, **_: OldBody.put_into(parsed))
+            assert Objects(client=client).read(found) == bytes(1_000_000)
+
+    def test_many_objects_are_read_by_one_connection(self, s3: Any, bucket: str, proxy: HttpProxy) -> None:
+        contents = [b"", b"content", bytes(1_000_000)]
+        found = [put(s3, bucket, str(n), content) for n, content in enumerate(contents)]
+        objects, before = Objects(client=client_of(proxy.endpoint, "s3")), proxy.accepted
+        assert [objects.read(one) for one in found] == contents
+        assert proxy.accepted == before + 1
 
     def test_an_answer_that_is_slow_and_in_time_is_whole(self) -> None:
         (found,) = told(s3_event(["a"]))
@@ -583,6 +596,24 @@ class TestBadDays:
         found = put(s3, bucket, "a", b"content")
         with proxy.failing(refuse(403, "InvalidObjectState")), pytest.raises(Reject, match="is archived: restore it"):
             Objects(client=client_of(proxy.endpoint, "s3")).read(found)
+
+
+class OldBody:
+    """An answer as urllib3 1.26 has it: it can't give what has come, and what it reads from can."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self._fp = body._raw_stream._fp
+
+    @classmethod
+    def put_into(cls, parsed: dict[str, Any]) -> None:
+        parsed["Body"] = cls(parsed["Body"])
+
+    def __enter__(self) -> OldBody:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._body.close()
 
 
 @contextmanager
