@@ -17,16 +17,15 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from .. import metrics
 from ..breaker import Breaker
 from ..errors import ConfigurationError
 from ..event import is_warm_up
-from ..plural import counted
 from .cors import Cors
 from .cursor import cursor_of
 from .fields import Fields
-from .found import Found, IndexBroken, IndexBusy, Misfits, Suggested
+from .found import Found, IndexBroken, IndexBusy, Suggested
 from .http import Request, Response, request_of
+from .misfits import MisfitLog
 from .openapi import described
 from .query import Limits, Prefix, Query, prefix_of, query_of
 from .refused import Refused
@@ -97,8 +96,9 @@ class SearchApi:
         self._base_path = base_path
         self._title = title
         self._breaker = Breaker("the search index")
+        self._misfits = MisfitLog()
         # API Gateway asks for HEAD as for GET; what has no body is taken off below.
-        self._routes: dict[str, dict[str, Callable[[Request, float], Response]]] = {
+        self._routes: dict[str, dict[str, Callable[[Request, float, Any], Response]]] = {
             "/search": {"GET": self._search, "POST": self._search},
             "/health": {"GET": self._health},
             "/openapi.json": {"GET": self._describe},
@@ -113,12 +113,12 @@ class SearchApi:
         request = request_of(event, self._base_path)
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = self._timeout if remaining is None else min(self._timeout, remaining() / 1000 - _MARGIN)
-        return self.respond(request, time.monotonic() + max(seconds, _SHORTEST)).event()
+        return self.respond(request, time.monotonic() + max(seconds, _SHORTEST), context).event()
 
-    def respond(self, request: Request, deadline: float) -> Response:
-        """The answer to one request, whatever it is and whatever happens."""
+    def respond(self, request: Request, deadline: float, context: Any = None) -> Response:
+        """The answer to one request, whatever it is and whatever happens. ``context`` is Lambda's."""
         try:
-            response = self._routed(request, deadline)
+            response = self._routed(request, deadline, context)
         except Refused as refused:
             response = _error(refused)
         except IndexBusy as error:
@@ -143,7 +143,7 @@ class SearchApi:
     def close(self) -> None:
         self._index.close()
 
-    def _routed(self, request: Request, deadline: float) -> Response:
+    def _routed(self, request: Request, deadline: float, context: Any) -> Response:
         methods = self._routes.get(request.path)
         if methods is None:
             raise Refused(404, f"there is nothing here; there are {', '.join(self._routes)}")
@@ -153,18 +153,18 @@ class SearchApi:
         answer = methods.get("GET" if request.method == "HEAD" else request.method)
         if answer is None:
             raise Refused(405, f"{request.path} takes {allowed}", headers={"Allow": allowed})
-        return answer(request, deadline)
+        return answer(request, deadline, context)
 
     def _preflight(self, request: Request, allowed: str) -> dict[str, str]:
         if "access-control-request-method" not in request.headers:
             return {}
         return self._cors.preflight(request.headers.get("origin"), allowed)
 
-    def _search(self, request: Request, deadline: float) -> Response:
+    def _search(self, request: Request, deadline: float, context: Any) -> Response:
         query = query_of(request.parameters(), self._fields, self._limits)
         found = Found() if query.is_empty else self._asked(lambda: self._index.search(query, deadline), deadline)
         if found.misfits:
-            _tell(found.misfits)
+            self._misfits.tell(found.misfits, context)
         cursor = None if found.position is None else cursor_of(query.search, found.position)
         shown = {
             "found": found.found,
@@ -174,16 +174,16 @@ class SearchApi:
         }
         return self._answer(request, shown, found.milliseconds)
 
-    def _suggest(self, request: Request, deadline: float) -> Response:
+    def _suggest(self, request: Request, deadline: float, context: Any) -> Response:
         prefix = prefix_of(request.parameters(), self._limits)
         found = [] if prefix.is_empty else self._asked(lambda: self._index.suggest(prefix, deadline), deadline)
         return self._answer(request, {"suggestions": found})
 
-    def _health(self, request: Request, deadline: float) -> Response:
+    def _health(self, request: Request, deadline: float, context: Any) -> Response:
         _no_parameters(request)
         return Response(200, {"Content-Type": _JSON, "Cache-Control": "no-store"}, b'{"status":"ok"}')
 
-    def _describe(self, request: Request, deadline: float) -> Response:
+    def _describe(self, request: Request, deadline: float, context: Any) -> Response:
         _no_parameters(request)
         return self._answer(request, self.description())
 
@@ -240,25 +240,6 @@ def _sent_bytes(body: bytes) -> int:
     import json
 
     return len(json.dumps(body.decode(), ensure_ascii=sys.version_info < (3, 12)).encode())
-
-
-def _tell(misfits: Mapping[str, Misfits]) -> None:
-    """What was left out of hits, to who has to look. Whose text it is, an id too, is in no log: its digest finds it."""
-    import hashlib
-
-    # Rare: no cold start pays for it.
-    from ..metrics.counting import Counting
-
-    for one in misfits.values():
-        digest = hashlib.sha256(one.first.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        log.error(
-            "%s. It is left out of %s: the first has an id of which the SHA-256 begins with %s",
-            one.why,
-            counted(one.count, "hit"),
-            digest,
-        )
-    with Counting("search-api").invocation(None):
-        metrics.count("search.left_out", sum(one.count for one in misfits.values()))
 
 
 def _no_parameters(request: Request) -> None:
