@@ -210,7 +210,9 @@ class Change:
 
 
 def _is_same(old: Any, new: Any) -> bool:
-    """Of values that can't be compared, as numpy's arrays, it is known only that the text has changed."""
+    """Of values that can't be compared, as numpy's arrays, it is known only that the text has changed, or that it is the same one."""
+    if old is new:
+        return True
     try:
         return bool(old == new)
     except Exception:  # noqa: BLE001  # It is the user's type, and no read of a parameter may fail for it.

@@ -601,6 +601,25 @@ class TestTypesOfTheUsers:
         assert other.value == 2
         assert (uneven.value.text, heard) == ("two", ["two"])
 
+    def test_a_default_that_stays_is_no_change_though_it_can_not_be_compared(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        source = MemoryParameters({"z": "1"})
+        source.fail(ConnectionError("throttled"))
+        config = config_of(source, clock=clock, wait=30)
+        uneven = config.value("a", type=str, then=Uneven, default=Uneven("default"))
+        heard: list[str] = []
+        uneven.on_change(lambda new, old: heard.append(new.text))
+        assert uneven.value.text == "default"
+
+        source.fail(None)
+        clock.advance(60)
+
+        assert uneven.value.text == "default"
+        assert heard == []
+        assert "has changed" not in caplog.text
+
 
 class TestSecrets:
     def test_a_secret_is_read_as_one_and_never_logged(self, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
