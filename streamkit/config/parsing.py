@@ -90,8 +90,7 @@ def of_type(type_: Any) -> Parse:
         try:
             return decode(value)
         except msgspec.ValidationError as error:
-            # With a cause it is the type's own, of its __post_init__ or the like, whose message may quote the text.
-            what = _without_quotes(error) if error.__cause__ is None else f"its type raised {_kind(error.__cause__)}"
+            what = f"its type raised {_kind(error.__cause__ or error)}" if _is_own(error) else _without_quotes(error)
             fault = f"it is no {_named(type_)}: {what}"
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             fault = f"it is no JSON, and no {_named(type_)} either"
@@ -133,6 +132,13 @@ def hidden(parse: Parse) -> Parse:
         raise Unparsed(f"{fault}; what it is instead is not told of a secret")
 
     return parse_and_hide
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether it is the type's own, of its __post_init__ or the like, whose message may quote the text: msgspec has made it of
+    another, or it comes out of Python's code, of which msgspec has none.
+    """
+    return error.__cause__ is not None or (error.__traceback__ is not None and error.__traceback__.tb_next is not None)
 
 
 def _without_quotes(error: Exception) -> str:

@@ -26,7 +26,7 @@ class Picky(msgspec.Struct):
     error: str
 
     def __post_init__(self) -> None:
-        raise getattr(builtins, self.error)(f"hunter2 {self.error}")
+        raise getattr(builtins, self.error, msgspec.ValidationError)(f"hunter2 {self.error}")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,10 @@ def test_what_a_text_is(parse: Callable[[str], Any], text: str, value: Any) -> N
         (parsing.of_type(int), "\ud800", "it is no JSON"),
         *(
             (parsing.of_type(Picky), f'{{"error": "{error}"}}', f"it is no Picky: its type raised {error}$")
-            for error in ("KeyError", "ValueError", "TypeError", "RuntimeError", "AssertionError", "ArithmeticError")
+            for error in (
+                *("KeyError", "ValueError", "TypeError", "RuntimeError", "AssertionError", "ArithmeticError"),
+                "ValidationError",
+            )
         ),
         (parsing.hidden(parsing.of_type(Picky)), '{"error": "KeyError"}', "it is not of its type; what it is instead"),
         (parsing.texts, '["hunter2", 3]', "it is no tuple"),
