@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from .filters import AnyOf, Box, Filter
@@ -11,8 +12,9 @@ __all__ = ["MOST_CLAUSES", "clauses_of"]
 
 #: OpenSearch (``indices.query.bool.max_clause_count``) and CloudSearch both take 1,024 of a whole query.
 MOST_CLAUSES = 1_000
-# From here on an index's standard analysis makes a word of each sign, as it finds no spaces: Chinese, Japanese.
-_IDEOGRAPHS = "\u2e80"
+# An index's standard analysis makes a word of each of these signs, as it finds no spaces: Chinese, Japanese. Korean among them has
+# words as Latin has, by Unicode's rules, and so have signs of half or full width.
+_IDEOGRAPHS = re.compile("[\u2e80-\u312f\u3190-\uabff\ud7a4-\ufeff\ufff0-\U0010ffff]")
 
 
 def clauses_of(words: Iterable[Word], filters: Iterable[Filter], searched: int) -> dict[str, int]:
@@ -30,4 +32,4 @@ def clauses_of(words: Iterable[Word], filters: Iterable[Filter], searched: int) 
 
 
 def _of_word(word: Word) -> int:
-    return 1 if word.kind != "word" else max(sum(sign >= _IDEOGRAPHS for sign in word.text), 1)
+    return 1 if word.kind != "word" else max(len(_IDEOGRAPHS.findall(word.text)), 1)

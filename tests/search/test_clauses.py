@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789äöüßéèàçñøåæœłšž�
 WORDS = " ".join(LETTERS[:100])
 
 
+def is_a_word(sign: str) -> bool:
+    """Whether it is one by itself, where no others in its text are letters: by the name that Unicode gives it."""
+    return sign >= "\u2e80" and not unicodedata.name(sign, "").startswith(("HANGUL", "HALFWIDTH", "FULLWIDTH"))
+
+
 def leaves(node: Any) -> int:
     """The clauses that OpenSearch counts, of a query in its words."""
     if isinstance(node, list):
@@ -39,7 +45,7 @@ def leaves(node: Any) -> int:
             return sum(leaves(inner[part]) for part in ("must", "must_not", "filter", "should") if part in inner)
         case "multi_match":
             text = inner["query"]
-            words = 1 if inner["type"] == "phrase" else max(sum(one >= "\u2e80" for one in text), 1)
+            words = 1 if inner["type"] == "phrase" else max(sum(map(is_a_word, text)), 1)
             return words * len(inner["fields"])
         case "terms":
             return len(next(iter(inner.values())))
@@ -70,10 +76,23 @@ def test_a_text_without_spaces_is_as_many_words_as_it_has_signs() -> None:
     assert ask(api, q="\u4e2d" * 101).status == 400
     assert ask(api, q="\u4e2d" * 100).status == 200
     assert ask(api, q="\u0436" * 200).status == 200, "one word"
+    assert ask(api, q="\ud55c" * 200).status == 200, "of Hangul, one word too"
+    # Jamo that are joined and that are not, the first and the last syllable, half and full width.
+    for sign in ("\u1100", "\u3131", "\uac00", "\ud7a3", "\uff21", "\uff76"):
+        assert ask(api, q=sign * 101).status == 200, hex(ord(sign))
+    for sign in ("\u3042", "\u30ab", "\ua000", "\U00020000"):
+        assert ask(api, q=sign * 101).status == 400, hex(ord(sign))
+
+
+def test_a_question_in_korean_is_asked() -> None:
+    # Some thirty words, of a hundred and twenty signs.
+    question = " ".join(["\uc11c\uc6b8\uc5d0\uc11c"] + [f"\uac00\uae4c\uc6b4{n}" for n in range(29)])
+
+    assert ask(SearchApi(FIELDS, Answering()), q=question).status == 200
 
 
 @given(
-    q=st.text(st.sampled_from(LETTERS + '\u4e2d\u6587 *-"'), max_size=200) | st.just(WORDS),
+    q=st.text(st.sampled_from(LETTERS + '\u4e2d\u6587\ud55c\uff76 *-"'), max_size=200) | st.just(WORDS),
     filters=st.dictionaries(
         st.sampled_from([f"filter.{name}" for name in FIELDS if name[0] in "tl"]), st.integers(1, 50), max_size=15
     ),
