@@ -13,7 +13,7 @@ from typing import Any
 
 from .breaker import Breaker
 from .claims.base import ClaimStore
-from .errors import StreamkitError
+from .errors import ConfigurationError
 from .ledgers.base import Ledger
 from .marks.base import MarkStore
 from .plans.base import PlanStore
@@ -66,8 +66,10 @@ def health(container: Container, subjects: Iterable[Subject], fault: BaseExcepti
 
 
 def why(error: BaseException) -> str:
-    """What may be said of an error: streamkit's own message, without a value of the environment; of any other its kind alone."""
-    if not isinstance(error, StreamkitError):
+    """What may be said of an error: the message of a ConfigurationError, without a value of the environment; of any other its kind
+    alone. A SinkError may be the user's, and quote what a server said.
+    """
+    if not isinstance(error, ConfigurationError):
         return type(error).__name__
     message = str(error)
     for value in sorted(os.environ.values(), key=len, reverse=True):

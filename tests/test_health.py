@@ -15,7 +15,7 @@ from processors.cloudsearch import CloudSearchProcessor
 from streamkit import Block, Divert, Record, RecordProcessor, Write, lambda_handler
 from streamkit.breaker import FAILURES
 from streamkit.claims.s3 import S3Claims
-from streamkit.errors import ConfigurationError
+from streamkit.errors import ConfigurationError, DecodeError, SinkError, Unavailable
 from streamkit.fanout import FanOut
 from streamkit.idempotency import Idempotency
 from streamkit.marks.dynamodb import DynamoDbMarks
@@ -227,13 +227,14 @@ class TestWhatCanNotBeMade:
         assert not answer["healthy"]
         assert answer["fault"].startswith("ConfigurationError: PARKED_TABLE is set")
 
-    def test_by_an_error_of_somebody_elses_tells_its_kind_alone(self) -> None:
+    @pytest.mark.parametrize("kind", [PermissionError, Unavailable])
+    def test_by_an_error_of_somebody_elses_tells_its_kind_alone(self, kind: type[Exception]) -> None:
         def make() -> Orders:
-            raise PermissionError(SECRET)
+            raise kind(SECRET)
 
         answer = lambda_handler(make)({**HEALTH, "build": True})
 
-        assert answer["fault"] == "PermissionError"
+        assert answer["fault"] == kind.__name__
         assert SECRET not in json.dumps(answer)
 
     def test_by_a_value_of_the_environment_does_not_quote_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,10 +280,13 @@ def test_no_property_of_a_users_own_is_asked() -> None:
     assert "registry" not in of(lambda_handler(Lazy)(HEALTH))
 
 
+@pytest.mark.parametrize("kind", [KeyError, SinkError, Unavailable, DecodeError])
 @pytest.mark.parametrize("name", ["place", "table", "bucket", "_url"])
-def test_of_a_part_of_a_users_own_that_fails_the_kind_of_its_error_is_told_alone(name: str) -> None:
+def test_of_a_part_of_a_users_own_that_fails_the_kind_of_its_error_is_told_alone(
+    name: str, kind: type[Exception]
+) -> None:
     def fail(self: Any) -> str:
-        raise KeyError(SECRET)
+        raise kind(SECRET)
 
     broken = type("Broken", (MemorySink,), {name: fail if name == "_url" else property(fail)})
 
@@ -293,7 +297,7 @@ def test_of_a_part_of_a_users_own_that_fails_the_kind_of_its_error_is_told_alone
     answer = lambda_handler(Own)(HEALTH)
 
     (part,) = answer["processors"][0]["parts"]
-    assert (part["configured"], part["reason"]) == (False, "KeyError")
+    assert (part["configured"], part["reason"]) == (False, kind.__name__)
     assert not answer["healthy"]
     assert SECRET not in json.dumps(answer)
 
