@@ -169,6 +169,35 @@ def test_a_loop_that_died_is_replaced_when_its_lease_is_over_and_its_message_com
     assert generations == sorted(set(generations)), "each was handed out once"
 
 
+def test_a_message_that_kills_its_loop_goes_aside_when_fewer_receives_are_allowed(cloud: Cloud) -> None:
+    dead = cloud.sqs.create_queue(QueueName=f"{uuid.uuid4().hex}-dead")["QueueUrl"]
+    arn = cloud.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def allow(receives: int) -> None:
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(receives)})
+        cloud.sqs.set_queue_attributes(QueueUrl=cloud.url, Attributes={"RedrivePolicy": policy})
+
+    def die(body: str) -> None:
+        if body == "poison":
+            raise Crash
+
+    allow(1000)
+    cloud.before = die
+    cloud.limits = Limits(least=1, most=1)
+    cloud.send("poison", "beside it")
+    cloud.until(lambda: any(one.error for one in cloud.server.invocations))
+    assert cloud.done == [], "what was received with it is done as little"
+
+    allow(1)
+    cloud.send("late")
+    cloud.until(lambda: cloud.left() == 0)
+
+    assert cloud.done == ["late"]
+    messages = cloud.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+    assert {one["Body"] for one in messages} == {"poison", "beside it"}
+    assert [type(one.error) for one in cloud.server.invocations if one.error] == [Crash]
+
+
 def test_an_event_that_is_delivered_twice_is_one_loop(cloud: Cloud) -> None:
     cloud.server.copies = lambda n: 2
     at_work = threading.Semaphore(1)
