@@ -66,8 +66,8 @@ def health(container: Container, subjects: Iterable[Subject], fault: BaseExcepti
 
 
 def why(error: BaseException) -> str:
-    """What may be said of an error: the message of a ConfigurationError, without a value of the environment; of any other its kind
-    alone. A SinkError may be the user's, and quote what a server said.
+    """What may be said of an error: the message of a ConfigurationError, without a value of the environment; of any other its
+    kind alone. A SinkError may be the user's, and quote what a server said.
     """
     if not isinstance(error, ConfigurationError):
         return type(error).__name__

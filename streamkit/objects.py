@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -198,8 +198,8 @@ class Objects:
             raise Gone(f"{found.place} was removed: there is nothing to read")
         if found.size is not None:
             self._check_size(found, found.size)
-        # Tries may begin until the one time, and a read that gets on goes on to the other: a large object takes longer than an outage
-        # may.
+        # Tries may begin until the one time, and a read that gets on goes on to the other: a large object takes longer than an
+        # outage may.
         invocation = ruling.get()
         end = math.inf if invocation is None else invocation.of_request()
         deadline = min(time.monotonic() + self._patience, end)
@@ -301,12 +301,19 @@ def _can_ask(client: Any) -> bool:
     return True
 
 
+def _reader(body: Any) -> Callable[[int], bytes]:
+    """Reads what has come, where ``body.read`` waits for all that it is asked for."""
+    if hasattr(body, "read1"):
+        return body.read1  # type: ignore[no-any-return]  # It is urllib3's.
+    # Before its version 2 urllib3 has none, but what it reads from. Its own sees the end then, and gives the connection back.
+    return lambda size: body._fp.read1(size) or body.read(size)
+
+
 def _whole(body: Any, end: float, window: float) -> bytes:
-    """What is left of the answer. TimeoutError where it trickles past ``end``; where that is never, at less than the least rate for
-    ``window`` seconds. A client's time-out is of each packet.
+    """What is left of the answer. TimeoutError where it trickles past ``end``; where that is never, at less than the least rate
+    for ``window`` seconds. A client's time-out is of each packet.
     """
-    # What has come, where ``read`` waits for all that it is asked for. urllib3's own before 2 has none, but what it reads from.
-    read = body.read1 if hasattr(body, "read1") else body._fp.read1
+    read = _reader(body)
     content = bytearray()
     since, due = time.monotonic(), 0
     while piece := read(_LARGEST_PIECE):

@@ -210,7 +210,7 @@ class Change:
 
 
 def _is_same(old: Any, new: Any) -> bool:
-    """Of values that can't be compared, as numpy's arrays, it is known only that the text has changed, or that it is the same one."""
+    """Of values that can't be compared, as numpy's arrays, it is known only that the text has changed, or that they are one."""
     if old is new:
         return True
     try:

@@ -12,8 +12,8 @@ __all__ = ["MOST_CLAUSES", "clauses_of"]
 
 #: OpenSearch (``indices.query.bool.max_clause_count``) and CloudSearch both take 1,024 of a whole query.
 MOST_CLAUSES = 1_000
-# An index's standard analysis makes a word of each of these signs, as it finds no spaces: Chinese, Japanese. Korean among them has
-# words as Latin has, by Unicode's rules, and so have signs of half or full width.
+# An index's standard analysis makes a word of each of these signs, as it finds no spaces: Chinese, Japanese. Korean, which lies
+# among them, has words as Latin has, by Unicode's rules, and so have signs of half or full width.
 _IDEOGRAPHS = re.compile("[\u2e80-\u312f\u3190-\uabff\ud7a4-\ufeff\ufff0-\U0010ffff]")
 
 
