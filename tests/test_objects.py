@@ -529,7 +529,7 @@ class TestBadDays:
         with proxy.gone(), pytest.raises(BatchFailed):
             lambda_handler(Reading)(event, RealContext(2.0))
 
-    @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
+    @pytest.mark.parametrize("at_once", [0, 262_200], ids=["from-the-start", "in-the-middle"])
     def test_an_answer_that_trickles_is_not_read_past_the_end_of_the_invocation(self, at_once: int) -> None:
         (found,) = told(s3_event(["a"]))
         with trickling(at_once, pause=0.1, piece=1000) as endpoint, invocation_of(1.0):
@@ -538,7 +538,7 @@ class TestBadDays:
                 Objects(client=client_of(endpoint, "s3"), patience=0.5).read(found)
             assert time.monotonic() - began < 3
 
-    @pytest.mark.parametrize("at_once", [0, 300_000], ids=["from-the-start", "in-the-middle"])
+    @pytest.mark.parametrize("at_once", [0, 262_200], ids=["from-the-start", "in-the-middle"])
     def test_an_answer_that_trickles_is_given_up_without_an_invocation_too(self, at_once: int) -> None:
         (found,) = told(s3_event(["a"]))
         with trickling(at_once, pause=0.1, piece=1000) as endpoint:
