@@ -27,8 +27,8 @@ _URL = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^/\s?#@]+/?")
 # Seconds. What a request has at least, even past the deadline, or an answer could never come; and what it has at most.
 _SHORTEST = 1.0
 _LONGEST = 60.0
-# Writes of one transaction. One that was too much is tried with half as many, and with some more again as it goes well. With the
-# fewest it is not its size.
+# Writes of one transaction. One that was too much is taken apart, down to single writes. What comes later begins with half as
+# many, never with less than the fewest, since one write alone may have been too much; and with some more again as it goes well.
 _MOST_WRITES = 1000
 _FEWEST_WRITES = 20
 _STEP_WRITES = 100
@@ -241,7 +241,7 @@ class GraphSink(Sink):
         answered = self._until_answered(bolt, writes, deadline, races)
         if not isinstance(answered, Answered):
             return answered
-        is_too_much = self._is_too_much(answered, writes) and time.monotonic() < deadline - _SHORTEST
+        is_too_much = answered.next == "less" and time.monotonic() < deadline - _SHORTEST
         if (answered.kind == "unavailable" and not is_too_much) or len(writes) == 1:
             return _all(writes, answered.error, answered.kind)
         half = len(writes) // 2
@@ -270,7 +270,8 @@ class GraphSink(Sink):
                 last = self._answered(bolt, error, len(writes))
                 races += last.next == "race"
                 if last.next == "less":
-                    return self._is_too_much(last, writes)
+                    # One write can't be parted. What is its own fault stays so.
+                    return len(writes) > 1 or last.kind != "unavailable"
                 return not (last.next == "again" or (last.next == "race" and races < most_races))
             self._size.went_well(len(writes))
             last = _missing(statements, found, writes)
@@ -295,11 +296,6 @@ class GraphSink(Sink):
             bolt.close()
         # Without the cause: its message may quote values, and a traceback would show it.
         return answered
-
-    @staticmethod
-    def _is_too_much(answered: Answered, writes: Sequence[Write]) -> bool:
-        """Whether a part of the request may be taken where the whole was not."""
-        return answered.next == "less" and len(writes) > _FEWEST_WRITES
 
     def _make_constraints(self, bolt: Bolt, deadline: float) -> Exception | None:
         """Make those that were not made yet; why one could not be."""
