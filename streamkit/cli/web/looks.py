@@ -66,12 +66,12 @@ class Looks:
         self._ending = threading.Event()
         self._looks: dict[str, Look] = {}
 
-    def end(self, patience: float) -> bool:
-        """Stop the look under way, so that it gives back what it holds. Whether it came to an end in ``patience`` seconds.
-
-        There is none after it.
-        """
+    def stop(self) -> None:
+        """Stop the look under way, so that it gives back what it holds. There is none after it."""
         self._ending.set()
+
+    def wait(self, patience: float) -> bool:
+        """Whether the look under way came to an end in ``patience`` seconds."""
         has_ended = self._looking.acquire(timeout=patience)
         if has_ended:
             self._looking.release()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import secrets
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -182,16 +181,20 @@ class Redrives:
         job.stop()
         return job.view()
 
-    def end(self, patience: float) -> bool:
-        """Stop what is under way and wait for it. Whether it came to an end in ``patience`` seconds."""
+    def stop_all(self) -> None:
+        """End what is under way after the request in hand."""
         with self._lock:
             job = self._job
-        if job is None or job.is_over:
+        if job is not None:
+            job.stop()
+
+    def wait(self, patience: float) -> bool:
+        """Whether what is under way came to an end in ``patience`` seconds, and has given back what it held."""
+        with self._lock:
+            job = self._job
+        if job is None:
             return True
-        job.stop()
-        give_up_at = time.monotonic() + patience
-        while job.thread.is_alive() and time.monotonic() < give_up_at:
-            job.thread.join(timeout=0.2)
+        job.thread.join(patience)
         return not job.thread.is_alive()
 
     def _of(self, token: str) -> _Job:

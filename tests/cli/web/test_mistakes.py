@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +22,14 @@ from streamkit.cli.targets import QueueTarget
 from streamkit.cli.web import redrives
 from streamkit.cli.web.answers import Answers, Request
 from streamkit.cli.web.clients import Clients
-from streamkit.cli.web.looks import Looks, redrive_options
+from streamkit.cli.web.looks import Chosen, Looks, redrive_options
 from streamkit.cli.web.overview import Overview
 from streamkit.cli.web.redrives import Redrives, _Job
 from streamkit.errors import StreamkitError
 from streamkit.queues.sqs import SqsQueue
+
+from ..dead_letters import LetterQueue, letter
+from ..process import ENVIRONMENT
 
 
 @pytest.fixture
@@ -125,3 +130,70 @@ class TestAQuestionThatNobodyAnswersInTime:
 
         assert not job._asked("put them back? [y/N] ")
         assert job.note == ""
+
+
+class TestTheEnd:
+    @pytest.fixture
+    def over(self) -> Iterator[threading.Event]:
+        """A look that hangs ends with it."""
+        over = threading.Event()
+        yield over
+        over.set()
+
+    @pytest.fixture
+    def looks(
+        self, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, over: threading.Event
+    ) -> Iterator[Looks]:
+        """One of them hangs."""
+        looks, is_under_way = Looks(options), threading.Event()
+
+        def taken(source: str) -> None:
+            is_under_way.set()
+            over.wait(120)
+
+        def look() -> None:
+            with suppress(StreamkitError):
+                looks.look("dead")
+
+        monkeypatch.setattr(looks, "_taken", taken)
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert is_under_way.wait(30)
+        yield looks
+        over.set()
+        thread.join(30)
+
+    def test_a_look_that_hangs_keeps_no_redrive_at_work(
+        self,
+        options: argparse.Namespace,
+        looks: Looks,
+        sqs: Any,
+        moto_endpoint: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, ENVIRONMENT[name])
+        options.endpoint_url = moto_endpoint
+        letters = tmp_path / "letters.jsonl"
+        letters.write_text("".join(f"{letter(n, key=f'c-{n}').encode()}\n" for n in range(300)))
+        redrives = Redrives(options)
+
+        def until(is_wanted: Any) -> dict[str, Any]:
+            give_up_at = time.monotonic() + 60.0
+            while not is_wanted(view := redrives.view()):
+                assert time.monotonic() < give_up_at, view
+                time.sleep(0.05)
+            return view
+
+        redrives.begin(str(letters), "queue", LetterQueue(sqs).url, {}, Chosen(), rate=2.0)
+        redrives.answer(until(lambda view: view["state"] == "asking")["job"], is_agreed=True)
+        until(lambda view: view["summary"]["put_back"] > 0)
+
+        with pytest.raises(StreamkitError, match="^a look at dead letters did not end in 5 s: they are seen again"):
+            console._end(looks, redrives, 5.0)
+
+        view = redrives.view()
+        redrives.stop_all()
+        assert view["state"] == "done"
+        assert 0 < view["summary"]["put_back"] < 300
