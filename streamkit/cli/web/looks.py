@@ -82,9 +82,10 @@ class Looks:
         if not self._looking.acquire(blocking=False):
             raise StreamkitError("another look is under way: wait for it")
         try:
+            # A connection that is kept alive can still ask.
+            self._go_on()
             look = self._taken(source)
-            if self._ending.is_set():
-                raise StreamkitError("the console ends, and its look at the letters with it")
+            self._go_on()
         finally:
             self._looking.release()
         with self._lock:
@@ -130,6 +131,10 @@ class Looks:
         if len(ids) < len(rows):
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
         return Chosen(ids, sorted({row.processor for row in rows}))
+
+    def _go_on(self) -> None:
+        if self._ending.is_set():
+            raise StreamkitError("the console ends, and its look at the letters with it")
 
     def _seen(self, token: str, number: int) -> Seen:
         with self._lock:

@@ -141,6 +141,7 @@ class Redrives:
         self._options = options
         self._lock = threading.Lock()
         self._job: _Job | None = None
+        self._is_ending = False
 
     def begin(
         self, source: str, kind: str, target: str, filters: Mapping[str, str], chosen: Chosen, rate: float | None
@@ -160,6 +161,8 @@ class Redrives:
         options.rate = rate
         options.wait = _WAIT_FOR_OTHERS
         with self._lock:
+            if self._is_ending:
+                raise StreamkitError("the console ends: start it again to put letters back")
             if self._job is not None and not self._job.is_over:
                 raise StreamkitError("a redrive is under way: answer it, wait for it or stop it first")
             self._job = _Job(options)
@@ -182,8 +185,9 @@ class Redrives:
         return job.view()
 
     def stop_all(self) -> None:
-        """End what is under way after the request in hand."""
+        """End what is under way after the request in hand. There is none after it."""
         with self._lock:
+            self._is_ending = True
             job = self._job
         if job is not None:
             job.stop()

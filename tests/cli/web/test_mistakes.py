@@ -197,3 +197,17 @@ class TestTheEnd:
         redrives.stop_all()
         assert view["state"] == "done"
         assert 0 < view["summary"]["put_back"] < 300
+
+    def test_nothing_begins_after_it(self, options: argparse.Namespace, tmp_path: Path) -> None:
+        letters = tmp_path / "letters.jsonl"
+        letters.write_text("")
+        looks, redrives = Looks(options), Redrives(options)
+
+        console._end(looks, redrives, 5.0)
+
+        # Nothing is touched: of a file that is not there it would be told.
+        with pytest.raises(StreamkitError, match="the console ends, and its look at the letters with it"):
+            looks.look(str(tmp_path / "gone.jsonl"))
+        with pytest.raises(StreamkitError, match="the console ends: start it again to put letters back"):
+            redrives.begin(str(letters), "queue", "retries", {}, Chosen(), None)
+        assert redrives.view() == {"job": None}
