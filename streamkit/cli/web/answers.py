@@ -18,7 +18,7 @@ from ...errors import StreamkitError
 from ...reason import reason
 from ..connection import masked
 from ..terminal import printable, say
-from .looks import Chosen, Looks
+from .looks import Looks
 from .overview import Overview
 from .redrives import Redrives
 
@@ -183,7 +183,7 @@ class Answers:
         asked = msgspec.json.decode(request.body, type=_Begin)
         if asked.rate is not None and not 0 < asked.rate < 1e6:
             raise _Refused(400, "rate: letters a second, more than 0")
-        chosen = self._looks.chosen(asked.look, asked.letters) if asked.letters else Chosen()
+        chosen = self._looks.chosen(asked.look, asked.letters) if asked.letters else []
         return self._redrives.begin(
             self._checked(asked.source), asked.kind, self._checked_target(asked), asked.filters, chosen, asked.rate
         )

@@ -22,7 +22,7 @@ from ..redrive import add_options as add_redrive_options
 from ..usage import UsageError, moment
 from .letters import Seen, line_of, whole_of
 
-__all__ = ["PAGE", "Chosen", "Look", "Looks", "filtered", "redrive_options"]
+__all__ = ["PAGE", "Look", "Looks", "filtered", "redrive_options"]
 
 #: Letters of a page.
 PAGE = 50
@@ -47,13 +47,6 @@ class Look(msgspec.Struct, frozen=True):
     is_cut: bool = False
     hidden: int = 0
     warning: str = ""
-
-
-class Chosen(msgspec.Struct, frozen=True):
-    """Letters by their event ids, and whose they are: where two processors have failed on one record, its id alone is both's."""
-
-    ids: list[str] = []
-    processors: list[str] = []
 
 
 class Looks:
@@ -124,13 +117,13 @@ class Looks:
         """One letter whole, with its payload. StreamkitError where its look is over."""
         return whole_of(self._seen(token, number))
 
-    def chosen(self, token: str, numbers: list[int]) -> Chosen:
-        """Letters of a look. StreamkitError where it is over, or one has no event id."""
+    def chosen(self, token: str, numbers: list[int]) -> list[tuple[str, str]]:
+        """Letters of a look, as ``Filter`` has them. StreamkitError where it is over, or one has no event id."""
         rows = [self._seen(token, number).row for number in numbers]
-        ids = [row.event_id for row in rows if row.event_id is not None]
-        if len(ids) < len(rows):
+        chosen = [(row.processor, row.event_id) for row in rows if row.event_id is not None]
+        if len(chosen) < len(rows):
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
-        return Chosen(ids, sorted({row.processor for row in rows}))
+        return chosen
 
     def _go_on(self) -> None:
         if self._ending.is_set():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..journal import Journal
 from ..letters import open_letters, open_recovery
 from ..redriving import Redrive, check_places, open_target
 from ..terminal import printable
-from .looks import Chosen, filtered, redrive_options
+from .looks import filtered, redrive_options
 
 __all__ = ["Redrives"]
 
@@ -39,9 +39,10 @@ _PUT_BACK = ("put back", "put back before")
 class _Job:
     """One redrive. All but its thread only look."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, chosen: Sequence[tuple[str, str]] = ()) -> None:
         self.token = secrets.token_urlsafe(12)
         self.options = options
+        self.chosen = chosen
         self.state = "looking"
         self.question = ""
         self.note = ""
@@ -98,7 +99,14 @@ class _Job:
                 journal = Journal(self.options.state, letters.name)
                 stack.callback(journal.close)
                 self.run = Redrive(
-                    self.options, letters, recovery, target, journal, tell=self._tell, observe=self._observe
+                    self.options,
+                    letters,
+                    recovery,
+                    target,
+                    journal,
+                    chosen=self.chosen,
+                    tell=self._tell,
+                    observe=self._observe,
                 )
                 if self._is_stopped:
                     self.run.stop()
@@ -144,20 +152,21 @@ class Redrives:
         self._is_ending = False
 
     def begin(
-        self, source: str, kind: str, target: str, filters: Mapping[str, str], chosen: Chosen, rate: float | None
+        self,
+        source: str,
+        kind: str,
+        target: str,
+        filters: Mapping[str, str],
+        chosen: Sequence[tuple[str, str]],
+        rate: float | None,
     ) -> dict[str, Any]:
-        """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong."""
+        """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong.
+
+        ``chosen`` are processors with event ids; where there are none, it is all that the filters want.
+        """
         if kind not in _TARGETS:
             raise StreamkitError(f"{kind} is no kind of target: these are {', '.join(_TARGETS)}")
         options = filtered(redrive_options(self._options, source, f"--to-{kind}={target}"), filters)
-        options.id = chosen.ids or None
-        if len(chosen.processors) == 1:
-            (options.processor,) = chosen.processors
-        elif chosen.processors and kind != "stream":
-            names = ", ".join(name or "(none)" for name in chosen.processors)
-            raise StreamkitError(
-                f"these are letters of several processors ({names}), and a {kind} is one processor's: choose those of one"
-            )
         options.rate = rate
         options.wait = _WAIT_FOR_OTHERS
         with self._lock:
@@ -165,7 +174,7 @@ class Redrives:
                 raise StreamkitError("the console ends: start it again to put letters back")
             if self._job is not None and not self._job.is_over:
                 raise StreamkitError("a redrive is under way: answer it, wait for it or stop it first")
-            self._job = _Job(options)
+            self._job = _Job(options, chosen)
             self._job.thread.start()
             return self._job.view()
 

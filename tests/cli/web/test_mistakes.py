@@ -22,7 +22,7 @@ from streamkit.cli.targets import QueueTarget
 from streamkit.cli.web import redrives
 from streamkit.cli.web.answers import Answers, Request
 from streamkit.cli.web.clients import Clients
-from streamkit.cli.web.looks import Chosen, Looks, redrive_options
+from streamkit.cli.web.looks import Looks, redrive_options
 from streamkit.cli.web.overview import Overview
 from streamkit.cli.web.redrives import Redrives, _Job
 from streamkit.errors import StreamkitError
@@ -186,7 +186,7 @@ class TestTheEnd:
                 time.sleep(0.05)
             return view
 
-        redrives.begin(str(letters), "queue", LetterQueue(sqs).url, {}, Chosen(), rate=2.0)
+        redrives.begin(str(letters), "queue", LetterQueue(sqs).url, {}, [], rate=2.0)
         redrives.answer(until(lambda view: view["state"] == "asking")["job"], is_agreed=True)
         until(lambda view: view["summary"]["put_back"] > 0)
 
@@ -209,5 +209,5 @@ class TestTheEnd:
         with pytest.raises(StreamkitError, match="the console ends, and its look at the letters with it"):
             looks.look(str(tmp_path / "gone.jsonl"))
         with pytest.raises(StreamkitError, match="the console ends: start it again to put letters back"):
-            redrives.begin(str(letters), "queue", "retries", {}, Chosen(), None)
+            redrives.begin(str(letters), "queue", "retries", {}, [], None)
         assert redrives.view() == {"job": None}
