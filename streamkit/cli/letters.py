@@ -20,6 +20,7 @@ from ..envelope import Envelope
 from ..errors import StreamkitError
 from ..letters import Message, Stored, Unreadable, died_at
 from ..reason import reason
+from ..record import MOST_DIGITS
 from ..recovery import Recovery
 from .connection import connected, error_code
 from .terminal import duration, say
@@ -365,7 +366,8 @@ def open_recovery(options: argparse.Namespace, stack: ExitStack) -> Recovery:
     return Recovery(client, processor=options.processor_name or "", filters=filters)
 
 
-_RANGE = re.compile(r"(?P<shard>.+:)(?P<first>\d{1,100})-(?P<last>\d{1,100})", re.ASCII)
+_NUMBER = rf"\d{{1,{MOST_DIGITS}}}"
+_RANGE = re.compile(rf"(?P<shard>.+:)(?P<first>{_NUMBER})-(?P<last>{_NUMBER})", re.ASCII)
 
 
 class Filter:
@@ -393,7 +395,10 @@ class Filter:
 
     def _is_of_a_document(self, envelope: Envelope) -> bool:
         number = envelope.sequence_number or ""
-        return number.isdecimal() and any(
+        # An envelope can hold any text there, and a longer one is no number that ``int`` reads.
+        if not number.isdecimal() or len(number) > MOST_DIGITS:
+            return False
+        return any(
             whose in (None, envelope.processor)
             and envelope.event_id.startswith(found["shard"])
             and int(found["first"]) <= int(number) <= int(found["last"])
