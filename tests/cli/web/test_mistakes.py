@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamkit.cli import console
@@ -53,12 +54,15 @@ def answers(options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> Ite
     clients.close()
 
 
+def asking(target: str, body: bytes = b"", host: str = "localhost") -> Request:
+    headers = {"host": host, "x-streamkit-token": "token", "content-type": "application/json"}
+    return Request("POST" if body else "GET", target, headers, body)
+
+
 def test_a_mistake_is_answered_with_its_type_and_said_once_on_the_terminal(
     answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    request = Request("GET", "/api/overview?x=1", {"host": "localhost", "x-streamkit-token": "token"})
-
-    replies = [answers.answer(request) for _ in range(3)]
+    replies = [answers.answer(asking("/api/overview?x=1")) for _ in range(3)]
 
     assert [reply.status for reply in replies] == [500] * 3
     said = json.loads(replies[0].body)["error"]
@@ -67,6 +71,51 @@ def test_a_mistake_is_answered_with_its_type_and_said_once_on_the_terminal(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("streamkit: GET /api/overview failed: KeyError: ")
     assert "hidden" not in line
+
+
+@pytest.mark.parametrize("kind", [ValueError, UnicodeError, RecursionError, msgspec.ValidationError])
+def test_one_of_a_type_that_a_request_can_have_at_fault_is_the_consoles_own_all_the_same(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    def view() -> None:
+        raise kind("no")
+
+    monkeypatch.setattr(answers._overview, "view", view)
+
+    reply = answers.answer(asking("/api/overview"))
+
+    assert (reply.status, "a mistake in it" in json.loads(reply.body)["error"]) == (500, True)
+    assert f"failed: {kind.__name__}: no" in capsys.readouterr().err
+
+
+def test_a_reply_that_can_not_be_sent_is_the_consoles_own_mistake(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(answers._overview, "view", lambda: {"name": "\ud800"})
+
+    assert answers.answer(asking("/api/overview")).status == 500
+    assert "failed: UnicodeEncodeError: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "status"),
+    [
+        ("//[/api/overview", b"", 400),
+        ("/api/letter?number=x", b"", 400),
+        (f"/api/letter?number={'9' * 5000}", b"", 400),
+        ("/api/letter?number=%ff", b"", 400),
+        (f"/api/letter?{'a=1&' * 30}", b"", 400),
+        ("/api/look", b'{"source": "\xff"}', 400),
+        ("/api/redrive/stop", b"[" * 5000, 400),
+        ("/api/redrive/stop", '{"job": "é"}'.encode(), 409),
+    ],
+)
+def test_a_request_that_is_at_fault_is_no_mistake_of_the_consoles(
+    answers: Answers, capsys: pytest.CaptureFixture[str], target: str, body: bytes, status: int
+) -> None:
+    assert answers.answer(asking(target, body)).status == status
+    assert answers.answer(asking(target, body, host="[")).status == 403
+    assert capsys.readouterr().err == ""
 
 
 def test_a_summary_can_be_had_while_the_redrive_finds_more_that_stays(
