@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from ..aws import from_environment, repeat_until
@@ -165,7 +165,8 @@ class GraphSink(Sink):
         With a ``version`` it stays where it has a later one. A removed node's version is forgotten: what arrives late makes
         it again.
         """
-        return self._removing(Operation("node removal", (_end(label, key),), version=version_of(version)))
+        end = _end(label, key)
+        return self._removing("node removal", (end,), (), {}, end.names, version)
 
     def relationship_removal(
         self,
@@ -179,8 +180,7 @@ class GraphSink(Sink):
         """Remove the relationship; one that is not there is no error. Without a ``key`` it is every one of this type."""
         ends, more = (_end(*_pair(start)), _end(*_pair(end))), (name_of(type, "a relationship's type"),)
         own = key_of(key or {}, "a relationship's key", may_be_empty=True)
-        names, values = tuple(own), tuple(own.values())
-        return self._removing(Operation("relationship removal", ends, more, names, values, version=version_of(version)))
+        return self._removing("relationship removal", ends, more, own, own, version)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         if not writes:
@@ -213,20 +213,35 @@ class GraphSink(Sink):
         ends: tuple[End, ...],
         more: tuple[str, ...],
         own: Mapping[str, str | int],
-        kept: Any,
+        kept: Collection[str],
         properties: Mapping[str, Any] | None,
         version: int | None,
     ) -> Write:
-        version = version_of(version)
-        if version is not None and self._version in kept:
-            raise Reject(
-                f"the key's {self._version!r} would be set to the version: name another GraphSink(version_property)"
-            )
+        version = self._checked(version, kept)
         copied, size = properties_of(properties or {}, (*kept, *(() if version is None else (self._version,))))
         return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), copied, version), size + 50)
 
-    def _removing(self, operation: Operation) -> Write:
-        return Write(self, operation, 50)
+    def _removing(
+        self,
+        kind: Literal["node removal", "relationship removal"],
+        ends: tuple[End, ...],
+        more: tuple[str, ...],
+        own: Mapping[str, str | int],
+        kept: Collection[str],
+        version: int | None,
+    ) -> Write:
+        version = self._checked(version, kept)
+        return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), version=version), 50)
+
+    def _checked(self, version: int | None, kept: Collection[str]) -> int | None:
+        """The version, which has its property for itself: ``kept`` are the names of the key of what has the version."""
+        version = version_of(version)
+        if version is not None and self._version in kept:
+            raise Reject(
+                f"the key's {self._version!r} is no version, and would be taken for one: name another "
+                "GraphSink(version_property)"
+            )
+        return version
 
     # Delivering them
 
