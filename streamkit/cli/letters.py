@@ -384,7 +384,9 @@ class Filter:
         self._since: float | None = options.since.timestamp() if options.since else None
         self._until: float | None = options.until.timestamp() if options.until else None
         # Without a processor it is anybody's.
-        self._named: frozenset[tuple[str | None, str]] = frozenset([*((None, one) for one in options.id or ()), *chosen])
+        self._named: frozenset[tuple[str | None, str]] = frozenset(
+            [*((None, one) for one in options.id or ()), *chosen]
+        )
         # A failure document whose records are not fetched yet has their range for an id.
         self._ranges = [(whose, found) for whose, one in self._named if (found := _RANGE.fullmatch(one))]
         self._correlation: str | None = options.correlation

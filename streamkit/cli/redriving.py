@@ -89,8 +89,8 @@ class Redrive:
     The order of the steps for a letter is what makes it go once: (1) held, and the hold renewed; (2) recorded as sending;
     (3) confirmed by the target; (4) recorded as sent; (5) deleted.
 
-    ``chosen`` are those letters that alone are wanted, as ``Filter`` has them; ``tell`` is given what to say while it runs, ``observe`` what has become of a letter: its event id, or where it lies if it
-    has none, and "put back" or why it was not.
+    ``chosen`` are those letters that alone are wanted, as ``Filter`` has them. ``tell`` is given what to say while it runs,
+    ``observe`` what has become of a letter: its event id, or where it lies if it has none, and "put back" or why it was not.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ def is_own(delivery: Delivery) -> bool:
     """Whether this function has logged it, so that it is to be left out: ``delivery.is_data and not is_own(delivery)``.
 
     Its lines are counted in ``logs.own_lines``, and the log says once in a container how the loop is ended. The function's
-    group is AWS_LAMBDA_LOG_GROUP_NAME, which Lambda sets; where it is not set nothing is the function's own. Nor is a group of the
-    same name in another account, within an invocation whose context tells the function's ARN.
+    group is AWS_LAMBDA_LOG_GROUP_NAME, which Lambda sets; where it is not set nothing is the function's own. Nor is a group of
+    the same name in another account, within an invocation whose context tells the function's ARN.
 
     A delivery does not tell its region: where several regions of one account deliver to one function, groups of this name in all
     of them count as its own, and their lines are dropped.

@@ -72,9 +72,9 @@ _AWAY = frozenset(
 class Answered(msgspec.Struct, frozen=True):
     """Why a request was not taken, and what is to be done about it.
 
-    ``next``: ``"again"``, the same request may be taken a moment later; ``"less"``, rather a smaller one, and of a single write the
-    same again where ``kind`` is ``"unavailable"``; ``"apart"``, one of its writes may be at fault, and by itself it is refused as
-    ``kind`` says; ``"race"``, either of both, again or apart; ``"no"``, asking again is in vain.
+    ``next``: ``"again"``, the same request may be taken a moment later; ``"less"``, rather a smaller one, and of a single write
+    the same again where ``kind`` is ``"unavailable"``; ``"apart"``, one of its writes may be at fault, and by itself it is
+    refused as ``kind`` says; ``"race"``, either of both, again or apart; ``"no"``, asking again is in vain.
     """
 
     error: SinkError

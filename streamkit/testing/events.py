@@ -117,8 +117,8 @@ def logs_data(
 ) -> bytes:
     """What a subscription filter of CloudWatch Logs puts into a record of a stream: these lines as JSON in gzip.
 
-    Times are in milliseconds from ``start`` on, one apart; ids are made of the stream's name, the time and the place. ``owner`` is
-    the account that the log group is of.
+    Times are in milliseconds from ``start`` on, one apart; ids are made of the stream's name, the time and the place. ``owner``
+    is the account that the log group is of.
     """
     stream = zlib.crc32(f"{log_group}:{log_stream}".encode())
     content = {

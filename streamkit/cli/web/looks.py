@@ -76,9 +76,9 @@ class Looks:
             raise StreamkitError("another look is under way: wait for it")
         try:
             # A connection that is kept alive can still ask.
-            self._go_on()
+            self._check_ending()
             look = self._taken(source)
-            self._go_on()
+            self._check_ending()
         finally:
             self._looking.release()
         with self._lock:
@@ -125,7 +125,7 @@ class Looks:
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
         return chosen
 
-    def _go_on(self) -> None:
+    def _check_ending(self) -> None:
         if self._ending.is_set():
             raise StreamkitError("the console ends, and its look at the letters with it")
 

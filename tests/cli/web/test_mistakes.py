@@ -239,7 +239,7 @@ class TestTheEnd:
         redrives.answer(until(lambda view: view["state"] == "asking")["job"], is_agreed=True)
         until(lambda view: view["summary"]["put_back"] > 0)
 
-        with pytest.raises(StreamkitError, match="^a look at dead letters did not end in 5 s: they are seen again"):
+        with pytest.raises(StreamkitError, match=r"^a look at dead letters did not end in 5 s: they are seen again"):
             console._end(looks, redrives, 5.0)
 
         view = redrives.view()
