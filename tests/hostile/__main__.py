@@ -1,8 +1,8 @@
 """Hostile inputs among good ones, each through a whole handler in a process of its own: ``python -m tests.hostile``.
 
 256 MB more than the interpreter takes, and 30 s of processor time: what needs more ends that process. Each line of the input is
-JSON: an input's name, its triggers, and two files, for the process's output, a line of JSON for each trigger, and for its log. The
-answer is a line with the code that it ended with.
+JSON: an input's name, its triggers, and two files, for the process's output, a line of JSON for each trigger, and for its log.
+The answer is a line with the code that it ended with.
 """
 
 from __future__ import annotations
