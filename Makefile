@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Bytecode is kept, the tests' too: without it each process of theirs takes half a minute to compile them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run routes test localstack-test kcl-test simulate exactly-once soak fuzz demo-fanout mutants package lock ci-long validate lint types check bench clean
 

@@ -2,6 +2,8 @@
 # The one way to test and deploy, on a laptop and in CI alike. Without arguments it tells how it is called.
 set -euo pipefail
 cd "$(dirname "$0")"
+# As in the Makefile: the tests are compiled once.
+unset PYTHONDONTWRITEBYTECODE
 
 usage() {
   cat >&2 <<'END'

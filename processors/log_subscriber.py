@@ -16,7 +16,8 @@ groups; and behind a rule for CloudTrail's ``CreateLogGroup``, where the account
 
 What it does is done again without harm. What there is no time for goes on in another invocation of this function, which it makes
 itself. Groups that could not be dealt with are in the log, and make it raise when the others are done: the last invocation, for
-all before it. One that has made the next never raises, for Lambda would repeat it, and what goes on would go on three times.
+all before it. One that has made the next never raises, for Lambda would repeat it, and what goes on would go on three times. Nor
+does one that has no answer to that: the next may be made, and where it is not, the schedule's next goes through all groups again.
 """
 
 from __future__ import annotations
@@ -76,9 +77,7 @@ class LogSubscriber:
         if left is not None:
             self._go_on(left, event, context)
         elif run.failed:
-            raise StreamkitError(
-                f"{run.failed} log groups could not be dealt with, among them {', '.join(run.failed_first)}: the log has why"
-            )
+            raise StreamkitError(_failures(run.failed, run.failed_first))
         return run.counts
 
     def _go_on(self, left: _Place, event: Any, context: Any) -> None:
@@ -86,12 +85,33 @@ class LogSubscriber:
         hop = hop if isinstance(hop, int) else 0
         arn = getattr(context, "invoked_function_arn", None)
         if hop >= _MOST_HOPS or not arn:
-            raise StreamkitError(
-                "there was no time for all log groups, and nothing goes on: give the function more time"
-            )
+            text = "there was no time for all log groups, and nothing goes on: give the function more time"
+            raise StreamkitError(f"{text}; {_failures(left.failed, left.failed_first)}" if left.failed else text)
         payload = msgspec.json.encode({"resume": left, "hop": hop + 1})
         client = self._functions.until(time.monotonic() + _MARGIN / 2)
-        client.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)["Payload"].close()
+        try:
+            client.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)["Payload"].close()
+        except Exception as error:
+            if not _may_be_made(error):
+                raise
+            log.error(
+                "%s: there was no answer to the invocation that goes on (%s); if it is not made, the schedule's next begins anew",
+                _OWNER,
+                reason(error),
+            )
+
+
+def _failures(count: int, first: list[str]) -> str:
+    return f"{count} log groups could not be dealt with, among them {', '.join(first)}: the log has why"
+
+
+def _may_be_made(error: Exception) -> bool:
+    """Whether Lambda may have taken the request: it was sent, and had no answer, or none that says."""
+    from botocore.exceptions import HTTPClientError
+
+    answer = getattr(error, "response", None)
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
+    return isinstance(error, HTTPClientError) or status >= 500
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ class Deadline:
     """
 
     def __init__(self, context: Any, margin: float) -> None:
+        self._context = context
         milliseconds: Callable[[], float] = getattr(context, "get_remaining_time_in_millis", None) or _for_ever
         #: Seconds on the clock that rules the invocation, which a context on a clock of its own tells; else ``time.monotonic()``.
         self.now: Callable[[], float] = getattr(context, "monotonic", None) or time.monotonic
@@ -33,6 +34,13 @@ class Deadline:
         self._kept = 0.0
         self.longest_record = 0.0
         self.reserve = margin
+
+    @property
+    def account(self) -> str:
+        """The account that the function is in, by the ARN that it was invoked by; empty where the context tells none."""
+        arn = getattr(self._context, "invoked_function_arn", None)
+        parts = arn.split(":") if isinstance(arn, str) else []
+        return parts[4] if len(parts) > 6 else ""
 
     def allows_another(self) -> bool:
         """Whether one more record, as long as the longest so far, would leave time to flush and answer."""

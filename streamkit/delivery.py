@@ -96,8 +96,9 @@ class Delivery:
 
     def _judge(self, request: _Request, writes: list[Write], refusals: list[Refusal]) -> None:
         """Whether the refusals show that the service is there. Those that were made without asking it tell nothing."""
-        unavailable = [refusal for refusal in refusals if refusal.kind == "unavailable"]
-        asked = len(writes) - sum(isinstance(refusal.error, EndlessChain | NotAsked) for refusal in refusals)
+        answers = [refusal for refusal in refusals if not isinstance(refusal.error, EndlessChain | NotAsked)]
+        unavailable = [refusal for refusal in answers if refusal.kind == "unavailable"]
+        asked = len(writes) - (len(refusals) - len(answers))
         if len({id(refusal.write) for refusal in unavailable}) < asked:
             self._heard(request)
         elif unavailable:

@@ -284,6 +284,7 @@ class _Share:
     def __init__(self, context: Any) -> None:
         self._milliseconds: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         self.monotonic: Callable[[], float] | None = getattr(context, "monotonic", None)
+        self.invoked_function_arn: str | None = getattr(context, "invoked_function_arn", None)
         self._kept = 0.0
 
     def begin(self, remaining: float, share: float) -> None:

@@ -29,7 +29,7 @@ from .errors import DecodeError, StreamkitError, Unavailable, UnknownVersion
 from .event import QueuedRecord, decode
 from .heartbeat import HEARTBEAT
 from .outcome import Unavailable as Undecided
-from .record import Record
+from .record import MOST_DIGITS, Record
 
 __all__ = [
     "Discarded",
@@ -334,7 +334,7 @@ class _S3(msgspec.Struct):
     object: _Object
 
 
-_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,128}\Z")]
+_Number = Annotated[str, msgspec.Meta(pattern=rf"^[0-9]{{1,{MOST_DIGITS}}}\Z")]
 
 
 class _Request(msgspec.Struct):

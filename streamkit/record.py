@@ -13,10 +13,13 @@ from .errors import DecodeError, StreamkitError
 from .wrapper import MARK as WRAPPER_MARK
 from .wrapper import unwrap
 
-__all__ = ["Record", "Source"]
+__all__ = ["MOST_DIGITS", "Record", "Source"]
 
 T = TypeVar("T")
 Source = Literal["kinesis", "sqs", "sns", "s3", "logs"]
+
+#: Digits of a sequence number, at most. What has more is none, and may be too long for ``int``.
+MOST_DIGITS = 128
 
 _UNPARSED: Any = object()
 _parse_json = msgspec.json.Decoder().decode

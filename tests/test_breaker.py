@@ -33,6 +33,17 @@ class Service(MemorySink):
         return super().write(writes, deadline=deadline)
 
 
+class Waiting(Service):
+    """What waits is written when all others are taken, as metrics are by ``LogSink``."""
+
+    def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
+        waiting = [write for write in writes if write.payload.startswith("waits")]
+        refusals = super().write([write for write in writes if write not in waiting], deadline=deadline)
+        if refusals:
+            return [*refusals, *(Refusal(write, NotAsked("it waits"), "unavailable") for write in waiting)]
+        return super().write(waiting, deadline=deadline)
+
+
 class Unwatched(Service):
     has_breaker = False
 
@@ -270,6 +281,26 @@ class TestASinkThatDoesNotAnswer:
         again()
 
         assert len(orders.sink.requests) == FAILURES
+
+    def test_is_told_from_one_that_takes_a_part_while_more_wait_for_the_rest(self) -> None:
+        orders, clock = Orders(sink=Waiting()), Clock()
+        orders.sink.refuse(lambda item: "unavailable" if item == "b" else None)
+        handler = lambda_handler(orders)
+        for _ in range(3 * FAILURES):
+            handler(kinesis_event([b"a", b"b", b"waits 1", b"waits 2", b"waits 3"]), clock)
+
+        assert len(orders.sink.requests) == 3 * FAILURES
+
+    def test_is_seen_behind_what_waits_and_its_reason_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        orders, clock = Orders(sink=Waiting()), Clock()
+        orders.sink.refuse("unavailable")
+        handler = lambda_handler(orders)
+        for _ in range(3 * FAILURES):
+            handler(kinesis_event([b"a", b"b", b"waits 1", b"waits 2", b"waits 3"]), clock)
+
+        assert len(orders.sink.requests) == FAILURES
+        (said,) = [one for one in caplog.messages if "has not answered" in one]
+        assert said.endswith("the sink was told to refuse: unavailable")
 
     def test_has_no_breaker_where_it_wants_none(self) -> None:
         orders, clock = Orders(sink=Unwatched()), Clock()

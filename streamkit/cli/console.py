@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+import time
+from typing import TYPE_CHECKING
 
 from ..errors import StreamkitError
 from .checkpoints import add_checkpoints
 from .connection import add_connection
 from .terminal import flush, say, write
 from .usage import UsageError, named, seconds
+
+if TYPE_CHECKING:
+    from .web.looks import Looks
+    from .web.redrives import Redrives
 
 __all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "add_options", "command"]
 
@@ -127,16 +133,24 @@ def command(options: argparse.Namespace) -> int:
         ended.wait()
         server.shutdown()
         overview.watch.end()
-        if not looks.end(_LONGEST_END):
-            raise StreamkitError(
-                f"a look at dead letters did not end in {_LONGEST_END:g} s: they are seen again after a minute"
-            )
-        if not redrives.end(_LONGEST_END):
-            raise StreamkitError(
-                f"a redrive did not end in {_LONGEST_END:g} s: `streamkit redrive` goes on where it was"
-            )
+        _end(looks, redrives, _LONGEST_END)
     clients.close()
     return 0
+
+
+def _end(looks: Looks, redrives: Redrives, patience: float) -> None:
+    """Stop both, then wait for both. StreamkitError where one has not come to its end in ``patience`` seconds."""
+    # Both are told before either is waited for: a look that hangs must not keep a redrive at work.
+    looks.stop()
+    redrives.stop_all()
+    give_up_at = time.monotonic() + patience
+    troubles: list[str] = []
+    if not looks.wait(patience):
+        troubles.append(f"a look at dead letters did not end in {patience:g} s: they are seen again after a minute")
+    if not redrives.wait(max(0.0, give_up_at - time.monotonic())):
+        troubles.append(f"a redrive did not end in {patience:g} s: `streamkit redrive` goes on where it was")
+    if troubles:
+        raise StreamkitError("; ".join(troubles))
 
 
 def _port(text: str) -> int:

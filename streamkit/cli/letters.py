@@ -20,6 +20,7 @@ from ..envelope import Envelope
 from ..errors import StreamkitError
 from ..letters import Message, Stored, Unreadable, died_at
 from ..reason import reason
+from ..record import MOST_DIGITS
 from ..recovery import Recovery
 from .connection import connected, error_code
 from .terminal import duration, say
@@ -365,33 +366,50 @@ def open_recovery(options: argparse.Namespace, stack: ExitStack) -> Recovery:
     return Recovery(client, processor=options.processor_name or "", filters=filters)
 
 
-_RANGE = re.compile(r"(?P<shard>.+:)(?P<first>\d{1,100})-(?P<last>\d{1,100})", re.ASCII)
+_NUMBER = rf"\d{{1,{MOST_DIGITS}}}"
+_RANGE = re.compile(rf"(?P<shard>.+:)(?P<first>{_NUMBER})-(?P<last>{_NUMBER})", re.ASCII)
 
 
 class Filter:
-    """What ``letter_options.add_filters`` has added to the options."""
+    """What ``letter_options.add_filters`` has added to the options.
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    ``chosen`` are processors with event ids, and of these letters alone those are wanted: where two processors have failed on one
+    record, its id is both's.
+    """
+
+    def __init__(self, options: argparse.Namespace, chosen: Iterable[tuple[str, str]] = ()) -> None:
         self._error: str | None = options.error.lower() if options.error else None
         self._key: str | None = options.key
         self._processor: str | None = options.processor
         self._since: float | None = options.since.timestamp() if options.since else None
         self._until: float | None = options.until.timestamp() if options.until else None
-        self._ids: frozenset[str] = frozenset(options.id or ())
+        # Without a processor it is anybody's.
+        self._named: frozenset[tuple[str | None, str]] = frozenset(
+            [*((None, one) for one in options.id or ()), *chosen]
+        )
         # A failure document whose records are not fetched yet has their range for an id.
-        self._ranges = [found for one in self._ids if (found := _RANGE.fullmatch(one))]
+        self._ranges = [(whose, found) for whose, one in self._named if (found := _RANGE.fullmatch(one))]
         self._correlation: str | None = options.correlation
+
+    def _is_named(self, envelope: Envelope) -> bool:
+        whose = None, envelope.processor
+        return any((one, envelope.event_id) in self._named for one in whose) or self._is_of_a_document(envelope)
 
     def _is_of_a_document(self, envelope: Envelope) -> bool:
         number = envelope.sequence_number or ""
-        return number.isdecimal() and any(
-            envelope.event_id.startswith(found["shard"]) and int(found["first"]) <= int(number) <= int(found["last"])
-            for found in self._ranges
+        # An envelope can hold any text there, and a longer one is no number that ``int`` reads.
+        if not number.isdecimal() or len(number) > MOST_DIGITS:
+            return False
+        return any(
+            whose in (None, envelope.processor)
+            and envelope.event_id.startswith(found["shard"])
+            and int(found["first"]) <= int(number) <= int(found["last"])
+            for whose, found in self._ranges
         )
 
     def wants(self, envelope: Envelope) -> bool:
         """Whether the letter is one of those that were asked for. One that does not tell a time is never within one."""
-        if self._ids and envelope.event_id not in self._ids and not self._is_of_a_document(envelope):
+        if self._named and not self._is_named(envelope):
             return False
         if self._key is not None and envelope.partition_key != self._key:
             return False

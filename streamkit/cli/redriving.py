@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -89,8 +89,8 @@ class Redrive:
     The order of the steps for a letter is what makes it go once: (1) held, and the hold renewed; (2) recorded as sending;
     (3) confirmed by the target; (4) recorded as sent; (5) deleted.
 
-    ``tell`` is given what to say while it runs, ``observe`` what has become of a letter: its event id, or where it lies if it
-    has none, and "put back" or why it was not.
+    ``chosen`` are those letters that alone are wanted, as ``Filter`` has them. ``tell`` is given what to say while it runs,
+    ``observe`` what has become of a letter: its event id, or where it lies if it has none, and "put back" or why it was not.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Redrive:
         target: Target,
         journal: Journal,
         *,
+        chosen: Iterable[tuple[str, str]] = (),
         tell: Callable[[str], object] = say,
         observe: Callable[[str, str], object] = lambda letter, outcome: None,
     ) -> None:
@@ -111,7 +112,7 @@ class Redrive:
         self._journal = journal
         self._tell = tell
         self._observe = observe
-        self._wanted = Filter(options)
+        self._wanted = Filter(options, chosen)
         self._ticker = Ticker()
         self._began = time.time()
         self._signal = 0
@@ -265,8 +266,8 @@ class Redrive:
         if len(self._processors) > 1 and not self._target.is_shared:
             names = ", ".join(sorted(name or "(none)" for name in self._processors))
             raise UsageError(
-                f"these are letters of several processors ({names}), and a retry queue is one processor's: choose with "
-                "--processor"
+                f"these are letters of several processors ({names}), and a retry queue is one processor's: choose those of "
+                "one (--processor)"
             )
 
     def _question(self, spool: Spool) -> str:

@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from ..envelope import Envelope, open_envelope
 from ..failure import group_of
+from ..record import MOST_DIGITS
 from .journal import Entry
 
 __all__ = ["Letter", "Spool"]
 
-# Of a sequence number, which has up to 128 digits; of a place within an aggregate.
-_DIGITS, _SUB_DIGITS = 128, 10
+# Of a place within an aggregate.
+_SUB_DIGITS = 10
 
 READY, LEFT, DONE, COPY, SENT_BEFORE = "ready", "left", "done", "copy", "sent before"
 
@@ -167,6 +168,6 @@ def _key(envelope: Envelope) -> str:
 def _position(envelope: Envelope, sent_at: float | None) -> str:
     """A text that sorts as places in a stream do; what has none comes before them, by its time."""
     number = envelope.sequence_number or ""
-    if number.isdecimal() and len(number) <= _DIGITS:
-        return f"1{number.zfill(_DIGITS)}{envelope.sub_sequence_number or 0:0{_SUB_DIGITS}d}"
+    if number.isdecimal() and len(number) <= MOST_DIGITS:
+        return f"1{number.zfill(MOST_DIGITS)}{envelope.sub_sequence_number or 0:0{_SUB_DIGITS}d}"
     return f"0{(sent_at or 0.0) * 1000:020.0f}"

@@ -6,6 +6,7 @@ import logging
 import os
 
 from .. import metrics
+from ..deadline import ruling
 from .delivery import Delivery
 
 __all__ = ["is_own"]
@@ -19,10 +20,14 @@ def is_own(delivery: Delivery) -> bool:
     """Whether this function has logged it, so that it is to be left out: ``delivery.is_data and not is_own(delivery)``.
 
     Its lines are counted in ``logs.own_lines``, and the log says once in a container how the loop is ended. The function's
-    group is AWS_LAMBDA_LOG_GROUP_NAME, which Lambda sets; where it is not set nothing is the function's own.
+    group is AWS_LAMBDA_LOG_GROUP_NAME, which Lambda sets; where it is not set nothing is the function's own. Nor is a group of
+    the same name in another account, within an invocation whose context tells the function's ARN.
+
+    A delivery does not tell its region: where several regions of one account deliver to one function, groups of this name in all
+    of them count as its own, and their lines are dropped.
     """
     own = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
-    if not own or delivery.log_group != own:
+    if not own or delivery.log_group != own or not _is_of_this_account(delivery):
         return False
     metrics.count("logs.own_lines", len(delivery.log_events))
     if own not in _told:
@@ -36,3 +41,10 @@ def is_own(delivery: Delivery) -> bool:
             delivery.subscription_filters[0] if delivery.subscription_filters else "NAME",
         )
     return True
+
+
+def _is_of_this_account(delivery: Delivery) -> bool:
+    """Whether it may be: where either account is not known, its group's name alone tells, for a loop is the greater harm."""
+    deadline = ruling.get()
+    account = "" if deadline is None else deadline.account
+    return not account or not delivery.owner or delivery.owner == account

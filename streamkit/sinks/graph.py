@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from ..aws import from_environment, repeat_until
@@ -27,8 +27,8 @@ _URL = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://[^/\s?#@]+/?")
 # Seconds. What a request has at least, even past the deadline, or an answer could never come; and what it has at most.
 _SHORTEST = 1.0
 _LONGEST = 60.0
-# Writes of one transaction. One that was too much is tried with half as many, and with some more again as it goes well. With the
-# fewest it is not its size.
+# Writes of one transaction. One that was too much is taken apart, down to single writes. What comes later begins with half as
+# many, never with less than the fewest, since one write alone may have been too much; and with some more again as it goes well.
 _MOST_WRITES = 1000
 _FEWEST_WRITES = 20
 _STEP_WRITES = 100
@@ -165,7 +165,8 @@ class GraphSink(Sink):
         With a ``version`` it stays where it has a later one. A removed node's version is forgotten: what arrives late makes
         it again.
         """
-        return self._removing(Operation("node removal", (_end(label, key),), version=version_of(version)))
+        end = _end(label, key)
+        return self._removing("node removal", (end,), (), {}, end.names, version)
 
     def relationship_removal(
         self,
@@ -179,8 +180,7 @@ class GraphSink(Sink):
         """Remove the relationship; one that is not there is no error. Without a ``key`` it is every one of this type."""
         ends, more = (_end(*_pair(start)), _end(*_pair(end))), (name_of(type, "a relationship's type"),)
         own = key_of(key or {}, "a relationship's key", may_be_empty=True)
-        names, values = tuple(own), tuple(own.values())
-        return self._removing(Operation("relationship removal", ends, more, names, values, version=version_of(version)))
+        return self._removing("relationship removal", ends, more, own, own, version)
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         if not writes:
@@ -213,20 +213,35 @@ class GraphSink(Sink):
         ends: tuple[End, ...],
         more: tuple[str, ...],
         own: Mapping[str, str | int],
-        kept: Any,
+        kept: Collection[str],
         properties: Mapping[str, Any] | None,
         version: int | None,
     ) -> Write:
-        version = version_of(version)
-        if version is not None and self._version in kept:
-            raise Reject(
-                f"the key's {self._version!r} would be set to the version: name another GraphSink(version_property)"
-            )
+        version = self._checked(version, kept)
         copied, size = properties_of(properties or {}, (*kept, *(() if version is None else (self._version,))))
         return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), copied, version), size + 50)
 
-    def _removing(self, operation: Operation) -> Write:
-        return Write(self, operation, 50)
+    def _removing(
+        self,
+        kind: Literal["node removal", "relationship removal"],
+        ends: tuple[End, ...],
+        more: tuple[str, ...],
+        own: Mapping[str, str | int],
+        kept: Collection[str],
+        version: int | None,
+    ) -> Write:
+        version = self._checked(version, kept)
+        return Write(self, Operation(kind, ends, more, tuple(own), tuple(own.values()), version=version), 50)
+
+    def _checked(self, version: int | None, kept: Collection[str]) -> int | None:
+        """The version, which has its property for itself: ``kept`` are the names of the key of what has the version."""
+        version = version_of(version)
+        if version is not None and self._version in kept:
+            raise Reject(
+                f"the key's {self._version!r} is no version, and would be taken for one: name another "
+                "GraphSink(version_property)"
+            )
+        return version
 
     # Delivering them
 
@@ -241,7 +256,7 @@ class GraphSink(Sink):
         answered = self._until_answered(bolt, writes, deadline, races)
         if not isinstance(answered, Answered):
             return answered
-        is_too_much = self._is_too_much(answered, writes) and time.monotonic() < deadline - _SHORTEST
+        is_too_much = answered.next == "less" and time.monotonic() < deadline - _SHORTEST
         if (answered.kind == "unavailable" and not is_too_much) or len(writes) == 1:
             return _all(writes, answered.error, answered.kind)
         half = len(writes) // 2
@@ -270,7 +285,8 @@ class GraphSink(Sink):
                 last = self._answered(bolt, error, len(writes))
                 races += last.next == "race"
                 if last.next == "less":
-                    return self._is_too_much(last, writes)
+                    # One write can't be parted. What is its own fault stays so.
+                    return len(writes) > 1 or last.kind != "unavailable"
                 return not (last.next == "again" or (last.next == "race" and races < most_races))
             self._size.went_well(len(writes))
             last = _missing(statements, found, writes)
@@ -295,11 +311,6 @@ class GraphSink(Sink):
             bolt.close()
         # Without the cause: its message may quote values, and a traceback would show it.
         return answered
-
-    @staticmethod
-    def _is_too_much(answered: Answered, writes: Sequence[Write]) -> bool:
-        """Whether a part of the request may be taken where the whole was not."""
-        return answered.next == "less" and len(writes) > _FEWEST_WRITES
 
     def _make_constraints(self, bolt: Bolt, deadline: float) -> Exception | None:
         """Make those that were not made yet; why one could not be."""

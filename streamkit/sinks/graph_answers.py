@@ -34,13 +34,15 @@ _CONTENT = frozenset(
 )
 # The database's own fault, it says: and yet this is its answer to a value that is too large for an index.
 _DATABASE_STATEMENT = "Neo.DatabaseError.Statement."
-# The request took longer, or more memory, than a transaction may, whatever the server takes that for.
+# The request took longer than a transaction may, or more memory than there was left for all of them.
 _TOO_MUCH = frozenset(
     {
         *("TransactionTimedOut", "TransactionTimedOutClientConfiguration"),
-        *("OutOfMemoryError", "MemoryPoolOutOfMemoryError", "TransactionOutOfMemoryError"),
+        *("OutOfMemoryError", "MemoryPoolOutOfMemoryError"),
     }
 )
+# It took more memory than one transaction may. That does not pass: of a single write it is the write's own fault.
+_TOO_LARGE = "TransactionOutOfMemoryError"
 # Somebody else was quicker, or the database is busy with itself.
 _PASSING = (
     "Neo.TransientError.",
@@ -70,9 +72,9 @@ _AWAY = frozenset(
 class Answered(msgspec.Struct, frozen=True):
     """Why a request was not taken, and what is to be done about it.
 
-    ``next``: ``"again"``, the same request may be taken a moment later; ``"less"``, rather a smaller one; ``"apart"``, one of its
-    writes may be at fault, and by itself it is refused as ``kind`` says; ``"race"``, either of both, again or apart; ``"no"``,
-    asking again is in vain.
+    ``next``: ``"again"``, the same request may be taken a moment later; ``"less"``, rather a smaller one, and of a single write
+    the same again where ``kind`` is ``"unavailable"``; ``"apart"``, one of its writes may be at fault, and by itself it is
+    refused as ``kind`` says; ``"race"``, either of both, again or apart; ``"no"``, asking again is in vain.
     """
 
     error: SinkError
@@ -96,7 +98,11 @@ def of_error(error: BaseException, place: str) -> Answered | None:
 def _of_code(code: str, error: Any, place: str) -> Answered:
     if code in _ABSENT:
         return _no(f"there is no such graph database ({code}): look at `database` of {place}")
-    if code.rpartition(".")[2] in _TOO_MUCH:
+    what = code.rpartition(".")[2]
+    if what == _TOO_LARGE:
+        text = f"the graph database allows no transaction so much memory ({code})"
+        return Answered(SinkError(text), "failed", "less")
+    if what in _TOO_MUCH:
         return Answered(SinkError(f"the request was too much for the graph database ({code})"), "unavailable", "less")
     if code.startswith(_DATABASE_STATEMENT):
         return Answered(SinkError(f"the graph database failed at the write ({code})"), "failed", "race")

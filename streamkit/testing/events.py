@@ -113,20 +113,22 @@ def logs_data(
     log_stream: str = "2026/01/01/[$LATEST]0123456789abcdef0123456789abcdef",
     start: int = 1_767_225_600_000,
     message_type: str = "DATA_MESSAGE",
+    owner: str = "123456789012",
 ) -> bytes:
     """What a subscription filter of CloudWatch Logs puts into a record of a stream: these lines as JSON in gzip.
 
-    Times are in milliseconds from ``start`` on, one apart; ids are made of the stream's name, the time and the place.
+    Times are in milliseconds from ``start`` on, one apart; ids are made of the stream's name, the time and the place. ``owner``
+    is the account that the log group is of.
     """
-    owner = zlib.crc32(f"{log_group}:{log_stream}".encode())
+    stream = zlib.crc32(f"{log_group}:{log_stream}".encode())
     content = {
         "messageType": message_type,
-        "owner": "123456789012",
+        "owner": owner,
         "logGroup": log_group,
         "logStream": log_stream,
         "subscriptionFilters": ["streamkit-logs"],
         "logEvents": [
-            {"id": f"{owner:020}{start + n:018}{n:018}", "timestamp": start + n, "message": message}
+            {"id": f"{stream:020}{start + n:018}{n:018}", "timestamp": start + n, "message": message}
             for n, message in enumerate(messages)
         ],
     }

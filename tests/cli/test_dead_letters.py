@@ -265,6 +265,17 @@ class TestDocuments:
         assert "1 record, which are still to be fetched" in row["error"]
         assert (fetched["kind"], fetched["data"], fetched["partition_key"]) == ("letter", "a", "k")
 
+    def test_a_range_finds_numbers_of_any_length_that_they_can_have_and_stumbles_over_no_other(
+        self, queue: LetterQueue, run: Any
+    ) -> None:
+        number = 10**127
+        queue.put(*(letter(n, sequence_number=n * "9") for n in (129, 5000)), letter(number), letter(number + 1))
+
+        said = run(queue.name, "--id", f"orders/shardId-000000000000:{number}-{number}", "--json")
+
+        assert [row["sequence_number"] for row in said.rows] == [str(number)]
+        assert said.code == 0
+
     def test_in_a_bucket_are_letters_with_their_records(self, run: Any, moto_endpoint: str) -> None:
         s3 = connect("s3", moto_endpoint)
         bucket = f"discarded-{uuid.uuid4().hex}"

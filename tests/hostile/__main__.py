@@ -1,15 +1,18 @@
-"""One hostile input among good ones, through a whole handler: ``python -m tests.hostile NAME TRIGGER…``.
+"""Hostile inputs among good ones, each through a whole handler in a process of its own: ``python -m tests.hostile``.
 
-256 MB more than the interpreter takes, and 30 s of processor time: what needs more ends the process. The output is a line of
-JSON for each trigger.
+256 MB more than the interpreter takes, and 30 s of processor time: what needs more ends that process. Each line of the input is
+JSON: an input's name, its triggers, and two files, for the process's output, a line of JSON for each trigger, and for its log.
+The answer is a line with the code that it ended with.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +90,26 @@ def main(name: str, triggers: list[str]) -> None:
         print(json.dumps(outcome))
 
 
+def serve() -> None:
+    """Fork a process for each line: all of them together import once."""
+    for line in sys.stdin:
+        name, triggers, output, log = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                for path, stream in ((output, sys.stdout), (log, sys.stderr)):
+                    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
+                main(name, triggers)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    serve()

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,13 +28,29 @@ ROOT = Path(__file__).resolve().parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's address space")
 
 
-def check(name: str, hostile: Hostile, triggers: list[str], named: str) -> None:
-    """Give it to handlers in a process with little memory and time, and look at what came of it."""
-    command = [sys.executable, "-m", "tests.hostile", name, *triggers]
+@pytest.fixture(scope="module")
+def processes() -> Iterator[subprocess.Popen[str]]:
+    """What makes a process for each hostile input."""
+    command = [sys.executable, "-m", "tests.hostile"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    one = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
-    assert one.returncode == 0, one.stderr[-2000:]
-    for trigger, line in zip(triggers, one.stdout.splitlines(), strict=True):
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as made:
+        yield made
+        made.kill()
+
+
+def check(
+    processes: subprocess.Popen[str], tmp_path: Path, name: str, hostile: Hostile, triggers: list[str], named: str
+) -> None:
+    """Give it to handlers in a process with little memory and time, and look at what came of it."""
+    output, log = tmp_path / "output", tmp_path / "log"
+    assert processes.stdin is not None
+    assert processes.stdout is not None
+    print(json.dumps([name, triggers, str(output), str(log)]), file=processes.stdin, flush=True)
+    code = processes.stdout.readline()
+    logged = log.read_text().splitlines()
+    assert code == "0\n", logged[-20:]
+    for trigger, line in zip(triggers, output.read_text().splitlines(), strict=True):
         outcome = json.loads(line)
         good = [] if trigger == "sns" else [1, 2]  # SNS brings one at a time.
         assert outcome["answer"] == {"batchItemFailures": []}
@@ -47,7 +63,6 @@ def check(name: str, hostile: Hostile, triggers: list[str], named: str) -> None:
             assert hostile.reason in message
             assert len(message) < 300
     # A line for each, which names the record and is no longer than a line is.
-    logged = one.stderr.splitlines()
     expected = re.compile(f"orders: record {named} failed and is to go to dead letters: .{{1,400}}")
     assert len(logged) == hostile.letters * len(triggers)
     assert all(expected.fullmatch(line) for line in logged)
@@ -55,14 +70,16 @@ def check(name: str, hostile: Hostile, triggers: list[str], named: str) -> None:
 
 @linux
 @pytest.mark.parametrize("name", KINESIS)
-def test_a_hostile_record_of_a_stream_is_dead_lettered_alone(name: str) -> None:
-    check(name, KINESIS[name], ["kinesis"], r"stream/shardId-000000000000:7:\d+")
+def test_a_hostile_record_of_a_stream_is_dead_lettered_alone(
+    processes: subprocess.Popen[str], tmp_path: Path, name: str
+) -> None:
+    check(processes, tmp_path, name, KINESIS[name], ["kinesis"], r"stream/shardId-000000000000:7:\d+")
 
 
 @linux
 @pytest.mark.parametrize("name", BODIES)
-def test_a_hostile_message_is_dead_lettered_alone(name: str) -> None:
-    check(name, BODIES[name], ["sqs", "sns"], r"(?:m-1|orders/shardId-000000000000:7:0)")
+def test_a_hostile_message_is_dead_lettered_alone(processes: subprocess.Popen[str], tmp_path: Path, name: str) -> None:
+    check(processes, tmp_path, name, BODIES[name], ["sqs", "sns"], r"(?:m-1|orders/shardId-000000000000:7:0)")
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from processors.log_subscriber import LogSubscriber
 from processors.log_subscriber import handler as deployed
 from streamkit.errors import ConfigurationError, StreamkitError
-from tests.sinks.aws_proxy import Answer, AwsProxy, Request, client_of, refuse
+from tests.sinks.aws_proxy import Answer, AwsProxy, Request, client_of, drop, refuse
 
 NAMES = (
     *("DESTINATION_ARN", "OWN_GROUPS", "ROLE_ARN", "FILTER_NAME", "FILTER_PATTERN", "INCLUDE", "EXCLUDE"),
@@ -139,12 +140,20 @@ def made_function(moto: str, name: str) -> str:
     return arn
 
 
+def slow(request: Request) -> Answer:
+    """After two of them the time of a function without any is over."""
+    time.sleep(0.6)
+    return request.forward()
+
+
 class Chain:
     """What the subscriber hands on to itself, and its invocations one after another, of two seconds' work each. Each subscription
-    takes ``slowly`` seconds; that of the group ``refused`` is refused.
+    takes ``slowly`` seconds; that of the group ``refused`` is refused. ``handing_on`` is what Lambda answers.
     """
 
-    def __init__(self, world: World, *, slowly: float, refused: str = "") -> None:
+    def __init__(
+        self, world: World, *, slowly: float, refused: str = "", handing_on: Any = lambda request: (202, {}, b"")
+    ) -> None:
         self.handed_on: list[Any] = []
         self.last: Any = None
         self._subscriber = world.subscriber
@@ -154,7 +163,7 @@ class Chain:
             if "/invocations" in request.path:
                 assert request.headers["X-Amz-Invocation-Type"] == "Event"
                 self.handed_on.append(json.loads(request.body))
-                return 202, {}, b""
+                return handing_on(request)  # type: ignore[no-any-return]  # What the proxy's acts are.
             if request.headers.get("X-Amz-Target", "").endswith("PutSubscriptionFilter"):
                 time.sleep(slowly)
                 if json.loads(request.body)["logGroupName"] == refused:
@@ -401,15 +410,48 @@ class TestBadDays:
             world.subscriber(chain.last, Context(60))
         assert len(chain.handed_on) == made
 
+    @pytest.mark.parametrize("lost", [drop, refuse(500, "ServiceException")], ids=["no answer", "500"])
+    def test_an_answer_that_is_lost_counts_as_the_next_one_made(
+        self, world: World, caplog: pytest.LogCaptureFixture, lost: Any
+    ) -> None:
+        chain = Chain(world, slowly=0.4, handing_on=lost)
+        for n in range(8):
+            world.group(f"g{n}")
+
+        counts = chain.run(SCHEDULE)
+
+        assert len(counts) == len(chain.handed_on) + 1 > 1
+        assert all(world.filters(f"g{n}") for n in range(8))
+        assert "there was no answer to the invocation that goes on" in caplog.text
+
+    @pytest.mark.parametrize(
+        "refusal", [refuse(403, "AccessDeniedException"), refuse(429, "TooManyRequestsException")], ids=["403", "429"]
+    )
+    def test_one_that_may_not_make_the_next_raises(self, world: World, refusal: Any) -> None:
+        chain = Chain(world, slowly=0.4, handing_on=refusal)
+        for n in range(8):
+            world.group(f"g{n}")
+
+        with pytest.raises(ClientError, match=r"AccessDenied|TooManyRequests"):
+            chain.run(SCHEDULE)
+
+    def test_the_last_that_is_allowed_names_what_failed_before_it(self, world: World) -> None:
+        for name in "abc":
+            world.group(name)
+        world.proxy.always = slow
+        left = {"after": "", "failed": 2, "failed_first": ["/aws/lambda/one", "/aws/lambda/two"]}
+
+        with pytest.raises(StreamkitError) as raised:
+            world.subscriber({"resume": left, "hop": 12}, Context(0))
+
+        assert "give the function more time; 2 log groups could not be dealt with" in str(raised.value)
+        assert "among them /aws/lambda/one, /aws/lambda/two: the log has why" in str(raised.value)
+
     def test_what_never_comes_to_an_end_raises_and_calls_itself_no_more(self, world: World) -> None:
         for name in "abc":
             world.group(name)
-
-        def slow(request: Request) -> Answer | None:
-            time.sleep(0.6)
-            return request.forward()
-
         world.proxy.always = slow
+
         with pytest.raises(StreamkitError, match="give the function more time"):
             world.subscriber({"resume": {"after": ""}, "hop": 12}, Context(0))
         assert not [request for request in world.proxy.requests if "/invocations" in request.path]

@@ -17,6 +17,7 @@ from opensearchpy import OpenSearch
 
 from processors.logs import LogsProcessor, handler
 from streamkit import Block, Divert, lambda_handler
+from streamkit.breaker import FAILURES
 from streamkit.errors import BatchFailed, ConfigurationError
 from streamkit.handler import Handler
 from streamkit.logs.reading import Logged
@@ -371,6 +372,18 @@ class TestBadDays:
         world.search.always = Request.forward
         patient(function, kinesis_event(records[1:], start=501))
         assert world.metric("TimeOuts") == (3.0, 3.0)
+
+    def test_documents_that_are_taken_are_an_answer_however_many_metrics_wait_for_the_others(
+        self, world: World, function: Handler
+    ) -> None:
+        world.search.always = refuse_items(b"SLOW", 429, "rejected_execution_exception")
+        for _ in range(FAILURES + 1):
+            world.search.requests.clear()
+            with pytest.raises(BatchFailed):
+                function(event("a", "SLOW", REPORT), Context(3.0))
+
+        assert world.search.requests
+        assert len(world.documents()) == 2
 
     def test_while_cloudwatch_throttles_documents_are_written_and_the_delivery_comes_again(
         self, world: World, function: Handler

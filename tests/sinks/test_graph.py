@@ -40,8 +40,8 @@ TOO_MUCH = [
     "Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration",
     "Neo.TransientError.General.OutOfMemoryError",
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
-    "Neo.ClientError.General.TransactionOutOfMemoryError",
 ]
+TOO_LARGE = "Neo.ClientError.General.TransactionOutOfMemoryError"
 CONTENT = "Neo.ClientError.Statement.ArgumentError"
 
 
@@ -87,6 +87,11 @@ def links(graph: Graph) -> list[tuple[Any, Any, dict[str, Any]]]:
 def failing_where(text: str, act: Act) -> Act:
     """The act, for transactions that hold the text."""
     return lambda transaction: act(transaction) if transaction.contains(text) else transaction.forward()
+
+
+def size(transaction: Transaction) -> int:
+    """Of how many writes it is, where each has a mark."""
+    return sum(statement.count(b"mark-") for statement in transaction.statements)
 
 
 # What is written
@@ -276,14 +281,11 @@ def test_one_that_hangs_is_given_up_in_time_and_with_fewer_writes_at_once(
     assert graph.run(f"MATCH (n:`{graph.label}`) RETURN count(n) AS n") == [{"n": 51}]
 
 
-@pytest.mark.parametrize("code", TOO_MUCH)
+@pytest.mark.parametrize("code", [*TOO_MUCH, TOO_LARGE])
 def test_a_request_that_is_too_much_for_the_database_goes_in_smaller_ones(
     sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str
 ) -> None:
     writes = [node(sink, graph, n, properties={"mark": f"mark-{n}"}) for n in range(200)]
-
-    def size(transaction: Transaction) -> int:
-        return sum(statement.count(b"mark-") for statement in transaction.statements)
 
     def act(transaction: Transaction) -> bytes | None:
         return fail_with(code)(transaction) if size(transaction) > 60 else transaction.forward()
@@ -299,18 +301,38 @@ def test_a_request_that_is_too_much_for_the_database_goes_in_smaller_ones(
     assert size(proxy.seen[0]) < 200
 
 
-def test_the_fewest_writes_are_asked_again_as_they_are_where_the_database_has_too_much(
+def test_a_write_that_is_too_large_for_a_transaction_fails_alone_and_its_neighbours_are_in(
     sink: GraphSink, graph: Graph, proxy: BoltProxy
 ) -> None:
-    writes = [node(sink, graph, n) for n in range(20)]
+    writes = [node(sink, graph, n, properties={"text": "too-large" if n == 5 else "x"}) for n in range(20)]
 
-    with proxy.failing(fail_with(TOO_MUCH[-1])):
-        refusals = write(sink, *writes, within=2.5)
+    with proxy.failing(failing_where("too-large", fail_with(TOO_LARGE))):
+        refusals = write(sink, *writes)
 
-    assert [refusal.kind for refusal in refusals] == ["unavailable"] * 20
-    assert TOO_MUCH[-1] in str(refusals[0].error)
-    assert len({len(transaction.statements[0]) for transaction in proxy.seen}) == 1
+    assert [(refusal.write, refusal.kind) for refusal in refusals] == [(writes[5], "failed")]
+    assert TOO_LARGE in str(refusals[0].error)
+    assert [graph.node(n) is not None for n in range(20)] == [n != 5 for n in range(20)]
+
+
+@pytest.mark.parametrize("code", [TOO_MUCH[0], TOO_MUCH[-1]])
+def test_a_single_write_is_asked_again_as_it_is_where_the_database_has_too_much(
+    sink: GraphSink, graph: Graph, proxy: BoltProxy, code: str
+) -> None:
+    writes = [node(sink, graph, n, properties={"mark": f"mark-{n}"}) for n in range(20)]
+
+    with proxy.failing(failing_where("mark-5", fail_with(code))):
+        refusals = write(sink, *writes, within=4)
+
+    assert [(refusal.write, refusal.kind) for refusal in refusals] == [(one, "unavailable") for one in writes[5:]]
+    assert code in str(refusals[0].error)
+    asked = [size(transaction) for transaction in proxy.seen if transaction.contains("mark-5")]
+    assert asked[:4] == [20, 10, 5, 2]
+    assert asked.count(1) > 1
+    assert [graph.node(n) is not None for n in range(20)] == [n < 5 for n in range(20)]
+    # The next request is none of single writes.
+    proxy.seen.clear()
     assert not write(sink, *writes)
+    assert size(proxy.seen[0]) == 20
 
 
 def test_a_database_that_is_gone_is_unavailable_and_can_come_back(
@@ -508,6 +530,8 @@ class _Error(Exception):
         (_Error("Neo.DatabaseError.Statement.ExecutionFailed"), "failed", "race"),
         (_Error("Neo.DatabaseError.Transaction.TransactionCommitFailed"), "unavailable", "again"),
         *((_Error(code), "unavailable", "less") for code in TOO_MUCH),
+        (_Error(TOO_LARGE), "failed", "less"),
+        (_Error("Neo.TransientError.General.TransactionOutOfMemoryError"), "failed", "less"),
         (_Error("Neo.ClientError.Transaction.Terminated"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.AuthenticationRateLimit"), "unavailable", "again"),
         (_Error("Neo.ClientError.Security.Unauthorized"), "unavailable", "no"),

@@ -407,15 +407,20 @@ def test_properties_set_neither_the_key_nor_the_version() -> None:
     assert sink.node(*AIRPORT, {"version": 7}).payload.properties == {"version": 7}
 
 
-def test_a_version_does_not_set_the_key() -> None:
+def test_a_key_is_not_taken_for_a_version() -> None:
     makers: list[Callable[[], Any]] = [
         lambda: sink.node("A", {"version": 7}, version=1),
         lambda: sink.relationship(AIRPORT, "T", AIRPORT, key={"version": 7}, version=1),
+        lambda: sink.node_removal("A", {"version": 7}, version=1),
+        lambda: sink.relationship_removal(AIRPORT, "T", AIRPORT, key={"version": 7}, version=1),
     ]
     for make in makers:
-        with pytest.raises(Reject, match="'version' would be set"):
+        with pytest.raises(Reject, match="'version' is no version"):
             make()
     assert sink.node("A", {"version": 7}).payload.ends[0].names == ("version",)
+    assert sink.node_removal("A", {"version": 7}).payload.ends[0].names == ("version",)
+    # The version is the relationship's, and what its nodes are found by may have that name.
+    assert sink.relationship_removal(("A", {"version": 7}), "T", AIRPORT, version=1).payload.version == 1
 
 
 def test_a_write_is_a_copy_of_what_it_was_made_of() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
 
@@ -18,11 +18,13 @@ from ...errors import StreamkitError
 from ...reason import reason
 from ..connection import masked
 from ..terminal import printable, say
-from .looks import Chosen, Looks
+from .looks import Looks
 from .overview import Overview
 from .redrives import Redrives
 
 __all__ = ["HEADERS", "MOST_BODY_BYTES", "TOKEN_HEADER", "Answers", "Reply", "Request"]
+
+T = TypeVar("T")
 
 TOKEN_HEADER = "X-Streamkit-Token"  # noqa: S105  # A header's name.
 MOST_BODY_BYTES = 256 * 1024
@@ -100,6 +102,13 @@ class _Refused(Exception):
         self.status = status
 
 
+class _NotUnderstood(_Refused):
+    """Raised where a request is read, and nowhere else: an error of the same type further on is a mistake of the console's."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(400, f"this request can't be understood: {why}")
+
+
 class Answers:
     """``sources``: where dead letters may be looked for beside the queues that are shown."""
 
@@ -128,7 +137,7 @@ class Answers:
         """The reply to a request; what is wrong with it is said in JSON, as ``error``."""
         try:
             _check_host(request)
-            path = urlsplit(request.target).path
+            path = _parts(request).path
             if request.method in ("GET", "HEAD") and path in _FILES:
                 name, kind = _FILES[path]
                 return Reply(200, files(__package__).joinpath("page", name).read_bytes(), kind)
@@ -143,8 +152,6 @@ class Answers:
             return _error(error.status, str(error))
         except StreamkitError as error:
             return _error(409, str(error))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-            return _error(400, f"this request can't be understood: {error}")
         except Exception as error:  # noqa: BLE001  # One of ours: whoever asked is told, and so is the terminal.
             return self._unforeseen(request, error)
 
@@ -166,34 +173,34 @@ class Answers:
             )
 
     def _look(self, request: Request) -> Any:
-        source = self._checked(msgspec.json.decode(request.body, type=_Look).source)
+        source = self._checked(_decoded(request, _Look).source)
         self._looks.look(source)
         return self._looks.page(source, 0, {})
 
     def _page(self, request: Request) -> Any:
         query = _query(request)
-        source, number = self._checked(query.pop("source", "")), int(query.pop("page", "0"))
+        source, number = self._checked(query.pop("source", "")), _number(query.pop("page", "0"))
         return self._looks.page(source, number, query)
 
     def _letter(self, request: Request) -> Any:
         query = _query(request)
-        return self._looks.letter(query.get("look", ""), int(query.get("number", "-1")))
+        return self._looks.letter(query.get("look", ""), _number(query.get("number", "-1")))
 
     def _begin(self, request: Request) -> Any:
-        asked = msgspec.json.decode(request.body, type=_Begin)
+        asked = _decoded(request, _Begin)
         if asked.rate is not None and not 0 < asked.rate < 1e6:
             raise _Refused(400, "rate: letters a second, more than 0")
-        chosen = self._looks.chosen(asked.look, asked.letters) if asked.letters else Chosen()
+        chosen = self._looks.chosen(asked.look, asked.letters) if asked.letters else []
         return self._redrives.begin(
             self._checked(asked.source), asked.kind, self._checked_target(asked), asked.filters, chosen, asked.rate
         )
 
     def _answer(self, request: Request) -> Any:
-        asked = msgspec.json.decode(request.body, type=_Answer)
+        asked = _decoded(request, _Answer)
         return self._redrives.answer(asked.job, is_agreed=asked.yes)
 
     def _stop(self, request: Request) -> Any:
-        return self._redrives.stop(msgspec.json.decode(request.body, type=_Stop).job)
+        return self._redrives.stop(_decoded(request, _Stop).job)
 
     def _checked(self, source: str) -> str:
         """A source that the command has named, or a queue that is shown: a page is no way to every file."""
@@ -218,7 +225,7 @@ class Answers:
 def _check_host(request: Request) -> None:
     """A page of another name that leads to this address (DNS rebinding) says that name; so does one of another origin."""
     host = request.headers.get("host", "")
-    if urlsplit(f"//{host}").hostname not in _HOSTS or "@" in host:
+    if _name_of(host) not in _HOSTS or "@" in host:
         raise _Refused(403, "this console answers to 127.0.0.1 and localhost only")
     origin = request.headers.get("origin")
     if origin is not None and origin != f"http://{host}":
@@ -229,9 +236,40 @@ def _check_host(request: Request) -> None:
         raise _Refused(403, "this console answers to its own page only")
 
 
+def _name_of(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _parts(request: Request) -> SplitResult:
+    try:
+        return urlsplit(request.target)
+    except ValueError as error:
+        raise _NotUnderstood(error) from error
+
+
 def _query(request: Request) -> dict[str, str]:
-    found = parse_qs(urlsplit(request.target).query, max_num_fields=20, errors="strict")
+    try:
+        found = parse_qs(_parts(request).query, max_num_fields=20, errors="strict")
+    except ValueError as error:
+        raise _NotUnderstood(error) from error
     return {name: values[-1] for name, values in found.items()}
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise _NotUnderstood(error) from error
+
+
+def _decoded(request: Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise _NotUnderstood(error) from error
 
 
 def _error(status: int, text: str) -> Reply:

@@ -22,7 +22,7 @@ from ..redrive import add_options as add_redrive_options
 from ..usage import UsageError, moment
 from .letters import Seen, line_of, whole_of
 
-__all__ = ["PAGE", "Chosen", "Look", "Looks", "filtered", "redrive_options"]
+__all__ = ["PAGE", "Look", "Looks", "filtered", "redrive_options"]
 
 #: Letters of a page.
 PAGE = 50
@@ -49,13 +49,6 @@ class Look(msgspec.Struct, frozen=True):
     warning: str = ""
 
 
-class Chosen(msgspec.Struct, frozen=True):
-    """Letters by their event ids, and whose they are: where two processors have failed on one record, its id alone is both's."""
-
-    ids: list[str] = []
-    processors: list[str] = []
-
-
 class Looks:
     """The last look at each of up to four sources."""
 
@@ -66,12 +59,12 @@ class Looks:
         self._ending = threading.Event()
         self._looks: dict[str, Look] = {}
 
-    def end(self, patience: float) -> bool:
-        """Stop the look under way, so that it gives back what it holds. Whether it came to an end in ``patience`` seconds.
-
-        There is none after it.
-        """
+    def stop(self) -> None:
+        """Stop the look under way, so that it gives back what it holds. There is none after it."""
         self._ending.set()
+
+    def wait(self, patience: float) -> bool:
+        """Whether the look under way came to an end in ``patience`` seconds."""
         has_ended = self._looking.acquire(timeout=patience)
         if has_ended:
             self._looking.release()
@@ -82,9 +75,10 @@ class Looks:
         if not self._looking.acquire(blocking=False):
             raise StreamkitError("another look is under way: wait for it")
         try:
+            # A connection that is kept alive can still ask.
+            self._check_ending()
             look = self._taken(source)
-            if self._ending.is_set():
-                raise StreamkitError("the console ends, and its look at the letters with it")
+            self._check_ending()
         finally:
             self._looking.release()
         with self._lock:
@@ -123,13 +117,17 @@ class Looks:
         """One letter whole, with its payload. StreamkitError where its look is over."""
         return whole_of(self._seen(token, number))
 
-    def chosen(self, token: str, numbers: list[int]) -> Chosen:
-        """Letters of a look. StreamkitError where it is over, or one has no event id."""
+    def chosen(self, token: str, numbers: list[int]) -> list[tuple[str, str]]:
+        """Letters of a look, as ``Filter`` has them. StreamkitError where it is over, or one has no event id."""
         rows = [self._seen(token, number).row for number in numbers]
-        ids = [row.event_id for row in rows if row.event_id is not None]
-        if len(ids) < len(rows):
+        chosen = [(row.processor, row.event_id) for row in rows if row.event_id is not None]
+        if len(chosen) < len(rows):
             raise StreamkitError("one of these can't be read, and so can't be put back: choose others")
-        return Chosen(ids, sorted({row.processor for row in rows}))
+        return chosen
+
+    def _check_ending(self) -> None:
+        if self._ending.is_set():
+            raise StreamkitError("the console ends, and its look at the letters with it")
 
     def _seen(self, token: str, number: int) -> Seen:
         with self._lock:

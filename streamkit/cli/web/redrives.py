@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..journal import Journal
 from ..letters import open_letters, open_recovery
 from ..redriving import Redrive, check_places, open_target
 from ..terminal import printable
-from .looks import Chosen, filtered, redrive_options
+from .looks import filtered, redrive_options
 
 __all__ = ["Redrives"]
 
@@ -40,9 +39,10 @@ _PUT_BACK = ("put back", "put back before")
 class _Job:
     """One redrive. All but its thread only look."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, chosen: Sequence[tuple[str, str]] = ()) -> None:
         self.token = secrets.token_urlsafe(12)
         self.options = options
+        self.chosen = chosen
         self.state = "looking"
         self.question = ""
         self.note = ""
@@ -99,7 +99,14 @@ class _Job:
                 journal = Journal(self.options.state, letters.name)
                 stack.callback(journal.close)
                 self.run = Redrive(
-                    self.options, letters, recovery, target, journal, tell=self._tell, observe=self._observe
+                    self.options,
+                    letters,
+                    recovery,
+                    target,
+                    journal,
+                    chosen=self.chosen,
+                    tell=self._tell,
+                    observe=self._observe,
                 )
                 if self._is_stopped:
                     self.run.stop()
@@ -142,28 +149,32 @@ class Redrives:
         self._options = options
         self._lock = threading.Lock()
         self._job: _Job | None = None
+        self._is_ending = False
 
     def begin(
-        self, source: str, kind: str, target: str, filters: Mapping[str, str], chosen: Chosen, rate: float | None
+        self,
+        source: str,
+        kind: str,
+        target: str,
+        filters: Mapping[str, str],
+        chosen: Sequence[tuple[str, str]],
+        rate: float | None,
     ) -> dict[str, Any]:
-        """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong."""
+        """Look at what would be put back, and ask. StreamkitError where one is under way, or something is wrong.
+
+        ``chosen`` are processors with event ids; where there are none, it is all that the filters want.
+        """
         if kind not in _TARGETS:
             raise StreamkitError(f"{kind} is no kind of target: these are {', '.join(_TARGETS)}")
         options = filtered(redrive_options(self._options, source, f"--to-{kind}={target}"), filters)
-        options.id = chosen.ids or None
-        if len(chosen.processors) == 1:
-            (options.processor,) = chosen.processors
-        elif chosen.processors and kind != "stream":
-            names = ", ".join(name or "(none)" for name in chosen.processors)
-            raise StreamkitError(
-                f"these are letters of several processors ({names}), and a {kind} is one processor's: choose those of one"
-            )
         options.rate = rate
         options.wait = _WAIT_FOR_OTHERS
         with self._lock:
+            if self._is_ending:
+                raise StreamkitError("the console ends: start it again to put letters back")
             if self._job is not None and not self._job.is_over:
                 raise StreamkitError("a redrive is under way: answer it, wait for it or stop it first")
-            self._job = _Job(options)
+            self._job = _Job(options, chosen)
             self._job.thread.start()
             return self._job.view()
 
@@ -182,20 +193,26 @@ class Redrives:
         job.stop()
         return job.view()
 
-    def end(self, patience: float) -> bool:
-        """Stop what is under way and wait for it. Whether it came to an end in ``patience`` seconds."""
+    def stop_all(self) -> None:
+        """End what is under way after the request in hand. There is none after it."""
+        with self._lock:
+            self._is_ending = True
+            job = self._job
+        if job is not None:
+            job.stop()
+
+    def wait(self, patience: float) -> bool:
+        """Whether what is under way came to an end in ``patience`` seconds, and has given back what it held."""
         with self._lock:
             job = self._job
-        if job is None or job.is_over:
+        if job is None:
             return True
-        job.stop()
-        give_up_at = time.monotonic() + patience
-        while job.thread.is_alive() and time.monotonic() < give_up_at:
-            job.thread.join(timeout=0.2)
+        job.thread.join(patience)
         return not job.thread.is_alive()
 
     def _of(self, token: str) -> _Job:
         with self._lock:
-            if self._job is None or not secrets.compare_digest(self._job.token, token):
+            # Which one, and no secret: who asks has shown the console's own token.
+            if self._job is None or self._job.token != token:
                 raise StreamkitError("this redrive is not under way any more")
             return self._job

@@ -463,16 +463,36 @@ class TestTheWayBack:
         assert one["event_id"] == other["event_id"]
         body = {"source": shop.dead, "kind": "queue", "target": shop.retries, "look": page["look"]}
 
-        both, said, _ = console.request("POST", "/api/redrive", body | {"letters": [0, 1]})
+        console.post("/api/redrive", body | {"letters": [0, 1]})
+        both = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive")
         asked = self.begin(console, shop, look=page["look"], letters=[other["number"]])
         console.post("/api/redrive/answer", {"job": asked["job"], "yes": True})
 
         done = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive")
-        assert both == 409
-        assert said["error"].endswith("(orders, stock), and a queue is one processor's: choose those of one")
+        assert both["state"] == "failed"
+        assert "(orders, stock), and a retry queue is one processor's: choose those of one" in both["error"]
         assert (done["error"], done["summary"]["put_back"], done["summary"]["not_asked_for"]) == ("", 1, 1)
         (left,) = console.post("/api/look", {"source": shop.dead})["letters"]
         assert left["processor"] == "orders"
+
+    def test_into_a_stream_goes_of_two_processors_what_was_chosen_of_each_and_no_more(
+        self, start: Start, shop: Shop
+    ) -> None:
+        shop.fail("a", "b", processor="orders")
+        shop.fail("a", "b", processor="stock", again=True)
+        console = start(*shop.arguments())
+        page = console.post("/api/look", {"source": shop.dead})
+        by_whom: dict[tuple[str, str], Any] = {(one["processor"], one["event_id"]): one for one in page["letters"]}
+        first, second = sorted({one["event_id"] for one in page["letters"]})
+        chosen = [by_whom["orders", first]["number"], by_whom["stock", second]["number"]]
+
+        asked = self.begin(console, shop, look=page["look"], letters=chosen, kind="stream", target=shop.stream)
+        console.post("/api/redrive/answer", {"job": asked["job"], "yes": True})
+
+        done = until(console, lambda one: one["state"] in ("done", "failed"), "/api/redrive")
+        assert (done["error"], done["summary"]["put_back"], done["summary"]["not_asked_for"]) == ("", 2, 2)
+        left = console.post("/api/look", {"source": shop.dead})["letters"]
+        assert {(one["processor"], one["event_id"]) for one in left} == {("orders", second), ("stock", first)}
 
     def test_only_those_that_the_filters_want_go(self, start: Start, shop: Shop) -> None:
         shop.fail("a")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from streamkit.cli import console
@@ -25,6 +28,9 @@ from streamkit.cli.web.overview import Overview
 from streamkit.cli.web.redrives import Redrives, _Job
 from streamkit.errors import StreamkitError
 from streamkit.queues.sqs import SqsQueue
+
+from ..dead_letters import LetterQueue, letter
+from ..process import ENVIRONMENT
 
 
 @pytest.fixture
@@ -48,12 +54,15 @@ def answers(options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> Ite
     clients.close()
 
 
+def asking(target: str, body: bytes = b"", host: str = "localhost") -> Request:
+    headers = {"host": host, "x-streamkit-token": "token", "content-type": "application/json"}
+    return Request("POST" if body else "GET", target, headers, body)
+
+
 def test_a_mistake_is_answered_with_its_type_and_said_once_on_the_terminal(
     answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    request = Request("GET", "/api/overview?x=1", {"host": "localhost", "x-streamkit-token": "token"})
-
-    replies = [answers.answer(request) for _ in range(3)]
+    replies = [answers.answer(asking("/api/overview?x=1")) for _ in range(3)]
 
     assert [reply.status for reply in replies] == [500] * 3
     said = json.loads(replies[0].body)["error"]
@@ -62,6 +71,51 @@ def test_a_mistake_is_answered_with_its_type_and_said_once_on_the_terminal(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("streamkit: GET /api/overview failed: KeyError: ")
     assert "hidden" not in line
+
+
+@pytest.mark.parametrize("kind", [ValueError, UnicodeError, RecursionError, msgspec.ValidationError])
+def test_one_of_a_type_that_a_request_can_have_at_fault_is_the_consoles_own_all_the_same(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    def view() -> None:
+        raise kind("no")
+
+    monkeypatch.setattr(answers._overview, "view", view)
+
+    reply = answers.answer(asking("/api/overview"))
+
+    assert (reply.status, "a mistake in it" in json.loads(reply.body)["error"]) == (500, True)
+    assert f"failed: {kind.__name__}: no" in capsys.readouterr().err
+
+
+def test_a_reply_that_can_not_be_sent_is_the_consoles_own_mistake(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(answers._overview, "view", lambda: {"name": "\ud800"})
+
+    assert answers.answer(asking("/api/overview")).status == 500
+    assert "failed: UnicodeEncodeError: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "status"),
+    [
+        ("//[/api/overview", b"", 400),
+        ("/api/letter?number=x", b"", 400),
+        (f"/api/letter?number={'9' * 5000}", b"", 400),
+        ("/api/letter?number=%ff", b"", 400),
+        (f"/api/letter?{'a=1&' * 30}", b"", 400),
+        ("/api/look", b'{"source": "\xff"}', 400),
+        ("/api/redrive/stop", b"[" * 5000, 400),
+        ("/api/redrive/stop", '{"job": "é"}'.encode(), 409),
+    ],
+)
+def test_a_request_that_is_at_fault_is_no_mistake_of_the_consoles(
+    answers: Answers, capsys: pytest.CaptureFixture[str], target: str, body: bytes, status: int
+) -> None:
+    assert answers.answer(asking(target, body)).status == status
+    assert answers.answer(asking(target, body, host="[")).status == 403
+    assert capsys.readouterr().err == ""
 
 
 def test_a_summary_can_be_had_while_the_redrive_finds_more_that_stays(
@@ -125,3 +179,84 @@ class TestAQuestionThatNobodyAnswersInTime:
 
         assert not job._asked("put them back? [y/N] ")
         assert job.note == ""
+
+
+class TestTheEnd:
+    @pytest.fixture
+    def over(self) -> Iterator[threading.Event]:
+        """A look that hangs ends with it."""
+        over = threading.Event()
+        yield over
+        over.set()
+
+    @pytest.fixture
+    def looks(
+        self, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, over: threading.Event
+    ) -> Iterator[Looks]:
+        """One of them hangs."""
+        looks, is_under_way = Looks(options), threading.Event()
+
+        def taken(source: str) -> None:
+            is_under_way.set()
+            over.wait(120)
+
+        def look() -> None:
+            with suppress(StreamkitError):
+                looks.look("dead")
+
+        monkeypatch.setattr(looks, "_taken", taken)
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert is_under_way.wait(30)
+        yield looks
+        over.set()
+        thread.join(30)
+
+    def test_a_look_that_hangs_keeps_no_redrive_at_work(
+        self,
+        options: argparse.Namespace,
+        looks: Looks,
+        sqs: Any,
+        moto_endpoint: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, ENVIRONMENT[name])
+        options.endpoint_url = moto_endpoint
+        letters = tmp_path / "letters.jsonl"
+        letters.write_text("".join(f"{letter(n, key=f'c-{n}').encode()}\n" for n in range(300)))
+        redrives = Redrives(options)
+
+        def until(is_wanted: Any) -> dict[str, Any]:
+            give_up_at = time.monotonic() + 60.0
+            while not is_wanted(view := redrives.view()):
+                assert time.monotonic() < give_up_at, view
+                time.sleep(0.05)
+            return view
+
+        redrives.begin(str(letters), "queue", LetterQueue(sqs).url, {}, [], rate=2.0)
+        redrives.answer(until(lambda view: view["state"] == "asking")["job"], is_agreed=True)
+        until(lambda view: view["summary"]["put_back"] > 0)
+
+        with pytest.raises(StreamkitError, match=r"^a look at dead letters did not end in 5 s: they are seen again"):
+            console._end(looks, redrives, 5.0)
+
+        view = redrives.view()
+        redrives.stop_all()
+        assert view["state"] == "done"
+        assert 0 < view["summary"]["put_back"] < 300
+
+    def test_nothing_begins_after_it(self, options: argparse.Namespace, tmp_path: Path) -> None:
+        letters = tmp_path / "letters.jsonl"
+        letters.write_text("")
+        looks, redrives = Looks(options), Redrives(options)
+
+        console._end(looks, redrives, 5.0)
+
+        # Nothing is touched: of a file that is not there it would be told.
+        with pytest.raises(StreamkitError, match="the console ends, and its look at the letters with it"):
+            looks.look(str(tmp_path / "gone.jsonl"))
+        with pytest.raises(StreamkitError, match="the console ends: start it again to put letters back"):
+            redrives.begin(str(letters), "queue", "retries", {}, [], None)
+        assert redrives.view() == {"job": None}
