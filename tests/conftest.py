@@ -41,9 +41,9 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores, since a third of the tests' time is waiting; four at most, for their servers' memory."""
+    """One more than there are cores, since a third of the tests' time is waiting; four at most, for their servers' memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores + 2)
+    return min(4, cores + 1)
 
 
 def pytest_configure() -> None:
