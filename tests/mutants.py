@@ -1036,7 +1036,7 @@ MUTANTS = [
     Mutant(
         "compare the positions of letters as texts of any length",
         "cli/spool.py",
-        "number.zfill(_DIGITS)",
+        "number.zfill(MOST_DIGITS)",
         "number",
         REDRIVE,
         "whatever_order_they_lay_in",
@@ -1890,8 +1890,8 @@ MUTANTS = [
     Mutant(
         "answer a page of another name",
         "cli/web/answers.py",
-        'hostname not in _HOSTS or "@" in host',
-        "hostname is None",
+        '_name_of(host) not in _HOSTS or "@" in host',
+        "_name_of(host) is None",
         "tests/cli/web/test_answers.py",
         "another_host_name",
     ),
