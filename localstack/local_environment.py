@@ -87,7 +87,8 @@ class Environment:
             self.home.mkdir(parents=True)
             run(python, "-m", "venv", str(self.place / "venv"))
             own = str(self.program("python"))
-            run(own, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", str(self.pins))
+            # What is imported is compiled then; all of it would take most of the time, and a quarter is used.
+            run(own, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--requirement", str(self.pins))
             finish(own)
             self._stamp.write_text(self._stamp_text())
 

@@ -67,7 +67,7 @@ def docker_answers() -> bool:
 
 
 def _add_plugins_and_kinesis(python: str) -> None:
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", str(_PLUGINS))
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", str(_PLUGINS))
     environment = {
         "HOME": str(ENVIRONMENT.home),
         "FILESYSTEM_ROOT": str(ENVIRONMENT.place / "filesystem"),

@@ -47,11 +47,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """botocore's data is read once a process, and not for each of a thousand sessions: that took a twentieth of the time."""
+    """botocore's data is read once a process, and not for each of a thousand sessions: that took a twentieth of the time.
+
+    So with each word of the user agent, which it looks at letter by letter for each of a hundred thousand requests.
+    """
+    from botocore import useragent
     from botocore.loaders import JSONFileLoader
 
     loader = JSONFileLoader()
     JSONFileLoader.load_file = staticmethod(functools.cache(loader.load_file))
+    useragent.sanitize_user_agent_string_component = functools.cache(useragent.sanitize_user_agent_string_component)
 
 
 @pytest.hookimpl(trylast=True)

@@ -32,7 +32,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._stopping.wait(0.02):
+            while not self._stopping.wait(0.1):
                 first = self.rounds * AGGREGATED
                 left = [(key, _aggregate(key, range(first, first + AGGREGATED))) for key in KEYS]
                 while left:

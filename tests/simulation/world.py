@@ -337,11 +337,13 @@ class World:
                 raise Violation(f"the checkpoint passed {fact.text}, which nobody has settled")
 
     def is_settled(self, fact: Fact) -> bool:
-        queues = [queue for queue in (self.retries, self.dead_letters) if queue is not None]
-        return self.is_written(fact) or any(fact.text in queue.confirmed for queue in queues)
+        if self.is_written(fact) or fact.text in self.retries.confirmed:
+            return True
+        return self.dead_letters is not None and fact.text in self.dead_letters.confirmed
 
     def is_written(self, fact: Fact) -> bool:
-        return all(fact.text in sink.texts for sink in self.sinks)
+        left, right = self.sinks
+        return fact.text in left.texts and fact.text in right.texts
 
     def check_that_all_arrived(self) -> None:
         given_up = self.dead_letters.confirmed if self.dead_letters is not None else set()
