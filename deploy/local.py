@@ -184,7 +184,7 @@ def _for_localstack(template: Path, parameters: Mapping[str, str]) -> str:
     """LocalStack's own SAM is older; what SAM made here is small enough for a request without its spaces."""
     if template.name in ("stream.yaml", "code.yaml"):
         return template.read_text()
-    made = without_what_is_left_out(json.loads(transformed(template, **parameters)), parameters)
+    made = without_what_is_left_out(transformed(template, **parameters), parameters)
     return json.dumps(made, separators=(",", ":"))
 
 

@@ -1,6 +1,7 @@
-"""python deploy/transform.py TEMPLATE [NAME=VALUE ...]: the CloudFormation template that a SAM template becomes, in JSON.
+"""python deploy/transform.py: the CloudFormation templates that SAM templates become.
 
-It is what AWS deploys, so it is what has to be looked at. Runs in the environment of the SAM CLI (validate.py), by AWS's own
+Its input is JSON, a list of templates, each with its path and its parameters' values; its output a list of what they become. That
+is what AWS deploys, so it is what has to be looked at. Runs in the environment of the SAM CLI (validate.py), by AWS's own
 translator, and asks nobody. Parameters stay parameters; their values count where the translator itself reads them.
 """
 
@@ -28,7 +29,17 @@ def transformed(text: str, parameters: dict[str, str], region: str = "us-east-1"
     return translated
 
 
+def main() -> None:
+    made = []
+    for path, parameters in json.load(sys.stdin):
+        try:
+            with open(path, encoding="utf-8") as template:
+                made.append(transformed(template.read(), parameters))
+        except Exception as error:
+            error.add_note(f"in {path}")
+            raise
+    json.dump(made, sys.stdout, indent=2)
+
+
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as template:
-        values = dict(one.split("=", 1) for one in sys.argv[2:])
-        json.dump(transformed(template.read(), values), sys.stdout, indent=2)
+    main()

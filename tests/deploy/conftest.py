@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,5 +10,5 @@ from deploy.validate import HERE, transformed
 @pytest.fixture(scope="package")
 def function() -> dict[str, Any]:
     """function.yaml as AWS deploys it."""
-    template: dict[str, Any] = json.loads(transformed(HERE / "function.yaml"))
+    template: dict[str, Any] = transformed(HERE / "function.yaml")
     return template

@@ -17,7 +17,7 @@ from .alarms import fires
 @pytest.fixture(scope="module")
 def routes() -> dict[str, dict[str, Any]]:
     """By their keys."""
-    resources = json.loads(transformed(HERE / "search-api.yaml"))["Resources"].values()
+    resources = transformed(HERE / "search-api.yaml")["Resources"].values()
     found = [one["Properties"] for one in resources if one["Type"] == "AWS::ApiGatewayV2::Route"]
     return {one["RouteKey"]: one for one in found}
 
@@ -35,7 +35,7 @@ def test_a_preflight_needs_no_signature_and_everything_else_needs_what_was_chose
 def test_values_that_are_left_out_of_answers_are_an_alarm(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    template = json.loads(transformed(HERE / "search-api.yaml"))
+    template = transformed(HERE / "search-api.yaml")
     alarm = template["Resources"]["LeftOutAlarm"]["Properties"]
     default = {"MostLeftOut": template["Parameters"]["MostLeftOut"]["Default"]}
 

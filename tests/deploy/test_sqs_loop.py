@@ -22,7 +22,7 @@ Template = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
-    found = json.loads(transformed(HERE / "sqs-loop.yaml"))["Resources"]
+    found = transformed(HERE / "sqs-loop.yaml")["Resources"]
     return {name: one["Properties"] for name, one in found.items()}
 
 
@@ -109,7 +109,7 @@ def test_each_variable_of_the_template_is_one_that_is_read(resources: Template) 
 
 
 def test_an_outage_of_a_day_ends_no_message_of_the_loops_and_one_of_an_hour_none_at_any_setting() -> None:
-    template = json.loads(transformed(HERE / "sqs-loop.yaml"))
+    template = transformed(HERE / "sqs-loop.yaml")
     queue = template["Resources"]["Queue"]["Properties"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MostReceives"}
     lease = template["Resources"]["Loop"]["Properties"]["Environment"]["Variables"]["LOOP_LEASE"]

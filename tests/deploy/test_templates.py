@@ -14,7 +14,7 @@ import yaml
 
 from deploy.conditions import without_what_is_left_out
 from deploy.stack import without_comments
-from deploy.validate import HERE, SAM, new_template, problems_of, transformed
+from deploy.validate import HERE, SAM, all_transformed, new_template, problems_of, transformed
 from streamkit.heartbeat import payload
 from streamkit.local.filters import Filters
 from streamkit.new.project import Project
@@ -32,9 +32,10 @@ LISTED = {
 @pytest.fixture(scope="module")
 def plain(function: Template) -> dict[str, Template]:
     """Each template as AWS deploys it: all of deploy/, and that of a new project."""
-    made = {name: json.loads(transformed(HERE / name)) for name in TEMPLATES if name not in ("function.yaml", NEW)}
     with new_template() as new:
-        return {"function.yaml": function, NEW: json.loads(transformed(new)), **made}
+        others = {NEW: new, **{name: HERE / name for name in TEMPLATES if name not in ("function.yaml", NEW)}}
+        made = all_transformed([(template, {}) for template in others.values()])
+    return {"function.yaml": function, **dict(zip(others, made, strict=True))}
 
 
 def of_type(template: Template, *types: str, at_least: int = 1) -> dict[str, Any]:
@@ -444,7 +445,7 @@ def test_the_dashboard_is_json(function: Template) -> None:
 
 def test_another_revision_is_another_version_and_the_same_is_none() -> None:
     def version(**parameters: str) -> str:
-        made = json.loads(transformed(HERE / "function.yaml", **parameters))
+        made = transformed(HERE / "function.yaml", **parameters)
         (found,) = of_type(made, "AWS::Lambda::Version")
         return found
 
@@ -458,7 +459,7 @@ def test_a_setting_out_of_range_is_found_in_what_sam_makes(tmp_path: Path) -> No
     wrong = tmp_path / "function.yaml"
     wrong.write_text((HERE / "function.yaml").read_text().replace("BatchSize: !Ref BatchSize", "BatchSize: 10001"))
 
-    assert "10001 is greater than the maximum of 10000" in problems_of(wrong)
+    assert "10001 is greater than the maximum of 10000" in problems_of([wrong])
 
 
 def test_a_stack_of_less_is_smaller(function: Template) -> None:

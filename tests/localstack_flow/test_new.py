@@ -63,7 +63,7 @@ def test_the_stack_of_a_new_project_does_what_its_readme_says(
     kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
     arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
     parameters = {"Stage": "dev", "StreamArn": arn, "Revision": "0123456789abcdef"}
-    made = without_what_is_left_out(json.loads(transformed(template, **parameters)), parameters)
+    made = without_what_is_left_out(transformed(template, **parameters), parameters)
 
     cloudformation = connect("cloudformation")
     cloudformation.create_stack(
