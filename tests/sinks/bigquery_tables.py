@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from google.auth.credentials import AnonymousCredentials
@@ -12,7 +13,7 @@ from google.cloud import bigquery
 
 from streamkit import Refusal, Write
 
-__all__ = ["client_of", "create_table", "ids_in", "kinds", "rows_in", "soon"]
+__all__ = ["client_of", "create_table", "ids_in", "kinds", "new_dataset", "rows_in", "soon"]
 
 
 def client_of(endpoint: str, project: str = "local", credentials: Any = None) -> Any:
@@ -22,6 +23,15 @@ def client_of(endpoint: str, project: str = "local", credentials: Any = None) ->
         credentials=credentials or cast(Any, AnonymousCredentials)(),
         client_options={"api_endpoint": endpoint},
     )
+
+
+@contextlib.contextmanager
+def new_dataset(client: Any) -> Iterator[str]:
+    """Gone with its tables when the block ends: each one makes all others slower."""
+    name = f"sinks_{uuid.uuid4().hex}"
+    client.create_dataset(name)
+    yield name
+    client.delete_dataset(name, delete_contents=True)
 
 
 def create_table(client: Any, dataset: str, schema: Sequence[Any]) -> str:

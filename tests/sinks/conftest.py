@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +74,13 @@ def bigquery_client(bigquery_server: BigQueryServer) -> Iterator[Any]:
     client.close()
 
 
-@pytest.fixture(scope="module")
-def dataset(bigquery_client: Any) -> str:
-    """A dataset on local-bigquery, of the module's own."""
-    name = f"sinks_{uuid.uuid4().hex}"
-    bigquery_client.create_dataset(name)
-    return name
+@pytest.fixture
+def dataset(bigquery_client: Any) -> Iterator[str]:
+    """A dataset on local-bigquery, of the test's own."""
+    from .bigquery_tables import new_dataset
+
+    with new_dataset(bigquery_client) as name:
+        yield name
 
 
 @pytest.fixture

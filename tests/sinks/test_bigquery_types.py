@@ -15,7 +15,7 @@ from streamkit.sinks.bigquery_columns import columns_in, unified, unknown_fields
 from streamkit.sinks.bigquery_schema import Field, Misfit
 from streamkit.testing.contracts import stamp
 
-from .bigquery_tables import soon
+from .bigquery_tables import new_dataset, soon
 
 
 def field(name: str, kind: str, mode: str = "NULLABLE", fields: list[Field] | None = None) -> Field:
@@ -74,14 +74,17 @@ TYPES: list[tuple[str, Any, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def landed_of_types(bigquery_client: Any, dataset: str) -> list[Any]:
+def landed_of_types(bigquery_client: Any) -> list[Any]:
     """What became of each of ``TYPES``, in one table with a column for each: to make a table takes longer than all the rest."""
     schema = [field(f"x{n}", kind) for n, (kind, _, _) in enumerate(TYPES)]
-    name = f"{dataset}.t_{uuid.uuid4().hex}"
-    sink = BigQuerySink(name, schema=[field("n", "INTEGER"), *schema], create=TableOptions(), client=bigquery_client)
-    writes = stamp(sink.row({"n": n, f"x{n}": given}) for n, (_, given, _) in enumerate(TYPES))
-    refused = {writes.index(refusal.write): refusal for refusal in sink.write(writes, deadline=soon())}
-    there = {row.n: row[f"x{row.n}"] for row in bigquery_client.query_and_wait(f"SELECT * FROM {name}")}
+    with new_dataset(bigquery_client) as dataset:
+        name = f"{dataset}.types"
+        sink = BigQuerySink(
+            name, schema=[field("n", "INTEGER"), *schema], create=TableOptions(), client=bigquery_client
+        )
+        writes = stamp(sink.row({"n": n, f"x{n}": given}) for n, (_, given, _) in enumerate(TYPES))
+        refused = {writes.index(refusal.write): refusal for refusal in sink.write(writes, deadline=soon())}
+        there = {row.n: row[f"x{row.n}"] for row in bigquery_client.query_and_wait(f"SELECT * FROM {name}")}
     assert sorted([*refused, *there]) == list(range(len(TYPES))), "each row is in or refused"
     return [refused.get(n, there.get(n)) for n in range(len(TYPES))]
 
