@@ -30,7 +30,6 @@ __all__ = ["SOONER", "localstack_server"]
 #: ``env``, a second and two.
 SOONER = {
     "LAMBDA_RETRY_BASE_DELAY": "1",
-    "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.2",
     "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
 }
 
