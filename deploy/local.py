@@ -28,6 +28,8 @@ from local_bigquery import bigquery_server
 from local_localstack import SOONER, localstack_server
 from local_opensearch import opensearch_server
 
+from streamkit.packaging import PackagingError
+
 from .conditions import without_what_is_left_out
 from .package import DIST, package_all
 from .runtime import RUNTIME
@@ -72,8 +74,10 @@ def local_stage(packages: Path | None = None, only: Collection[str] = ()) -> Ite
     SAM.set_up(lambda _: None)
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    if packages is None:
-        package_all(architectures=[architecture])
+    if packages is None and not package_all(architectures=[architecture]):
+        raise PackagingError(
+            "a package is larger than it may be: deploy/package.py says how large that is, and what to leave out"
+        )
     with contextlib.ExitStack() as servers:
         bigquery = servers.enter_context(bigquery_server("local"))
         search = servers.enter_context(CloudSearchServer(FIELDS, suggesters={"names": "name"}))
