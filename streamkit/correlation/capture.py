@@ -15,15 +15,13 @@ from typing import Any
 from ..errors import StreamkitError
 from ..record import Record
 from .payload import context_of
-from .value import CHAIN, DEBUG, ID, PREFIX, XRAY, Correlation, settings
+from .value import CHAIN, DEBUG, ID, LONGEST_CHAIN, PREFIX, XRAY, Correlation, read_length, settings
 
 __all__ = ["MOST_IDS", "captured", "clean", "from_fields", "is_name", "of_record"]
 
 #: How many ids of one event are followed.
 MOST_IDS = 12
 _LONGEST = 256
-# A count beyond it says no more than that the chain has no end.
-_LONGEST_CHAIN = 1_000_000
 
 _name = re.compile(r"x-correlation-[a-z0-9_-]{1,50}").fullmatch
 _unprintable = re.compile(r"[^\x20-\x7e]")
@@ -70,7 +68,7 @@ def from_fields(
         elif (name == ID or len(ids) < MOST_IDS - 1) and is_name(name) and (text := clean(value)):
             ids.setdefault(name, text)
     traceparent = _read_traceparent(found["traceparent"]) if "traceparent" in found else None
-    length = _read_length(found[CHAIN]) if CHAIN in found else 0
+    length = read_length(found[CHAIN]) if CHAIN in found else 0
     is_carried = bool(ids or traceparent or length)
     if ID not in ids and (default := clean(own_id)):
         ids[ID] = default
@@ -81,7 +79,7 @@ def from_fields(
         tracestate=_read_tracestate(found.get("tracestate")) if traceparent else None,
         xray=_first_xray((found.get(XRAY), (trace or {}).get(XRAY), os.environ.get("_X_AMZN_TRACE_ID"))),
         is_debug=_is_sampled(ids.get(ID, "")) if debug is None else debug.lower() == "true",
-        call_chain_length=max(1, min(length + hop, _LONGEST_CHAIN)),
+        call_chain_length=max(1, min(length + hop, LONGEST_CHAIN)),
         is_carried=is_carried,
     )
 
@@ -165,16 +163,6 @@ def _first_xray(values: Iterable[object]) -> str | None:
         if isinstance(value, str) and len(value) <= _LONGEST and _xray(value):
             return value
     return None
-
-
-def _read_length(value: object) -> int:
-    if isinstance(value, bool):
-        return 0
-    if isinstance(value, int):
-        return max(0, min(value, _LONGEST_CHAIN))
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return min(int(value[:7]), _LONGEST_CHAIN) if len(value) <= _LONGEST else _LONGEST_CHAIN
-    return 0
 
 
 def _is_sampled(event: str) -> bool:

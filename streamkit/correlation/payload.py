@@ -14,7 +14,7 @@ import msgspec
 
 from .. import kpl
 from ..wrapper import MOST_CONTEXT, unwrap, wrap
-from .value import CHAIN, PREFIX, XRAY
+from .value import CHAIN, PREFIX, XRAY, read_length
 
 __all__ = ["FIELD", "attached", "context_of"]
 
@@ -124,10 +124,14 @@ def _with_another(data: bytes, context: Mapping[str, Any]) -> bytes | None:
 
 
 def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**theirs, **ours}
-    merged |= {name: value for name, value in theirs.items() if name.startswith(PREFIX)}
-    length = theirs.get(CHAIN)
-    if isinstance(length, int) and not isinstance(length, bool) and CHAIN in ours:
+    merged: dict[str, Any] = {}
+    for name, value in theirs.items():
+        # Names are read in any case, and the first of one counts: ours would be none of it.
+        known = name.lower()
+        merged.setdefault(known if known in ours or known.startswith(PREFIX) else name, value)
+    length = read_length(merged.get(CHAIN))
+    merged |= {name: value for name, value in ours.items() if name not in merged or not name.startswith(PREFIX)}
+    if CHAIN in ours:
         merged[CHAIN] = max(length, ours[CHAIN])
     return merged
 

@@ -6,7 +6,10 @@ import msgspec
 
 from ..errors import ConfigurationError
 
-__all__ = ["CHAIN", "DEBUG", "ID", "NOTHING", "PREFIX", "XRAY", "Correlation", "configure", "settings"]
+__all__ = [
+    *("CHAIN", "DEBUG", "ID", "LONGEST_CHAIN", "NOTHING", "PREFIX", "XRAY"),
+    *("Correlation", "configure", "read_length", "settings"),
+]
 
 # Names on the wire: those of the x-correlation- convention, of the W3C, and of X-Ray's header.
 PREFIX = "x-correlation-"
@@ -14,6 +17,9 @@ ID = "x-correlation-id"
 CHAIN = "call-chain-length"
 DEBUG = "debug-log-enabled"
 XRAY = "x-amzn-trace-id"
+# A count beyond it says no more than that the chain has no end.
+LONGEST_CHAIN = 1_000_000
+_MOST_DIGITS = 256
 
 
 class Correlation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,3 +109,14 @@ def configure(*, longest_chain: int | None = None, debug_rate: float | None = No
         if isinstance(debug_rate, bool) or not isinstance(debug_rate, int | float) or not 0 <= debug_rate <= 1:
             raise ConfigurationError(f"debug_rate is a share, from 0 to 1; got {debug_rate!r}")
         settings.debug_rate = debug_rate
+
+
+def read_length(value: object) -> int:
+    """The length of a chain as it is on the wire, a number or its digits; 0 for what is none."""
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, int):
+        return max(0, min(value, LONGEST_CHAIN))
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return min(int(value[:7]), LONGEST_CHAIN) if len(value) <= _MOST_DIGITS else LONGEST_CHAIN
+    return 0

@@ -64,6 +64,18 @@ def test_of_what_is_sent_on_as_it_came_the_ids_stay_and_the_longer_chain_counts(
     assert json.loads(longer)["__context__"]["call-chain-length"] == 9
 
 
+def test_names_of_what_came_are_read_in_any_case_and_none_is_there_twice() -> None:
+    came = b'{"__context__":{"X-Correlation-ID":"r-0","call-chain-lengtH":1,"Own":1,"CALL-CHAIN-LENGTH":7}}'
+
+    made = attached(came, FIELDS, room=MUCH)
+    longer = attached(came.replace(b'H":1', b'H":"9"'), FIELDS, room=MUCH)
+
+    assert made is not None
+    assert json.loads(made) == {"__context__": {"x-correlation-id": "r-0", "call-chain-length": 2, "Own": 1}}
+    assert longer is not None
+    assert json.loads(longer)["__context__"]["call-chain-length"] == 9
+
+
 @pytest.mark.parametrize("theirs", [b"7", b"null", b'"text"', b"[]", b'{"a":"' + b"x" * MOST_CONTEXT + b'"}'])
 def test_a_field_of_that_name_that_is_somebody_elses_stays(theirs: bytes) -> None:
     assert attached(b'{"__context__":' + theirs + b"}", FIELDS, room=MUCH) is None
