@@ -21,7 +21,7 @@ from ..reason import reason
 from .inbox import LONGEST_WAIT
 from .token import Ticket, Token
 
-__all__ = ["Inbox", "Loop", "LoopAnswer", "loop_key"]
+__all__ = ["Inbox", "Loop", "LoopAnswer", "checked_lease", "loop_key"]
 
 log = logging.getLogger("streamkit")
 
@@ -57,6 +57,13 @@ def loop_key(name: str, number: int) -> str:
     return f"loop/{name}/{number}"
 
 
+def checked_lease(lease: float) -> float:
+    """The lease, in seconds, that a loop and its supervisor have both; ConfigurationError where it can't be one."""
+    if not 30 <= lease <= 900:
+        raise ConfigurationError(f"a loop's lease (LOOP_LEASE) is from 30 to 900 seconds; got {lease!r}")
+    return lease
+
+
 class Loop:
     """The function. ``function`` is what Lambda's trigger would call with messages, as ``lambda_handler(Orders)``.
 
@@ -76,15 +83,15 @@ class Loop:
         client: Any = None,
         clock: Clock = Clock(),  # noqa: B008  # A tuple of functions.
     ) -> None:
-        if not 30 <= lease <= 900:
-            raise ConfigurationError(f"a loop's lease is from 30 to 900 seconds; got {lease!r}")
         if not 1 <= batch_size <= 10:
-            raise ConfigurationError(f"a loop's batch_size is from 1 to 10 messages; got {batch_size!r}")
+            raise ConfigurationError(
+                f"a loop's batch_size (LOOP_BATCH_SIZE) is from 1 to 10 messages; got {batch_size!r}"
+            )
         self._function = function
         self._name = name
         self._inbox = inbox
         self._cells = cells
-        self._lease = lease
+        self._lease = checked_lease(lease)
         self._batch_size = batch_size
         self._clock = clock
         self._invoke = Invoker("a loop", client, clock)

@@ -27,6 +27,8 @@ class Depth(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """``least`` and ``most`` loops; ``per_loop`` messages, waiting or in flight, for each; and ``calm`` seconds for which fewer
     have to do before there is one less. Where a message was older than ``oldest`` seconds when it came, there is one more.
+
+    ConfigurationError for one that can't be; it names the variable too, by which ``SupervisorFunction`` has it.
     """
 
     least: int = 0
@@ -36,14 +38,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     oldest: float = math.inf
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least <= self.most or not 1 <= self.most <= 1000:
+        if not 1 <= self.most <= 1000:
+            raise ConfigurationError(f"loops: most (LOOPS_MOST) is from 1 to 1,000; got {self.most!r}")
+        if not 0 <= self.least <= self.most:
             raise ConfigurationError(
-                f"loops: least is from 0 to most, and most from 1 to 1,000; got {self.least!r} and {self.most!r}"
+                f"loops: least (LOOPS_LEAST) is from 0 to most (LOOPS_MOST), which is {self.most!r}; got {self.least!r}"
             )
-        if self.per_loop < 1 or not self.calm >= 0 or not self.oldest > 0:
-            raise ConfigurationError(
-                "loops: per_loop is 1 or more, calm seconds, 0 or more, and oldest seconds, more than 0"
-            )
+        if self.per_loop < 1:
+            raise ConfigurationError(f"loops: per_loop (LOOP_MESSAGES) is 1 or more; got {self.per_loop!r}")
+        if not self.calm >= 0:
+            raise ConfigurationError(f"loops: calm (LOOP_CALM) is seconds, 0 or more; got {self.calm!r}")
+        if not self.oldest > 0:
+            raise ConfigurationError(f"loops: oldest (LOOP_OLDEST) is seconds, more than 0; got {self.oldest!r}")
 
 
 class Scale(msgspec.Struct, frozen=True):

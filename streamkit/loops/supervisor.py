@@ -16,7 +16,7 @@ from ..errors import StreamkitError
 from ..invoke import Invoker
 from ..metrics.counting import Counting
 from ..reason import reason
-from .loop import loop_key
+from .loop import checked_lease, loop_key
 from .plan import Depth, Limits, Scale, Steps, scaled, steps
 from .token import Ticket, Token
 
@@ -56,7 +56,7 @@ class Supervisor:
         self._gauge = gauge
         self._cells = cells
         self._limits = limits
-        self._lease = lease
+        self._lease = checked_lease(lease)
         self._clock = clock
         self._invoke = Invoker("the loops' supervisor", client, clock)
         self._counting: Counting | None = None

@@ -84,12 +84,13 @@ class GraphSink(Sink):
         version_property: str = "version",
         driver_options: Mapping[str, Any] | None = None,
     ) -> None:
+        _check_options(url, auth, unique, driver_options)
         if ends not in ("merge", "match"):
             raise ConfigurationError(f'GraphSink(ends) is "merge" or "match"; got {ends!r}')
         self._url: Callable[[], str] = lambda: url
         self._is_given = auth is not None
         self._auth: Callable[[], tuple[str, str] | None] = auth if callable(auth) else lambda: auth
-        self._variables = ""
+        self._variables = self._url_variable = ""
         self._database = database
         self._ends = ends
         self._driver_options = dict(driver_options or {})
@@ -110,7 +111,7 @@ class GraphSink(Sink):
         """
         sink = cls("", **options)
         sink._url = lambda: from_environment(name, sink._name, "the graph database's URL")
-        sink._variables = name
+        sink._variables = sink._url_variable = name
         if not sink._is_given:
             sink._variables = f"{name}, {user} and {password}"
             sink._auth = lambda: _from_environment(user, password, sink._name)
@@ -328,8 +329,9 @@ class GraphSink(Sink):
 
             repeat_until(deadline - _SHORTEST, make)
             if last[0] is not None:
+                # Why comes first: a log has the first 200 characters of it.
                 return SinkError(
-                    f"a constraint of {self._name}(unique) was not made, so nothing is written: {last[0].error}"
+                    f"{last[0].error}; a constraint of {self._name}(unique) was not made, so nothing is written"
                 )
             del self._constraints[0]
         return None
@@ -342,11 +344,7 @@ class GraphSink(Sink):
             except ImportError as error:
                 raise ImportError("GraphSink needs neo4j and tenacity: pip install kinesis-streamkit[graph]") from error
             url = self._url()
-            if not _URL.fullmatch(url):
-                raise ConfigurationError(
-                    f"{self._name} needs the graph database's URL, such as neo4j+s://graph.example.com:7687, without a path and "
-                    "without credentials"
-                )
+            _check_url(url, f"{self._url_variable} of {self._name}" if self._url_variable else f"{self._name}(url)")
             self._bolt = Bolt(url, auth=self._auth, database=self._database, options=self._driver_options)
         return self._bolt
 
@@ -393,8 +391,36 @@ def _pair(end: Any) -> tuple[Any, Any]:
     return end
 
 
+def _check_options(url: Any, auth: Any, unique: Any, driver_options: Any) -> None:
+    """ConfigurationError, which shows no value, for an option of another type than it is."""
+    # One that is empty is `from_env`'s, or is told at the first write.
+    if url:
+        _check_url(url, "GraphSink(url)")
+    is_pair = isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth)
+    if auth is not None and not is_pair and not callable(auth):
+        raise ConfigurationError(
+            "GraphSink(auth) is a tuple of two texts, the user and the password, or a function that returns one"
+        )
+    if unique is not None and not isinstance(unique, Mapping):
+        raise ConfigurationError(
+            f'GraphSink(unique) is labels with the names of their keys, as {{"Airport": "iata"}}; got a {type(unique).__name__}'
+        )
+    if driver_options is not None and not isinstance(driver_options, Mapping):
+        raise ConfigurationError(f"GraphSink(driver_options) is names with values; got a {type(driver_options).__name__}")
+
+
+def _check_url(url: Any, what: str) -> None:
+    """ConfigurationError where it is none. It is not shown: it may hold a password."""
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        raise ConfigurationError(
+            f"{what} is the graph database's URL, such as neo4j+s://graph.example.com:7687, without a path and without credentials"
+        )
+
+
 def _constraint(label: str, names: str | Sequence[str]) -> str:
     label = quoted(name_of(label, "a label of GraphSink(unique)"))
+    if not names or not isinstance(names, Collection):
+        raise Reject(f"the key of {label} in GraphSink(unique) is a name, or several")
     listed = [names] if isinstance(names, str) else list(names)
     properties = [f"n.{quoted(name_of(name, 'a name of GraphSink(unique)'))}" for name in listed]
     one = properties[0] if len(properties) == 1 else f"({', '.join(properties)})"

@@ -92,12 +92,12 @@ def of_error(error: BaseException, place: str) -> Answered | None:
     name = type(error).__name__
     if name in _AWAY:
         return Answered(SinkError(f"the graph database did not answer ({name})"), "unavailable", "again")
-    return Answered(SinkError(f"the graph database can't be asked ({name}): look at {place}"), "unavailable", "no")
+    return _no(f"look at {place}: the graph database can't be asked ({name})")
 
 
 def _of_code(code: str, error: Any, place: str) -> Answered:
     if code in _ABSENT:
-        return _no(f"there is no such graph database ({code}): look at `database` of {place}")
+        return _no(f"look at `database` of {place}: there is no such graph database ({code})")
     what = code.rpartition(".")[2]
     if what == _TOO_LARGE:
         text = f"the graph database allows no transaction so much memory ({code})"
@@ -109,9 +109,7 @@ def _of_code(code: str, error: Any, place: str) -> Answered:
     if code.startswith(_PASSING):
         return Answered(SinkError(f"the graph database did not take the request ({code})"), "unavailable", "again")
     if code.startswith("Neo.ClientError.Security."):
-        return _no(
-            f"the graph database does not let this function in ({code}): look at the user, the password and the rights of {place}"
-        )
+        return _no(f"look at {place}: the graph database refuses its user, its password or its rights ({code})")
     if code == "Neo.ClientError.Schema.ConstraintValidationFailed":
         if _is_not_unique(error):
             text = f"another node or relationship has a value that has to be unique ({code})"
@@ -129,6 +127,7 @@ def _of_code(code: str, error: Any, place: str) -> Answered:
 
 
 def _no(text: str) -> Answered:
+    """Asking again is in vain. Where settings are at fault, the text begins with them: a log has its first 200 characters."""
     return Answered(SinkError(text), "unavailable", "no")
 
 

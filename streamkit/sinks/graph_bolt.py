@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SinkError
+from ..errors import ConfigurationError, SinkError
 from .graph_plan import Statement
 
 if TYPE_CHECKING:
@@ -107,6 +107,14 @@ class Bolt:
 
     def _connect(self) -> Any:
         import neo4j
+        import neo4j.exceptions
 
         settings = {"connection_timeout": _CONNECT, "telemetry_disabled": True, **self._options}
-        return neo4j.AsyncGraphDatabase.driver(self._url, auth=self._auth(), **settings)
+        try:
+            return neo4j.AsyncGraphDatabase.driver(self._url, auth=self._auth(), **settings)
+        except neo4j.exceptions.ConfigurationError as error:
+            # Of its message the names alone: it may quote values.
+            wrong = [name for name in self._options if name in str(error)]
+            if not wrong:
+                raise
+        raise ConfigurationError(f"GraphSink(driver_options): Neo4j's driver refuses {', '.join(wrong)}, by its name or its value")

@@ -554,8 +554,16 @@ def test_a_time_out_that_is_too_short_for_a_loop_is_named() -> None:
 @pytest.mark.parametrize("options", [{"lease": 29}, {"lease": 901}, {"batch_size": 0}, {"batch_size": 11}])
 def test_an_option_that_can_not_be_is_refused(options: dict[str, Any]) -> None:
     told = Told()
-    with pytest.raises(ConfigurationError):
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigurationError, match=rf"{name} \(LOOP_{name.upper()}\) is from .*; got {value}$"):
         Loop(told.work, name="orders", inbox=told, cells=told.cells, **options)
+
+
+@pytest.mark.parametrize("lease", [29, 901])
+def test_a_supervisor_refuses_a_lease_that_its_loops_would_refuse(lease: float) -> None:
+    gauge: Any = object()
+    with pytest.raises(ConfigurationError, match=rf"lease \(LOOP_LEASE\) is from .*; got {lease}$"):
+        Supervisor(name="orders", function="loops", gauge=gauge, cells=MemoryCells(), limits=Limits(), lease=lease)
 
 
 def test_a_supervisor_forgets_no_token_when_there_may_be_fewer() -> None:

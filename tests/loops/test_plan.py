@@ -126,14 +126,16 @@ def test_the_limits_are_kept_and_it_never_falls_by_more_than_one(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "variable"),
     [
-        *({"least": -1}, {"least": 11}, {"most": 0}, {"most": 1001}, {"per_loop": 0}, {"calm": -1}, {"oldest": 0}),
-        *({"calm": math.nan}, {"oldest": math.nan}),
+        *(({"least": -1}, "LOOPS_LEAST"), ({"least": 11}, "LOOPS_LEAST"), ({"most": 0}, "LOOPS_MOST")),
+        *(({"most": 1001}, "LOOPS_MOST"), ({"per_loop": 0}, "LOOP_MESSAGES"), ({"calm": -1}, "LOOP_CALM")),
+        *(({"oldest": 0}, "LOOP_OLDEST"), ({"calm": math.nan}, "LOOP_CALM"), ({"oldest": math.nan}, "LOOP_OLDEST")),
     ],
 )
-def test_limits_that_can_not_be_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match="loops: "):
+def test_limits_that_can_not_be_are_refused(options: dict[str, float], variable: str) -> None:
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigurationError, match=rf"^loops: {name} \({variable}\) is .*; got {value!r}$"):
         Limits(**options)  # type: ignore[arg-type]  # That is the point.
 
 

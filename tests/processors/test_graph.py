@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +24,8 @@ from ..sinks.graphs import Graph
 
 if TYPE_CHECKING:
     from local_graph import GraphServer
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NAMES = (
     *(
@@ -194,6 +202,30 @@ def test_a_setting_that_is_wrong_is_named(
         GraphProcessor()
 
 
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("GRAPH_PASSWORD", "look at GraphProcessor.graph (GRAPH_URL, GRAPH_USER and GRAPH_PASSWORD): "),
+        ("GRAPH_DATABASE", "look at `database` of GraphProcessor.graph (GRAPH_URL, "),
+    ],
+)
+def test_a_setting_that_the_database_refuses_is_in_the_line_of_the_log(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, said: str
+) -> None:
+    set_json(monkeypatch, "GRAPH_NODES", [node(graph)])
+    monkeypatch.setenv(variable, "swordfish")
+    function = lambda_handler(GraphProcessor)
+
+    with caplog.at_level(logging.WARNING, "streamkit"):
+        assert function(kinesis_event([{"iata": "DEN"}]))["batchItemFailures"]
+    function.close()
+
+    assert said in caplog.text
+    # The reason is there whole, and its code too.
+    assert re.search(r"\(Neo\.\w+\.\w+\.\w+\)", caplog.text)
+    assert "swordfish" not in caplog.text
+
+
 def test_a_missing_url_names_its_variable_and_nothing_is_lost(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRAPH_URL")
     set_json(monkeypatch, "GRAPH_NODES", [node(graph)])
@@ -208,3 +240,22 @@ def test_a_missing_url_names_its_variable_and_nothing_is_lost(graph: Graph, monk
     function.close()
 
     assert answer["batchItemFailures"] == [{"itemIdentifier": event["Records"][0]["kinesis"]["sequenceNumber"]}]
+
+
+@pytest.mark.usefixtures("graph")
+def test_the_program_of_the_page_writes_a_route_and_reads_it() -> None:
+    program = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graph.md").read_text(), re.DOTALL)[-1]
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "localstack"), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "{'batchItemFailures': []}" in done.stdout
+    assert "<Record a.iata='DEN' r.miles=1754 b.iata='BOS'>" in done.stdout

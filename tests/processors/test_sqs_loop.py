@@ -86,7 +86,10 @@ def test_messages_become_records_and_the_loops_end_when_there_are_none(
             ("LOOP_CALM", "x", "LOOP_CALM is a number"),
         ),
         *(("LOOP_QUEUE_URL", "", "LOOP_QUEUE_URL is not set"), ("LOOP_FUNCTION", "", "LOOP_FUNCTION is not set")),
-        *(("LOOP_TABLE", "", "LOOP_TABLE is not set"), ("LOOPS_LEAST", "7", "least is from 0 to most")),
+        *(("LOOP_TABLE", "", "LOOP_TABLE is not set"), ("LOOPS_LEAST", "7", "LOOPS_LEAST.*; got 7")),
+        *(("LOOPS_MOST", "0", "LOOPS_MOST.*; got 0"), ("LOOP_MESSAGES", "0", "LOOP_MESSAGES.*; got 0")),
+        *(("LOOP_CALM", "-1", "LOOP_CALM.*; got -1.0"), ("LOOP_OLDEST", "0", "LOOP_OLDEST.*; got 0.0")),
+        ("LOOP_LEASE", "10", "LOOP_LEASE.*; got 10.0"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named(

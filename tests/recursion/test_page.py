@@ -63,3 +63,7 @@ def test_each_variable_of_the_loops_and_each_metric_is_in_the_page_or_its_module
     assert len(counted) > 8
 
     assert [name for name in counted if f".{name}`" not in PAGE and f"{name}`" not in PAGE] == []
+
+    variables = set(re.findall(r'"(LOOPS?_[A-Z_]+)"', source))
+    assert len(variables) > 10
+    assert [name for name in variables if f"`{name}`" not in PAGE] == []

@@ -487,11 +487,42 @@ def test_a_variable_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) ->
     "url",
     ["graph.example.com", "http://graph.example.com", "bolt://user:swordfish@host", "bolt://host/path", "bolt://"],
 )
-def test_a_url_that_is_none_is_said_and_not_quoted(url: str) -> None:
-    sink = GraphSink(url)
-    with pytest.raises(ConfigurationError, match="URL, such as") as caught:
+def test_a_url_that_is_none_is_said_and_not_quoted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"GraphSink\(url\) is the graph database's URL") as given:
+        GraphSink(url)
+
+    monkeypatch.setenv("GRAPH_URL", url)
+    sink = GraphSink.from_env("GRAPH_URL")
+    sink.owner = "Routes.graph"
+    with pytest.raises(ConfigurationError, match="GRAPH_URL of Routes.graph is the graph database's URL") as read:
         write(sink, sink.node("A", {"k": 1}))
-    assert "swordfish" not in str(caught.value)
+
+    assert "swordfish" not in f"{given.value} {read.value}"
+
+
+def test_a_url_that_is_empty_is_said_at_the_first_write() -> None:
+    sink = GraphSink("")
+    with pytest.raises(ConfigurationError, match=r"GraphSink\(url\) is the graph database's URL"):
+        write(sink, sink.node("A", {"k": 1}))
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "value"),
+    [
+        ("bolt://127.0.0.1:1", "nosuch", "swordfish"),
+        ("bolt://127.0.0.1:1", "trusted_certificates", "swordfish"),
+        ("bolt+s://127.0.0.1:1", "encrypted", True),
+    ],
+)
+def test_an_option_that_the_driver_does_not_take_is_named_without_its_value(url: str, option: str, value: Any) -> None:
+    sink = GraphSink(url, driver_options={"keep_alive": True, option: value})
+
+    with pytest.raises(ConfigurationError) as caught:
+        write(sink, sink.node("A", {"k": 1}))
+    sink.close()
+
+    assert f"GraphSink(driver_options): Neo4j's driver refuses {option}, by its name or its value" in str(caught.value)
+    assert "swordfish" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_database_that_is_not_there_is_named(graph: Graph) -> None:

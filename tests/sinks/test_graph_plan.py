@@ -295,6 +295,20 @@ def test_a_constraint_of_a_hostile_name_is_refused_when_the_sink_is_made() -> No
         GraphSink("bolt://127.0.0.1", ends="guess")  # type: ignore[arg-type]  # What a user may write.
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("auth", auth) for auth in ("swordfish", ("swordfish",), ("neo4j", None), ["neo4j", "swordfish"])),
+        *(("unique", unique) for unique in (["Airport"], "Airport", {"Airport": []}, {"Airport": ""}, {"Airport": 7})),
+        *(("driver_options", options) for options in ("swordfish", ["swordfish"])),
+    ],
+)
+def test_an_option_of_another_type_is_named_when_the_sink_is_made(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"GraphSink\({option}\)") as caught:
+        GraphSink("bolt://127.0.0.1", **{option: value})
+    assert "swordfish" not in str(caught.value)
+
+
 # Values
 
 
