@@ -78,7 +78,7 @@ class LongTask(ABC):
 
     @abstractmethod
     def step(self, cursor: Any, context: Any) -> Any:
-        """Do a piece of work: the next cursor, JSON (None is one too: null), or ``Done``. The shorter it is, the less is repeated.
+        """Do a piece of work: the next cursor, JSON (None is one: null), or ``Done``. The shorter it is, the less is repeated.
 
         What it raises fails the invocation; Lambda repeats that twice, from the cursor that the invocation began with.
         """

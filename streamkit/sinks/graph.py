@@ -406,14 +406,16 @@ def _check_options(url: Any, auth: Any, unique: Any, driver_options: Any) -> Non
             f'GraphSink(unique) is labels with the names of their keys, as {{"Airport": "iata"}}; got a {type(unique).__name__}'
         )
     if driver_options is not None and not isinstance(driver_options, Mapping):
-        raise ConfigurationError(f"GraphSink(driver_options) is names with values; got a {type(driver_options).__name__}")
+        raise ConfigurationError(
+            f"GraphSink(driver_options) is names with values; got a {type(driver_options).__name__}"
+        )
 
 
 def _check_url(url: Any, what: str) -> None:
     """ConfigurationError where it is none. It is not shown: it may hold a password."""
     if not isinstance(url, str) or not _URL.fullmatch(url):
         raise ConfigurationError(
-            f"{what} is the graph database's URL, such as neo4j+s://graph.example.com:7687, without a path and without credentials"
+            f"{what} is the graph database's URL, such as neo4j+s://graph.example.com:7687, without a path or credentials"
         )
 
 

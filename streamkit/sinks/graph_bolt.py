@@ -117,4 +117,6 @@ class Bolt:
             wrong = [name for name in self._options if name in str(error)]
             if not wrong:
                 raise
-        raise ConfigurationError(f"GraphSink(driver_options): Neo4j's driver refuses {', '.join(wrong)}, by its name or its value")
+        raise ConfigurationError(
+            f"GraphSink(driver_options): Neo4j's driver refuses {', '.join(wrong)}, by its name or its value"
+        )

@@ -494,7 +494,7 @@ def test_a_url_that_is_none_is_said_and_not_quoted(url: str, monkeypatch: pytest
     monkeypatch.setenv("GRAPH_URL", url)
     sink = GraphSink.from_env("GRAPH_URL")
     sink.owner = "Routes.graph"
-    with pytest.raises(ConfigurationError, match="GRAPH_URL of Routes.graph is the graph database's URL") as read:
+    with pytest.raises(ConfigurationError, match=r"GRAPH_URL of Routes\.graph is the graph database's URL") as read:
         write(sink, sink.node("A", {"k": 1}))
 
     assert "swordfish" not in f"{given.value} {read.value}"

@@ -298,9 +298,10 @@ def test_a_constraint_of_a_hostile_name_is_refused_when_the_sink_is_made() -> No
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("auth", auth) for auth in ("swordfish", ("swordfish",), ("neo4j", None), ["neo4j", "swordfish"])),
-        *(("unique", unique) for unique in (["Airport"], "Airport", {"Airport": []}, {"Airport": ""}, {"Airport": 7})),
-        *(("driver_options", options) for options in ("swordfish", ["swordfish"])),
+        *(("auth", "swordfish"), ("auth", ("swordfish",)), ("auth", ("neo4j", None)), ("auth", ["neo4j", "swordfish"])),
+        *(("unique", ["Airport"]), ("unique", "Airport"), ("unique", {"Airport": 7})),
+        *(("unique", {"Airport": []}), ("unique", {"Airport": ""})),
+        *(("driver_options", "swordfish"), ("driver_options", ["swordfish"])),
     ],
 )
 def test_an_option_of_another_type_is_named_when_the_sink_is_made(option: str, value: Any) -> None:
