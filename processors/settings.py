@@ -1,4 +1,4 @@
-"""What the deployable processors read from the environment: each error names the variable that is wrong, and has what it holds."""
+"""What the deployable processors read from the environment: an error names the variable that is wrong, and has what it holds."""
 
 from __future__ import annotations
 
