@@ -278,7 +278,7 @@ class TestSettings:
     def test_without_anywhere_to_write_to_it_says_so(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SEARCH_ENDPOINT")
         monkeypatch.setenv("METRICS", "off")
-        with pytest.raises(ConfigurationError, match="SEARCH_ENDPOINT or METRICS: .* nowhere to write to"):
+        with pytest.raises(ConfigurationError, match=r"SEARCH_ENDPOINT or METRICS: .* nowhere to write to"):
             lambda_handler(LogsProcessor)(event("hi"))
 
     def test_a_subclass_makes_documents_of_its_own(self, world: World) -> None:
