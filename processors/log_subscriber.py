@@ -220,7 +220,7 @@ class _Run:
             self._fail(group)
             log.error("%s: %s", _OWNER, found.why)
         elif found.puts_filter or found.puts_retention:
-            done = [found.finding] if found.puts_filter else []
+            done: list[str] = [found.finding] if found.puts_filter else []
             done += [f"kept for {wanted.retention} days"] if found.puts_retention else []
             verb = "would be " if self._is_dry else ""
             log.info("%s: %s: %s%s", _OWNER, group.name, verb, " and ".join(done))
