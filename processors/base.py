@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,11 @@ def _claims() -> S3Claims | None:
 
 
 def _backoff() -> float:
-    text = os.environ.get("RETRY_BACKOFF_SECONDS") or Divert.backoff
+    text = os.environ.get("RETRY_BACKOFF_SECONDS") or str(Divert.backoff)
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise ConfigurationError(f"RETRY_BACKOFF_SECONDS is a number of seconds; got {text!r}") from None
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"RETRY_BACKOFF_SECONDS is a number of seconds, 0 or more; got {text!r}")
+    return seconds

@@ -40,6 +40,7 @@ from streamkit.forward import Forward, Rule
 from streamkit.progress.base import ProgressStore
 
 from .base import EventProcessor
+from .settings import true_or_false
 
 if TYPE_CHECKING:
     from streamkit.sinks.aws import AwsSink
@@ -87,18 +88,11 @@ def _branch(number: int, entry: msgspec.Raw) -> RouteProcessor:
         route = msgspec.json.decode(entry, type=_Route)
         where += f" ({route.name})"
         sink = _sink(route)
-        if _carries_on():
+        if true_or_false("CARRY_CORRELATION"):
             sink.carry_on()
         return RouteProcessor(route.name, Rule(sink, route.pattern))
     except (msgspec.MsgspecError, ConfigurationError) as error:
         raise ConfigurationError(f"{where}: {error}") from None
-
-
-def _carries_on() -> bool:
-    text = os.environ.get("CARRY_CORRELATION") or "false"
-    if text not in ("true", "false"):
-        raise ConfigurationError(f'CARRY_CORRELATION is "true" or "false"; got {text!r}')
-    return text == "true"
 
 
 def _sink(route: _Route) -> AwsSink:

@@ -12,7 +12,7 @@ groups; and behind a rule for CloudTrail's ``CreateLogGroup``, where the account
     INCLUDE            patterns of names, with commas between; default "/aws/lambda/*"
     EXCLUDE            patterns of names that are left out; default none
     RETENTION_DAYS     of groups that have none; default 0, which leaves them as they are
-    DRY_RUN            "true": say what would be done, and do nothing
+    DRY_RUN            "true": say what would be done, and do nothing; default "false"
 
 What it does is done again without harm. What there is no time for goes on in another invocation of this function, which it makes
 itself. Groups that could not be dealt with are in the log, and make it raise when the others are done: the last invocation, for
@@ -35,6 +35,8 @@ from streamkit.aws import Clients, code_of, from_environment, may_pass, repeat_u
 from streamkit.errors import ConfigurationError, StreamkitError
 from streamkit.logs.subscriptions import Group, Plan, Wanted, group_of, is_candidate, plan
 from streamkit.reason import reason
+
+from .settings import named, true_or_false, whole_number
 
 __all__ = ["LogSubscriber", "handler", "wanted_by_environment"]
 
@@ -64,7 +66,7 @@ class LogSubscriber:
         """How many groups were found in which state. StreamkitError where some could not be dealt with, once all are through:
         those of the invocations before this one too, where they have gone on here.
         """
-        wanted, is_dry = wanted_by_environment(), os.environ.get("DRY_RUN", "").lower() == "true"
+        wanted, is_dry = wanted_by_environment(), true_or_false("DRY_RUN")
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _DEFAULT if remaining is None else remaining() / 1000
         run = _Run(self._logs, wanted, time.monotonic() + max(seconds - _MARGIN, 1.0), is_dry=is_dry)
@@ -218,8 +220,10 @@ class _Run:
             self._fail(group)
             log.error("%s: %s", _OWNER, found.why)
         elif found.puts_filter or found.puts_retention:
+            done: list[str] = [found.finding] if found.puts_filter else []
+            done += [f"kept for {wanted.retention} days"] if found.puts_retention else []
             verb = "would be " if self._is_dry else ""
-            log.info("%s: %s: %s%s, retention %s", _OWNER, group.name, verb, found.finding, found.puts_retention)
+            log.info("%s: %s: %s%s", _OWNER, group.name, verb, " and ".join(done))
 
     def _fail(self, group: Group) -> None:
         self.failed += 1
@@ -267,19 +271,18 @@ def wanted_by_environment() -> Wanted:
         )
     if group := os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"):
         own.add(group)
-    days = os.environ.get("RETENTION_DAYS") or "0"
-    if not days.isdecimal():
-        raise ConfigurationError(f"RETENTION_DAYS is a number of days; got {days!r}")
-    return Wanted(
-        destination,
-        frozenset(own),
-        filter_name=os.environ.get("FILTER_NAME") or "streamkit-logs",
-        pattern=os.environ.get("FILTER_PATTERN") or "",
-        role=os.environ.get("ROLE_ARN") or "",
-        retention=int(days),
-        include=tuple(_listed("INCLUDE")) or ("/aws/lambda/*",),
-        exclude=tuple(_listed("EXCLUDE")),
-    )
+    days = whole_number("RETENTION_DAYS", 0, least=0)
+    with named("DESTINATION_ARN", "ROLE_ARN", "RETENTION_DAYS"):
+        return Wanted(
+            destination,
+            frozenset(own),
+            filter_name=os.environ.get("FILTER_NAME") or "streamkit-logs",
+            pattern=os.environ.get("FILTER_PATTERN") or "",
+            role=os.environ.get("ROLE_ARN") or "",
+            retention=days,
+            include=tuple(_listed("INCLUDE")) or ("/aws/lambda/*",),
+            exclude=tuple(_listed("EXCLUDE")),
+        )
 
 
 def _listed(variable: str) -> list[str]:

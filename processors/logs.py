@@ -37,10 +37,11 @@ from streamkit.logs.measures import REPORTED, Measure, measures_in
 from streamkit.logs.own import is_own
 from streamkit.logs.reading import Logged, logged_in
 from streamkit.logs.sink import LogSink
-from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
+from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink, checked_namespace
 from streamkit.sinks.opensearch import OpenSearchSink
 
 from .base import EventProcessor
+from .settings import named, whole_number
 
 __all__ = ["LogsProcessor", "handler"]
 
@@ -59,12 +60,15 @@ class LogsProcessor(EventProcessor):
         super().__init__()
         self.prefix = os.environ.get("INDEX_PREFIX") or PREFIX
         self.left_out = frozenset(_chosen("LEAVE_OUT", _KINDS))
-        self.most_bytes = _most_bytes()
+        self.most_bytes = whole_number("MOST_BYTES", MOST_BYTES, least=1)
         self.measures = frozenset(_chosen("REPORT_METRICS", REPORTED) or REPORTED)
         tags = os.environ.get("METRIC_TAGS")
         self.tags = None if not tags else frozenset(_listed(tags))
-        self.custom_namespace = os.environ.get("CUSTOM_NAMESPACE") or "streamkit/custom"
-        self.logs = LogSink(self._documents(), self._metrics())
+        with named("CUSTOM_NAMESPACE"):
+            self.custom_namespace = checked_namespace(os.environ.get("CUSTOM_NAMESPACE") or "streamkit/custom")
+        documents, values = self._documents(), self._metrics()
+        with named("SEARCH_ENDPOINT", "METRICS"):
+            self.logs = LogSink(documents, values)
         self.logs.owner = f"{type(self).__name__}.logs"
 
     def document(self, logged: Logged) -> dict[str, Any] | None:
@@ -117,13 +121,15 @@ class LogsProcessor(EventProcessor):
         flat = os.environ.get("FLAT_TYPE") or _FLAT_TYPES[0]
         if flat not in _FLAT_TYPES:
             raise ConfigurationError(f"FLAT_TYPE is one of {', '.join(_FLAT_TYPES)}; got {flat!r}")
-        sink = OpenSearchSink.from_env(
-            "SEARCH_ENDPOINT",
-            self.prefix,
-            template=template_of(self.prefix, flat=flat),
-            template_name=template_name(self.prefix),
-            authorization=_authorization(),
-        )
+        authorization = _authorization()
+        with named("INDEX_PREFIX"):
+            sink = OpenSearchSink.from_env(
+                "SEARCH_ENDPOINT",
+                self.prefix,
+                template=template_of(self.prefix, flat=flat),
+                template_name=template_name(self.prefix),
+                authorization=authorization,
+            )
         sink.owner = f"{type(self).__name__}.logs.documents"
         return sink
 
@@ -133,7 +139,8 @@ class LogsProcessor(EventProcessor):
             raise ConfigurationError(f"METRICS is on or off; got {setting!r}")
         if setting == "off":
             return None
-        return CloudWatchMetricsSink(os.environ.get("METRICS_NAMESPACE") or "streamkit/logs")
+        with named("METRICS_NAMESPACE"):
+            return CloudWatchMetricsSink(os.environ.get("METRICS_NAMESPACE") or "streamkit/logs")
 
 
 def _authorization() -> Callable[[], str] | None:
@@ -164,13 +171,6 @@ def _chosen(variable: str, known: tuple[str, ...]) -> list[str]:
     if unknown:
         raise ConfigurationError(f"{variable} has {unknown[0]!r}: there are {', '.join(known)}")
     return chosen
-
-
-def _most_bytes() -> int:
-    text = os.environ.get("MOST_BYTES") or str(MOST_BYTES)
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigurationError(f"MOST_BYTES is a number of bytes; got {text!r}")
-    return int(text)
 
 
 handler = lambda_handler(LogsProcessor)

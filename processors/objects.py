@@ -26,12 +26,12 @@ from collections.abc import Iterator
 import msgspec
 
 from streamkit import Record, Reject, Write, lambda_handler
-from streamkit.errors import ConfigurationError
 from streamkit.objects import Gone, Objects, StoredObject, objects_of
 from streamkit.sinks.kinesis import KinesisSink
 
 from .base import EventProcessor
 from .mapping import MissingField, field
+from .settings import whole_number
 
 __all__ = ["ObjectsProcessor", "handler"]
 
@@ -48,7 +48,8 @@ class ObjectsProcessor(EventProcessor):
         super().__init__()
         self.key_path = os.environ.get("LINE_KEY")
         self.objects = Objects(
-            most_bytes=_number("MOST_BYTES", 67_108_864), most_lines=_number("MOST_LINES", 1_000_000)
+            most_bytes=whole_number("MOST_BYTES", 67_108_864, least=1),
+            most_lines=whole_number("MOST_LINES", 1_000_000, least=1),
         )
         self.stream = KinesisSink.from_env("STREAM")
         self.stream.owner = f"{type(self).__name__}.stream"
@@ -83,14 +84,6 @@ class ObjectsProcessor(EventProcessor):
 
     def close(self) -> None:
         self.objects.close()
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable) or str(default)
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigurationError(f"{variable} is a whole number; got {text!r}") from None
 
 
 handler = lambda_handler(ObjectsProcessor)

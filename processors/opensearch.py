@@ -34,6 +34,7 @@ from streamkit.sinks.opensearch import OpenSearchSink
 
 from .base import EventProcessor
 from .mapping import field
+from .settings import named
 
 __all__ = ["OpenSearchProcessor", "handler"]
 
@@ -47,7 +48,9 @@ class OpenSearchProcessor(EventProcessor):
         super().__init__()
         owner = type(self).__name__
         index = from_environment("SEARCH_INDEX", owner, "the index to write to")
-        self.search = OpenSearchSink.from_env("SEARCH_ENDPOINT", index, template=_template())
+        template = _template()
+        with named("SEARCH_INDEX"):
+            self.search = OpenSearchSink.from_env("SEARCH_ENDPOINT", index, template=template)
         self.search.owner = f"{owner}.search"
         self.id_path = os.environ.get("DOCUMENT_ID") or "id"
         self.version_path = os.environ.get("DOCUMENT_VERSION") or None

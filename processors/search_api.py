@@ -10,8 +10,8 @@
     CORS_ORIGINS       origins with commas between, or *: the web pages that may read answers; default none
     CACHE_SECONDS      how long an answer may be kept without asking again; default 0
     MOST_HITS          hits of a page at most, 1 to 1000; default 100
-    TIMEOUT_SECONDS    of the index; default 5
-    BASE_PATH          what a domain of your own maps to the API; default none
+    TIMEOUT_SECONDS    of the index, 1 or more; default 5
+    BASE_PATH          what a domain of your own maps to the API, such as /airports; default none
     TITLE              the name in the description; default Search
 
 They are read at the first request. ``python -m processors.search_api`` prints the API's description, OpenAPI 3.0, by the same
@@ -33,6 +33,8 @@ from streamkit.search.fields import Fields
 from streamkit.search.query import Limits
 from streamkit.warm import Container, ping_of
 
+from .settings import named, whole_number
+
 __all__ = ["api_from_env", "handler"]
 
 _OWNER = "processors.search_api"
@@ -41,17 +43,22 @@ _OWNER = "processors.search_api"
 def api_from_env() -> SearchApi:
     """The API that the environment describes; ConfigurationError names the variable that is wrong."""
     fields = Fields.of_json(from_environment("FIELDS", _OWNER, "the fields of the index, in JSON"), "FIELDS")
-    most = _number("MOST_HITS", 100)
-    return SearchApi(
-        fields,
-        _index(fields),
-        limits=Limits(hits=most, default_hits=min(10, most)),
-        cors=Cors([origin.strip() for origin in os.environ.get("CORS_ORIGINS", "").split(",") if origin.strip()]),
-        cache_seconds=_number("CACHE_SECONDS", 0),
-        timeout=_number("TIMEOUT_SECONDS", 5),
-        base_path=os.environ.get("BASE_PATH", ""),
-        title=os.environ.get("TITLE") or "Search",
-    )
+    index, most = _index(fields), whole_number("MOST_HITS", 100, least=1, most=1000)
+    with named("CORS_ORIGINS"):
+        cors = Cors([origin.strip() for origin in os.environ.get("CORS_ORIGINS", "").split(",") if origin.strip()])
+    cache, timeout = whole_number("CACHE_SECONDS", 0, least=0), whole_number("TIMEOUT_SECONDS", 5, least=1)
+    # All else that it is made of is sound by now.
+    with named("BASE_PATH"):
+        return SearchApi(
+            fields,
+            index,
+            limits=Limits(hits=most, default_hits=min(10, most)),
+            cors=cors,
+            cache_seconds=cache,
+            timeout=timeout,
+            base_path=os.environ.get("BASE_PATH", ""),
+            title=os.environ.get("TITLE") or "Search",
+        )
 
 
 def _index(fields: Fields) -> Index:
@@ -61,22 +68,17 @@ def _index(fields: Fields) -> Index:
         case "cloudsearch":
             from streamkit.search.cloudsearch import CloudSearchIndex
 
-            return CloudSearchIndex(endpoint, fields, suggester=suggest)
+            with named("SEARCH_ENDPOINT", "FIELDS", "SUGGEST"):
+                return CloudSearchIndex(endpoint, fields, suggester=suggest)
         case "opensearch":
             from streamkit.search.opensearch import OpenSearchIndex
 
             index = from_environment("SEARCH_INDEX", _OWNER, "the index that is searched")
             tie_break = os.environ.get("TIE_BREAK") or "_id"
-            return OpenSearchIndex(endpoint, index, fields, suggests_by=suggest, tie_break=tie_break)
+            with named("SEARCH_ENDPOINT", "SEARCH_INDEX", "SUGGEST", "TIE_BREAK"):
+                return OpenSearchIndex(endpoint, index, fields, suggests_by=suggest, tie_break=tie_break)
         case other:
             raise ConfigurationError(f"the environment variable BACKEND is cloudsearch or opensearch; got {other!r}")
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable) or str(default)
-    if not text.isascii() or not text.isdecimal():
-        raise ConfigurationError(f"the environment variable {variable} holds a whole number; got {text!r}")
-    return int(text)
 
 
 class _Handler:

@@ -179,8 +179,10 @@ class Objects:
         client: Any = None,
     ) -> None:
         for option, most in (("most_bytes", most_bytes), ("most_lines", most_lines)):
-            if most < 1:
-                raise ConfigurationError(f"Objects({option}) is 1 at least; got {most!r}")
+            if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+                raise ConfigurationError(f"Objects({option}) is a whole number, 1 or more; got {most!r}")
+        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
+            raise ConfigurationError(f"Objects(patience) is seconds, 0 or more; got {patience!r}")
         self._most_bytes = most_bytes
         self._most_lines = most_lines
         self._patience = patience

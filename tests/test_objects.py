@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import re
 import socket
 import threading
@@ -457,10 +458,17 @@ class TestReading:
             with pytest.raises(Reject, match="has 3 lines"):
                 Objects(client=s3, most_lines=2).lines(found)
 
-    @pytest.mark.parametrize("option", ["most_bytes", "most_lines"])
-    def test_a_limit_of_nothing_is_refused(self, option: str) -> None:
-        with pytest.raises(ConfigurationError, match=option):
-            Objects(**{option: 0})
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            *(("most_bytes", value) for value in (0, "1", 1.5, True)),
+            ("most_lines", 0),
+            *(("patience", value) for value in (-1, "1", math.nan)),
+        ],
+    )
+    def test_a_limit_that_is_none_is_refused(self, option: str, value: Any) -> None:
+        with pytest.raises(ConfigurationError, match=rf"Objects\({option}\) is .*; got {value!r}"):
+            Objects(**{option: value})
 
 
 class TestThePage:

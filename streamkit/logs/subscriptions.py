@@ -53,7 +53,9 @@ class Wanted(msgspec.Struct, frozen=True):
             )
         service = self.destination.split(":", 3)[2:3]
         if service not in (["lambda"], ["kinesis"]) or not self.destination.startswith("arn:"):
-            raise ConfigurationError("the destination is the ARN of a function or of a Kinesis stream")
+            raise ConfigurationError(
+                f"the destination is the ARN of a function or of a Kinesis stream; got {self.destination!r}"
+            )
         if (service == ["kinesis"]) != bool(self.role):
             raise ConfigurationError("a stream as destination takes the ARN of a role, and a function takes none")
         if not self.own:

@@ -86,7 +86,11 @@ class SearchApi:
         title: str = "Search",
     ) -> None:
         if cache_seconds < 0 or timeout <= 0:
-            raise ConfigurationError("cache_seconds are 0 or more, and timeout is more than 0")
+            raise ConfigurationError(
+                f"cache_seconds are 0 or more, and timeout is more than 0; got {cache_seconds!r} and {timeout!r}"
+            )
+        if base_path and not base_path.startswith("/"):
+            raise ConfigurationError(f"base_path begins with a slash, such as /airports; got {base_path!r}")
         self._fields = fields
         self._index = index
         self._limits = limits or Limits()

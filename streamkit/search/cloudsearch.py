@@ -58,7 +58,7 @@ class CloudSearchIndex:
             raise bad_cursor()
         parameters = parameters_of(query, self._fields)
         try:
-            answer = _asked(lambda: self._endpoint.search(deadline, **parameters))
+            answer = _asked(lambda: self._endpoint.search(deadline, **parameters), self._search_advice)
         except _NotTaken:
             if query.position is not None:
                 raise bad_cursor() from None
@@ -83,13 +83,20 @@ class CloudSearchIndex:
         """Ask once, as ``search``."""
         assert self._suggester is not None
         parameters = {"query": prefix.text, "suggester": self._suggester, "size": prefix.size}
-        answer = _asked(lambda: self._endpoint.suggest(deadline, **parameters))
+        advice = f"has the domain a suggester {self._suggester!r}, which is what SUGGEST names?"
+        answer = _asked(lambda: self._endpoint.suggest(deadline, **parameters), lambda refused: advice)
         return [
             Suggested(one["suggestion"], one["id"]) for one in _part(answer, "suggest", "found").get("suggestions", ())
         ]
 
     def close(self) -> None:
         self._endpoint.close()
+
+    def _search_advice(self, refused: SearchRefused) -> str:
+        named = refused.over(self._fields)
+        if not named:
+            return "has the domain the fields in FIELDS, of these types and options?"
+        return f"it names {', '.join(map(repr, named))}: has the domain each as FIELDS has it, of its type and options?"
 
 
 def _part(answer: dict[str, Any], name: str, needed: str) -> dict[str, Any]:
@@ -104,12 +111,13 @@ class _NotTaken(IndexBroken):
     """What was asked is not what the domain takes."""
 
 
-def _asked(call: Callable[[], T]) -> T:
+def _asked(call: Callable[[], T], advice: Callable[[SearchRefused], str]) -> T:
+    """What ``call`` returns; ``advice`` says what to look at where the domain does not take it."""
     try:
         return call()
     except Passing as error:
         raise IndexBusy(str(error), is_silent=error.is_silent) from error
     except SearchRefused as error:
-        raise _NotTaken(f"{error}: has the domain the fields in FIELDS, of these types and options?") from error
+        raise _NotTaken(f"{error}: {advice(error)}") from error
     except SinkError as error:
         raise IndexBroken(str(error)) from error

@@ -96,7 +96,8 @@ class OpenSearchIndex:
         assert self._suggests_by is not None
         # A keyword within a text field has its value from there.
         source = self._suggests_by.partition(".")[0]
-        content = self._ask(body_of_suggestions(prefix, self._suggests_by, source), deadline)
+        body = body_of_suggestions(prefix, self._suggests_by, source)
+        content = self._ask(body, deadline, needed=f"{self._suggests_by!r}, which SUGGEST names, as a keyword")
         texts = [(_text(hit.get("_source", {}).get(source)), hit["_id"]) for hit in content["hits"]["hits"]]
         return [Suggested(text, doc_id) for text, doc_id in texts if text]
 
@@ -120,7 +121,15 @@ class OpenSearchIndex:
                     misfits[name] = Misfits(one["_id"], why)
         return hits, misfits
 
-    def _ask(self, body: dict[str, Any], deadline: float, *, is_cursor: bool = False) -> dict[str, Any]:
+    def _ask(
+        self,
+        body: dict[str, Any],
+        deadline: float,
+        *,
+        is_cursor: bool = False,
+        needed: str = "the fields in FIELDS, of these types",
+    ) -> dict[str, Any]:
+        """The answer. ``needed`` is what the index has to have for it."""
         timeout = max(deadline - time.monotonic(), _SHORTEST)
         # Half an answer would be a wrong one: a shard that is missing is an error.
         parameters = {"allow_partial_search_results": "false"}
@@ -143,7 +152,8 @@ class OpenSearchIndex:
             )
         if status == 400 and is_cursor:
             raise bad_cursor()
-        raise IndexBroken(f"OpenSearch did not take the search (HTTP {status}{_type_of(content)}): {_advice(status)}")
+        said = f"HTTP {status}{_type_of(content)}"
+        raise IndexBroken(f"OpenSearch did not take the search ({said}): {_advice(status, needed)}")
 
 
 def _text(value: Any) -> str:
@@ -162,10 +172,10 @@ def _type_of(content: Any) -> str:
     return f", {kind}" if isinstance(kind, str) and re.fullmatch(r"[a-z_]{1,80}", kind) else ""
 
 
-def _advice(status: int) -> str:
+def _advice(status: int, needed: str) -> str:
     match status:
         case 401 | 403:
             return "allow its role es:ESHttpPost on the index's _search"
         case 404:
             return "is there an index of the name in SEARCH_INDEX?"
-    return "has the index the fields in FIELDS, of these types?"
+    return f"has the index {needed}?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -66,8 +66,7 @@ class BatchRefused(SinkError):
         except (ValueError, RecursionError):
             # What can't be read back, as 1E+400, may be the reason itself.
             fields = {}
-        named = [name for name in fields if re.search(rf"['\"]{name}['\"]", message)]
-        named = named or [name for name in fields if re.search(rf"\b{name}\b", message)]
+        named = _named(fields, message)
         if not named:
             return SinkError(f"CloudSearch refused the document ({self})")
         return SinkError(
@@ -78,6 +77,14 @@ class BatchRefused(SinkError):
 
 class SearchRefused(SinkError):
     """The service does not take a search, or a suggestion, because of what is in it."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self._said = said
+
+    def over(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that the service names; the rest of what it says may quote the search, and is shown nowhere."""
+        return _named(names, self._said)
 
 
 class Endpoint:
@@ -175,8 +182,16 @@ def _meaning(error: Any, action: str) -> SinkError:
     if status == 404:
         return SinkError(f"no {action} service answers there ({said}): is the endpoint the domain's {action} endpoint?")
     if action != "document" and status == 400 and code == "SearchException":
-        return SearchRefused(f"CloudSearch did not take the {action} ({said})")
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        return SearchRefused(f"CloudSearch did not take the {action} ({said})", message)
     return SinkError(f"CloudSearch did not take the {'batch' if action == 'document' else action} ({said})")
+
+
+def _named(names: Iterable[str], message: str) -> list[str]:
+    """Those that a message has in quotes; where there are none, those that it has as words."""
+    names = list(names)
+    quoted = [name for name in names if re.search(rf"['\"]{name}['\"]", message)]
+    return quoted or [name for name in names if re.search(rf"\b{name}\b", message)]
 
 
 def _status(error: Any) -> int:

@@ -29,7 +29,7 @@ from .aws import Trouble
 from .base import NotAsked, Refusal, Sink, Write
 from .halves import in_halves
 
-__all__ = ["UNITS", "CloudWatchMetricsSink", "Datum", "Value", "aggregated", "in_requests"]
+__all__ = ["UNITS", "CloudWatchMetricsSink", "Datum", "Value", "aggregated", "checked_namespace", "in_requests"]
 
 #: Those that CloudWatch has.
 UNITS = frozenset(
@@ -154,7 +154,7 @@ class CloudWatchMetricsSink(Sink):
     request_writes: ClassVar[int] = 10_000
 
     def __init__(self, namespace: str, *, client: Any = None, clock: Callable[[], float] = time.time) -> None:
-        self._namespace = _checked_namespace(namespace)
+        self._namespace = checked_namespace(namespace)
         self._clients = Clients("cloudwatch", type(self).__name__, client)
         self._clock = clock
 
@@ -192,7 +192,7 @@ class CloudWatchMetricsSink(Sink):
         at = self._clock() if time is None else float(time)
         if not math.isfinite(at):
             raise Reject("a metric's time is a number of seconds")
-        where = self._namespace if namespace is None else _checked_namespace(namespace, Reject)
+        where = self._namespace if namespace is None else checked_namespace(namespace, Reject)
         return Write(self, Value(where, name, float(value), unit, named, at))
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
@@ -280,7 +280,8 @@ def _check_text(what: str, text: Any, longest: int) -> None:
         raise Reject(f"a metric's {what} is printable ASCII of 1 to {longest} characters, and not blank")
 
 
-def _checked_namespace(namespace: Any, refuse: type[Exception] = ConfigurationError) -> str:
+def checked_namespace(namespace: Any, refuse: type[Exception] = ConfigurationError) -> str:
+    """The namespace; ``refuse`` is raised where it is none that values can be put into."""
     if (
         not isinstance(namespace, str)
         or not 0 < len(namespace) <= 255

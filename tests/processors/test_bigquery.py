@@ -206,9 +206,10 @@ def test_the_environment_says_how_long_a_retry_waits_and_where_large_events_go(m
         assert queue is not None
         assert queue.claims is not None
         assert queue.claims.bucket == "large"
-    monkeypatch.setenv("RETRY_BACKOFF_SECONDS", "soon")
-    with pytest.raises(ConfigurationError, match="RETRY_BACKOFF_SECONDS"):
-        BigQueryProcessor()
+    for wrong in ("soon", "-1", "inf", "nan"):
+        monkeypatch.setenv("RETRY_BACKOFF_SECONDS", wrong)
+        with pytest.raises(ConfigurationError, match=f"RETRY_BACKOFF_SECONDS is .*; got '{wrong}'"):
+            BigQueryProcessor()
 
 
 def test_a_setting_that_is_wrong_fails_the_invocation_and_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:

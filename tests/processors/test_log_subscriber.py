@@ -234,7 +234,42 @@ class TestSchedule:
 
         assert world.filters("orders") == []
         assert world.days("orders") is None
-        assert f"{world.prefix}-orders: would be subscribed, retention True" in caplog.text
+        assert f"{world.prefix}-orders: would be subscribed and kept for 30 days" in caplog.text
+
+    def test_the_log_says_of_each_group_what_was_done_and_no_more(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "streamkit")
+        world.group("new")
+        world.group("kept", 7)
+
+        world.subscriber(SCHEDULE)
+
+        said = [line.partition(world.prefix)[2] for line in caplog.messages if world.prefix in line]
+        assert said == ["-kept: subscribed", "-new: subscribed and kept for 30 days"]
+
+    @pytest.mark.parametrize("word", ["yes", "1", "ture"])
+    def test_a_word_for_a_dry_run_that_is_none_is_an_error_and_nothing_is_done(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, word: str
+    ) -> None:
+        monkeypatch.setenv("DRY_RUN", word)
+        world.group("orders")
+
+        with pytest.raises(ConfigurationError, match=f"^DRY_RUN is .*; got '{word}'"):
+            world.subscriber(SCHEDULE)
+
+        assert (world.filters("orders"), world.days("orders")) == ([], None)
+
+    @pytest.mark.parametrize(("word", "subscribed"), [("True", 0), ("false", 1), ("", 1)])
+    def test_true_and_false_in_any_letters_say_whether_it_is_one(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, word: str, subscribed: int
+    ) -> None:
+        monkeypatch.setenv("DRY_RUN", word)
+        world.group("orders")
+
+        world.subscriber(SCHEDULE)
+
+        assert len(world.filters("orders")) == subscribed
 
     def test_a_group_with_two_filters_is_told_and_the_others_are_subscribed(
         self, world: World, caplog: pytest.LogCaptureFixture
@@ -464,9 +499,9 @@ class TestSettings:
             ("DESTINATION_ARN", "", "DESTINATION_ARN is not set"),
             ("DESTINATION_ARN", "logs", "OWN_GROUPS is not set|the ARN of a function"),
             ("OWN_GROUPS", "", "OWN_GROUPS is not set"),
-            ("ROLE_ARN", "", "takes the ARN of a role"),
-            ("RETENTION_DAYS", "a month", "RETENTION_DAYS is a number of days"),
-            ("RETENTION_DAYS", "31", "a retention is one of"),
+            ("ROLE_ARN", "", "ROLE_ARN or RETENTION_DAYS: .* takes the ARN of a role"),
+            ("RETENTION_DAYS", "a month", "RETENTION_DAYS is a whole number, 0 or more; got 'a month'"),
+            ("RETENTION_DAYS", "31", "RETENTION_DAYS: a retention is one of .*; got 31"),
         ],
     )
     def test_one_that_is_wrong_is_named(

@@ -257,14 +257,15 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "value", "why"),
         [
-            ("SEARCH_AUTHORIZATION", "ApiKey c2VjcmV0", "SEARCH_AUTHORIZATION is the path of a parameter"),
+            ("SEARCH_AUTHORIZATION", "ApiKey c2VjcmV0", "^SEARCH_AUTHORIZATION is the path of a parameter"),
             ("LEAVE_OUT", "start,boring", "LEAVE_OUT has 'boring': there are start, end"),
             ("REPORT_METRICS", "Costs", "REPORT_METRICS has 'Costs': there are Duration"),
             ("FLAT_TYPE", "object", "FLAT_TYPE is one of flat_object, flattened"),
             ("METRICS", "yes", "METRICS is on or off"),
-            ("METRICS_NAMESPACE", "AWS/Lambda", "begins neither with AWS/"),
-            ("MOST_BYTES", "many", "MOST_BYTES is a number of bytes"),
-            ("INDEX_PREFIX", "Logs", "takes an index's name"),
+            ("METRICS_NAMESPACE", "AWS/Lambda", "METRICS_NAMESPACE='AWS/Lambda': .* begins neither with AWS/"),
+            ("CUSTOM_NAMESPACE", "AWS/Lambda", "CUSTOM_NAMESPACE='AWS/Lambda': .* begins neither with AWS/"),
+            ("MOST_BYTES", "many", "MOST_BYTES is a whole number, 1 or more; got 'many'"),
+            ("INDEX_PREFIX", "Lambda Logs", "^INDEX_PREFIX='Lambda Logs': .* takes an index's name"),
         ],
     )
     def test_one_that_is_wrong_is_named(
@@ -277,7 +278,7 @@ class TestSettings:
     def test_without_anywhere_to_write_to_it_says_so(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SEARCH_ENDPOINT")
         monkeypatch.setenv("METRICS", "off")
-        with pytest.raises(ConfigurationError, match="nowhere to write to"):
+        with pytest.raises(ConfigurationError, match=r"SEARCH_ENDPOINT or METRICS: .* nowhere to write to"):
             lambda_handler(LogsProcessor)(event("hi"))
 
     def test_a_subclass_makes_documents_of_its_own(self, world: World) -> None:

@@ -140,9 +140,10 @@ def test_one_that_is_gone_or_removed_is_passed_over(
 
 
 @pytest.mark.parametrize("variable", ["MOST_BYTES", "MOST_LINES"])
-def test_a_limit_that_is_no_number_is_named(name: str, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, "many")
-    with pytest.raises(ConfigurationError, match=f"{variable} is a whole number"):
+@pytest.mark.parametrize("value", ["many", "0", "-1", "1.5"])
+def test_a_limit_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=f"^{variable} is a whole number, 1 or more; got '{value}'"):
         lambda_handler(ObjectsProcessor)(s3_event(["a"]))
 
 

@@ -126,7 +126,7 @@ def test_an_event_without_its_id_or_version_is_an_ordinary_failure(monkeypatch: 
     ("name", "value", "reason"),
     [
         ("SEARCH_INDEX", "", "SEARCH_INDEX is not set; OpenSearchProcessor needs the index"),
-        ("SEARCH_INDEX", "Airports", "takes an index's name"),
+        ("SEARCH_INDEX", "Airports", "^SEARCH_INDEX='Airports': .* takes an index's name"),
         ("INDEX_TEMPLATE", "[]", "INDEX_TEMPLATE holds an index template in JSON"),
         ("DOCUMENT", "{", "DOCUMENT holds a mapping"),
     ],

@@ -101,17 +101,26 @@ GOOD = {"SEARCH_ENDPOINT": "https://search-a-b.us-east-1.cloudsearch.amazonaws.c
         ({"FIELDS": "name"}, "FIELDS holds fields in JSON"),
         ({"FIELDS": '{"name": "txt"}'}, "FIELDS: the field name has the type 'txt'"),
         ({"SEARCH_ENDPOINT": ""}, "SEARCH_ENDPOINT is not set"),
-        ({"SEARCH_ENDPOINT": "doc-a-b.us-east-1.cloudsearch.amazonaws.com"}, "the one for documents"),
-        ({"SEARCH_ENDPOINT": "https://user:pw@host/"}, "without credentials"),
+        (
+            {"SEARCH_ENDPOINT": "doc-a-b.us-east-1.cloudsearch.amazonaws.com"},
+            "SEARCH_ENDPOINT, FIELDS or SUGGEST: .* the one for documents",
+        ),
+        ({"SEARCH_ENDPOINT": "https://user:pw@host/"}, "SEARCH_ENDPOINT, .* without credentials"),
         ({"BACKEND": "solr"}, "BACKEND is cloudsearch or opensearch"),
         ({"BACKEND": "opensearch"}, "SEARCH_INDEX is not set"),
-        ({"BACKEND": "opensearch", "SEARCH_INDEX": "a/_all"}, "an index's name"),
-        ({"BACKEND": "opensearch", "SEARCH_INDEX": "a", "SUGGEST": "a b"}, "no field of the name"),
-        ({"SUGGEST": "Names!"}, "no suggester"),
-        ({"FIELDS": '{"Name": "text"}'}, "no field of the name 'Name'"),
-        ({"CACHE_SECONDS": "soon"}, "CACHE_SECONDS holds a whole number"),
-        ({"MOST_HITS": "0"}, "1 to 1,000 hits"),
-        ({"CORS_ORIGINS": "example.com"}, "an origin is"),
+        ({"BACKEND": "opensearch", "SEARCH_INDEX": "a/_all"}, "SEARCH_INDEX, .* an index's name"),
+        (
+            {"BACKEND": "opensearch", "SEARCH_INDEX": "a", "SUGGEST": "a b"},
+            "SUGGEST or TIE_BREAK: .* no field of the name 'a b'",
+        ),
+        ({"SUGGEST": "Names!"}, "SUGGEST: .* no suggester of the name 'Names!'"),
+        ({"FIELDS": '{"Name": "text"}'}, "FIELDS or SUGGEST: .* no field of the name 'Name'"),
+        ({"CACHE_SECONDS": "soon"}, "CACHE_SECONDS is a whole number, 0 or more; got 'soon'"),
+        ({"MOST_HITS": "0"}, "MOST_HITS is a whole number, from 1 to 1,000; got '0'"),
+        ({"MOST_HITS": "1001"}, "MOST_HITS is a whole number, from 1 to 1,000; got '1001'"),
+        ({"TIMEOUT_SECONDS": "0"}, "TIMEOUT_SECONDS is a whole number, 1 or more; got '0'"),
+        ({"BASE_PATH": "airports"}, "BASE_PATH='airports': base_path begins with a slash"),
+        ({"CORS_ORIGINS": "example.com"}, "CORS_ORIGINS='example.com': an origin is"),
     ],
 )
 def test_a_variable_that_is_wrong_is_named(
@@ -119,8 +128,9 @@ def test_a_variable_that_is_wrong_is_named(
 ) -> None:
     set_up(monkeypatch, **(GOOD | variables))
 
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(ConfigurationError, match=says) as caught:
         ask(handler)
+    assert "user:pw" not in str(caught.value)
 
 
 def test_pings_need_no_settings(handler: _Handler) -> None:

@@ -192,6 +192,44 @@ def test_a_domain_with_other_fields_than_were_declared_is_a_502_that_names_the_f
     proxy.close()
 
 
+def test_a_field_that_the_domain_does_not_have_is_named_in_the_log(
+    domain: CloudSearchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = Fields({**DECLARED, "runways": "int"})
+    with closing(CloudSearchIndex(domain.endpoint, fields)) as index:
+        answer = ask(SearchApi(fields, index), q="denver", filter__state="CO", sort="-runways")
+
+    assert answer.status == 502
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "streamkit"]
+    assert "it names 'runways': has the domain each as FIELDS has it" in said
+    assert "denver" not in said
+    assert "state" not in said
+
+
+def test_a_suggester_that_the_domain_does_not_have_is_named_in_the_log(
+    domain: CloudSearchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(CloudSearchIndex(domain.endpoint, FIELDS, suggester="nosuch")) as index:
+        answer = ask(SearchApi(FIELDS, index), "/suggest", q="denver")
+
+    assert answer.status == 502
+    assert "has the domain a suggester 'nosuch', which is what SUGGEST names?" in caplog.text
+    assert "denver" not in caplog.text
+
+
+def test_suggestions_that_the_index_does_not_take_are_a_502_and_the_log_has_what_suggest_names(
+    proxy: AwsProxy, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with api_over(proxy, kind) as api:
+        proxy.always = status(400)
+
+        assert ask(api, "/suggest", q="denver").status == 502
+
+    assert f"'{'names' if kind == 'cloudsearch' else 'name.keyword'}', which" in caplog.text
+    assert "SUGGEST" in caplog.text
+    assert SECRET not in caplog.text
+
+
 def test_one_document_of_another_form_costs_its_field_and_no_other_hit(
     opensearch: str,
     caplog: pytest.LogCaptureFixture,
