@@ -74,7 +74,8 @@ def test_messages_become_records_and_the_loops_end_when_there_are_none(
         time.sleep(1)
         supervisor()
 
-    assert sorted(records(moto_endpoint, name)) == sorted(f"m{n}".encode() for n in range(25))
+    # Each at least once, as SQS brings them: of moto two receives at the same time can have one message both.
+    assert set(records(moto_endpoint, name)) == {f"m{n}".encode() for n in range(25)}
     assert [one.error for one in server.invocations if one.error] == []
 
 
