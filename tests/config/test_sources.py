@@ -34,7 +34,6 @@ class TestEnvironment:
 
         assert Config(Environment("ORDERS_")).secret("password").value.reveal() == "hunter2"
 
-
     def test_one_that_is_not_there_is_told_by_its_variable(self) -> None:
         with pytest.raises(ConfigurationMissing, match=r"the environment \(NOBODYS_DB_PASSWORD\) has none of this name"):
             _ = Config(Environment("NOBODYS_")).secret("db/password").value
@@ -106,7 +105,6 @@ class TestFile:
             _ = limit.value
         file.write_text("{}")
         clock.advance(60)
-        settle()
         with pytest.raises(ConfigurationMissing, match=r"the file none\.json has none of this name"):
             _ = limit.value
 
