@@ -278,7 +278,7 @@ def test_a_variable_that_is_wrong_is_named_and_nothing_is_sent(
     assert service.events == []
 
 
-@pytest.mark.parametrize("count", ["0", "201", "\"3\"", "true", "null", "[]", "9" * 30])
+@pytest.mark.parametrize("count", ["0", "201", '"3"', "true", "null", "[]", "9" * 30])
 def test_of_targets_the_function_whose_number_is_wrong_is_named(
     service: Lambda, monkeypatch: pytest.MonkeyPatch, count: str
 ) -> None:

@@ -23,7 +23,17 @@ from .connection import add_connection, connected, error_code
 from .terminal import duration, say
 from .usage import UsageError, seconds
 
-__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "ParkedRow", "add_options", "command", "known_ledger", "parked_rows"]
+__all__ = [
+    "DESCRIPTION",
+    "EPILOG",
+    "NAME",
+    "SUMMARY",
+    "ParkedRow",
+    "add_options",
+    "command",
+    "known_ledger",
+    "parked_rows",
+]
 
 NAME = "parked"
 SUMMARY = "list the keys that Park holds aside, and how long already"

@@ -35,7 +35,9 @@ class TestEnvironment:
         assert Config(Environment("ORDERS_")).secret("password").value.reveal() == "hunter2"
 
     def test_one_that_is_not_there_is_told_by_its_variable(self) -> None:
-        with pytest.raises(ConfigurationMissing, match=r"the environment \(NOBODYS_DB_PASSWORD\) has none of this name"):
+        with pytest.raises(
+            ConfigurationMissing, match=r"the environment \(NOBODYS_DB_PASSWORD\) has none of this name"
+        ):
             _ = Config(Environment("NOBODYS_")).secret("db/password").value
 
 
@@ -101,7 +103,9 @@ class TestFile:
         file, clock = tmp_path / "none.json", Clock()
         limit = Config(File(file), clock=clock).integer("limit")
 
-        with pytest.raises(ConfigurationMissing, match=r"none\.json \(there is no /.*none\.json\) has none of this name"):
+        with pytest.raises(
+            ConfigurationMissing, match=r"none\.json \(there is no /.*none\.json\) has none of this name"
+        ):
             _ = limit.value
         file.write_text("{}")
         clock.advance(60)
@@ -136,7 +140,9 @@ class TestFolder:
             _ = config.text("db/password").value
 
     def test_one_that_is_not_there_is_told(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationMissing, match=r"the folder none \(there is no /.*none\) has none of this name"):
+        with pytest.raises(
+            ConfigurationMissing, match=r"the folder none \(there is no /.*none\) has none of this name"
+        ):
             _ = Config(Folder(tmp_path / "none")).text("key").value
         with pytest.raises(ConfigurationMissing, match=r"has none of this name") as raised:
             _ = Config(Folder(tmp_path)).text("key").value

@@ -202,7 +202,9 @@ def _view(shard_id: str, place: _Place, now: float, then: float) -> ReaderShard:
     if lease is None:
         return ReaderShard(shard_id)
     checkpoint = None if lease.checkpoint is None else str(lease.checkpoint)
-    return ReaderShard(shard_id, checkpoint, _age(place, now), place.is_held(then), lease.has_ended, list(place.history))
+    return ReaderShard(
+        shard_id, checkpoint, _age(place, now), place.is_held(then), lease.has_ended, list(place.history)
+    )
 
 
 def _age(place: _Place, now: float) -> float | None:

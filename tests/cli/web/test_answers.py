@@ -592,7 +592,10 @@ class TestTheCommand:
                 ["--dead-letters", "-"],
                 "streamkit: --dead-letters -: stdin can be read once, and a page looks again: name a file",
             ),
-            (["--ledger", "parked-keys"], "streamkit: --ledger needs --name, the processor whose parked keys are shown"),
+            (
+                ["--ledger", "parked-keys"],
+                "streamkit: --ledger needs --name, the processor whose parked keys are shown",
+            ),
             (["--profile", "nobody-at-all"], "streamkit: endpoint of the console: "),
         ],
     )
