@@ -42,9 +42,9 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, since a third of the tests' time is waiting; four at most, for their servers' memory."""
+    """Two more than there are cores, since half of the tests' time is waiting; four at most, for their servers' memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores + 1)
+    return min(4, cores + 2)
 
 
 def pytest_configure() -> None:
