@@ -278,6 +278,18 @@ def test_a_variable_that_is_wrong_is_named_and_nothing_is_sent(
     assert service.events == []
 
 
+@pytest.mark.parametrize("count", ["0", "201", '"3"', "true", "null", "[]", "9" * 30])
+def test_of_targets_the_function_whose_number_is_wrong_is_named(
+    service: Lambda, monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    targets = f'{{"orders:live": 3, "stock:live": {count}, "prices": 1}}'
+
+    with pytest.raises(ConfigurationError, match=r"from 1 to 200; that of 'stock:live' is none"):
+        warm(service, monkeypatch, {"orders": 1}, TARGETS=targets)
+
+    assert service.events == []
+
+
 @given(
     st.lists(
         st.builds(Answer, st.sampled_from(["", "a", "b"]), st.booleans(), st.sampled_from(["", "Busy"])), max_size=20

@@ -64,10 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """``parser.parse_args``, but for files, which may stand after options too: argparse takes them in one place only."""
     options, left = parser.parse_known_args(arguments)
-    if not hasattr(options, "files") or any(one.startswith("-") and one != "-" for one in left):
-        # Its own error of what is not recognized.
-        return parser.parse_args(arguments)
-    options.files = [*options.files, *left]
+    if left and (not hasattr(options, "files") or any(one.startswith("-") and one != "-" for one in left)):
+        # The command's own usage helps, and not that of all commands.
+        getattr(options, "parser", parser).error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        options.files = [*options.files, *left]
     return options
 
 
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=module.EPILOG,
             formatter_class=form,
         )
-        command.set_defaults(command=module.command, error_code=1)
+        command.set_defaults(command=module.command, parser=command, error_code=1)
         module.add_options(command)
     return parser
 

@@ -150,8 +150,16 @@ def _findings(name: str, source: _Source | None) -> list[Finding]:
 def _made(name: str, source: _Source | None = None) -> Iterator[RecordProcessor]:
     """The handler's processor, closed at the end."""
     from ..handler import Handler
+    from ..loops.function import LoopFunction
 
     function: Any = load(name)
+    if isinstance(function, LoopFunction):
+        if source is not None:
+            raise StreamkitError(
+                f"{name} is a loop over a queue, and nothing is known of how one has to be deployed: check its code alone, "
+                "without --template and --deployed"
+            )
+        function = function.function
     if not isinstance(function, Handler):
         raise StreamkitError(f"{name} was not made by lambda_handler, so nothing is known of it")
     try:

@@ -73,7 +73,7 @@ def add_options(console: argparse.ArgumentParser) -> None:
         default=[],
         type=named,
         metavar="TABLE",
-        help="Park's table, for the keys of --name",
+        help="Park's table, for the keys of --name, which it needs",
     )
     console.add_argument(
         "--run",
@@ -115,6 +115,8 @@ def command(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: ended.set())
     if "-" in options.dead_letters:
         raise UsageError("--dead-letters -: stdin can be read once, and a page looks again: name a file")
+    if options.ledger and not options.name:
+        raise UsageError("--ledger needs --name, the processor whose parked keys are shown")
     sources = [one for one in options.dead_letters if not names_queue(one)]
     options.dead_letters = [one for one in options.dead_letters if names_queue(one)]
     clients = Clients(options)

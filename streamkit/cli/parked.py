@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -18,11 +19,21 @@ from ..parking import is_stale, sweep
 from ..plural import counted
 from ..queues.sqs import SqsQueue
 from ..reason import reason
-from .connection import add_connection, connected
+from .connection import add_connection, connected, error_code
 from .terminal import duration, say
 from .usage import UsageError, seconds
 
-__all__ = ["DESCRIPTION", "EPILOG", "NAME", "SUMMARY", "ParkedRow", "add_options", "command", "parked_rows"]
+__all__ = [
+    "DESCRIPTION",
+    "EPILOG",
+    "NAME",
+    "SUMMARY",
+    "ParkedRow",
+    "add_options",
+    "command",
+    "known_ledger",
+    "parked_rows",
+]
 
 NAME = "parked"
 SUMMARY = "list the keys that Park holds aside, and how long already"
@@ -86,15 +97,8 @@ def command(options: argparse.Namespace) -> int:
         raise UsageError("--repair needs --queue with the URL of the policy's FIFO queue, which ends in .fifo")
     if not options.repair and (options.queue or options.dry_run):
         raise UsageError("--queue and --dry-run go with --repair")
-    with connected(options, options.table, "dynamodb", noun="table") as client:
-        try:
-            keys = DynamoDbLedger(options.table, client=client).parked(options.name, deadline=time.monotonic() + 60.0)
-        except ConfigurationError as error:
-            # Whoever types a name wrong has no need of a new table.
-            raise StreamkitError(
-                f"table {options.table}: there is no such table here: check the name, --region, --profile and --endpoint-url; "
-                "`aws dynamodb list-tables` names those there are"
-            ) from error
+    with connected(options, options.table, "dynamodb", noun="table") as client, known_ledger(options.table):
+        keys = DynamoDbLedger(options.table, client=client).parked(options.name, deadline=time.monotonic() + 60.0)
     now = time.time()
     if options.key is not None:
         group = group_of_key(options.name, options.key)
@@ -107,6 +111,25 @@ def command(options: argparse.Namespace) -> int:
         _repair(options, keys, now)
     oldest = max((one.oldest_age for one in parked), default=0.0)
     return 1 if options.max_age is not None and oldest > options.max_age else 0
+
+
+@contextmanager
+def known_ledger(table: str) -> Iterator[None]:
+    """A name that was typed wrong is told in the block: of no table, or of another one."""
+    try:
+        yield
+    except ConfigurationError as error:
+        # Whoever types a name wrong has no need of a new table.
+        raise StreamkitError(
+            f"table {table}: there is no such table here: check the name, --region, --profile and --endpoint-url; "
+            "`aws dynamodb list-tables` names those there are"
+        ) from error
+    except Exception as error:
+        if error_code(error) == "ValidationException" and "schema" in str(error):
+            raise StreamkitError(
+                f"table {table}: it is no ledger of Park's, whose keys are `processor` and `group`: check the name"
+            ) from error
+        raise
 
 
 def parked_rows(keys: Mapping[str, ParkedKey], now: float) -> list[ParkedRow]:

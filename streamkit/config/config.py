@@ -101,6 +101,10 @@ class Config:
     def label(self) -> str:
         return " and ".join(layer.source.label for layer in self._layers)
 
+    def places_of(self, name: str) -> str:
+        """Where in the sources ``name`` would be, for an error."""
+        return " and ".join(layer.source.place_of(name) for layer in self._layers)
+
     def text(self, name: str, *, default: str = NO_DEFAULT) -> Setting[str]:
         return self._declare(name, parsing.text, default)
 

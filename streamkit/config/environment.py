@@ -24,10 +24,13 @@ class Environment(Source):
     def label(self) -> str:
         return f"the environment ({self._prefix}…)" if self._prefix else "the environment"
 
+    def place_of(self, name: str) -> str:
+        return f"the environment ({self._variable(name)})"
+
     def fetch(self, names: Sequence[str], *, deadline: float) -> Mapping[str, Found]:
         found: dict[str, Found] = {}
         for name in names:
-            variable = self._prefix + "".join(one if one.isalnum() else "_" for one in name).upper()
+            variable = self._variable(name)
             if not is_hierarchy(name):
                 if text := os.environ.get(variable):
                     found[name] = Found(text, version=variable)
@@ -36,3 +39,6 @@ class Environment(Source):
                 if one.startswith(variable) and one != variable and text:
                     found[name + one.removeprefix(variable).lower()] = Found(text, version=one)
         return found
+
+    def _variable(self, name: str) -> str:
+        return self._prefix + "".join(one if one.isalnum() else "_" for one in name).upper()

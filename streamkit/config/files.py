@@ -28,6 +28,7 @@ class File(Source):
     def __init__(self, path: str | os.PathLike[str], *, required: bool = False) -> None:
         self._path = os.fspath(path)
         self._required = required
+        self._is_there = True
         self._name = os.path.basename(self._path)
         self._format = os.path.splitext(self._name)[1].removeprefix(".").upper()
         if self._format not in ("JSON", "TOML"):
@@ -37,13 +38,18 @@ class File(Source):
     def label(self) -> str:
         return f"the file {self._name}"
 
+    def place_of(self, name: str) -> str:
+        return self.label if self._is_there else f"{self.label} (there is no {self._path})"
+
     def fetch(self, names: Sequence[str], *, deadline: float) -> Mapping[str, Found]:
         try:
             content = _content(self._path)
         except FileNotFoundError:
+            self._is_there = False
             if self._required:
                 raise
             return {}
+        self._is_there = True
         return found_in(self._document(content), names)
 
     def _document(self, content: bytes) -> Mapping[str, Any]:
@@ -72,12 +78,17 @@ class Folder(Source):
     def __init__(self, path: str | os.PathLike[str], *, secrets: bool = False) -> None:
         self._path = os.fspath(path)
         self._are_secrets = secrets
+        self._is_there = True
 
     @property
     def label(self) -> str:
         return f"the folder {os.path.basename(self._path)}"
 
+    def place_of(self, name: str) -> str:
+        return self.label if self._is_there else f"{self.label} (there is no {self._path})"
+
     def fetch(self, names: Sequence[str], *, deadline: float) -> Mapping[str, Found]:
+        self._is_there = os.path.isdir(self._path)
         found: dict[str, Found] = {}
         for name in names:
             place = os.path.join(self._path, name)

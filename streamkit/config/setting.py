@@ -34,6 +34,9 @@ class Owner(Protocol):
     def label(self) -> str:
         """What the sources are called."""
 
+    def places_of(self, name: str) -> str:
+        """Where in the sources ``name`` would be."""
+
     def _look(self, setting: Setting[Any]) -> None:
         """Give it the value that it is to have now."""
 
@@ -152,7 +155,9 @@ class Setting(Generic[T]):
         if unanswered:
             self._fault = unanswered
         else:
-            self._fault = f"{self._config.label} has none of this name. Put it there, or declare a default"
+            self._fault = (
+                f"{self._config.places_of(self.name)} has none of this name. Put it there, or declare a default"
+            )
         if old is not _NONE:
             self._tell(
                 f"the parameter {self.name} is gone from {self._config.label}, and has no default: its last value stays"

@@ -34,6 +34,10 @@ class Source(ABC):
     def label(self) -> str:
         """What the log calls it: ``SSM /shop/orders``."""
 
+    def place_of(self, name: str) -> str:
+        """Where ``name`` would be, for the error that it is not there. It only tells what ``fetch`` has seen."""
+        return self.label
+
     @abstractmethod
     def fetch(self, names: Sequence[str], *, deadline: float) -> Mapping[str, Found]:
         """What is there of ``names``, by its name; what is not there is left out.

@@ -38,13 +38,14 @@ class LoopFunction:
     """``handler = LoopFunction(lambda_handler(Orders))``: a loop over the queue, whose messages the handler gets."""
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
-        self._function = function
+        #: What gets the messages, as it was given.
+        self.function = function
         self._loop: Loop | None = None
 
     def __call__(self, event: Any, context: Any = None) -> LoopAnswer:
         if self._loop is None:
             self._loop = Loop(
-                self._function,
+                self.function,
                 name=_name(),
                 inbox=_inbox("LoopFunction"),
                 cells=DynamoDbCells.from_env("LOOP_TABLE"),

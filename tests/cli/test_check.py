@@ -120,6 +120,18 @@ def test_what_can_not_be_ends_with_1_and_the_reason(tmp_path: Path, program: str
     assert reason in err
 
 
+def test_of_a_loop_over_a_queue_the_code_is_looked_at_and_nothing_of_its_deployment(tmp_path: Path) -> None:
+    program = "from streamkit.loops.function import LoopFunction\nhandler = LoopFunction(lambda_handler({}))"
+    both = "FanOut(Search, Audit, progress=MemoryProgress())"
+
+    assert checked(tmp_path, program.format("Search")) == (0, "", "0 errors, 0 warnings\n")
+    assert checked(tmp_path, program.format(both)) == (0, BLOCK, "0 errors, 1 warning\n")
+
+    code, out, err = compared(tmp_path, RIGHT, program=HEAD + program.format("Search"))
+    assert (code, out) == (1, "")
+    assert "orders:handler is a loop over a queue, and nothing is known of how one has to be deployed" in err
+
+
 def test_a_function_that_is_not_there_is_an_error_of_usage(tmp_path: Path) -> None:
     assert ended(tmp_path, "check", "nowhere:handler").returncode == 2
     assert ended(tmp_path, "check", "nowhere").returncode == 2

@@ -202,6 +202,26 @@ def test_what_is_typed_wrong_ends_with_2(arguments: list[str], error: str, tmp_p
     assert line.startswith(error)
 
 
+def test_a_table_that_is_no_ledger_ends_with_2(tmp_path: Path, moto_endpoint: str) -> None:
+    client = connect("dynamodb", moto_endpoint)
+    table = f"others-{uuid.uuid4().hex}"
+    client.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
+    )
+
+    code, line = error_of(tmp_path, "parked", table, "--name", "orders", "--endpoint-url", moto_endpoint)
+
+    client.delete_table(TableName=table)
+    client.close()
+    assert code == 2
+    assert line == (
+        f"streamkit: table {table}: it is no ledger of Park's, whose keys are `processor` and `group`: check the name"
+    )
+
+
 def test_a_table_out_of_reach_ends_with_2(tmp_path: Path) -> None:
     code, line = error_of(tmp_path, "parked", "table", "--name", "orders", "--endpoint-url", "http://127.0.0.1:9")
 

@@ -83,7 +83,7 @@ def test_files_stand_before_or_after_options(
 def test_an_option_that_there_is_not_is_no_file(tmp_path: Path) -> None:
     code, line = error_of(tmp_path, "put", "orders", "--keys", "k", "a.txt")
 
-    assert (code, line) == (2, "streamkit: error: unrecognized arguments: --keys k a.txt")
+    assert (code, line) == (2, "streamkit put: error: unrecognized arguments: --keys k a.txt")
 
 
 def test_one_is_one(kinesis: Any, stream: str, tmp_path: Path, moto_endpoint: str) -> None:

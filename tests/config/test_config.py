@@ -481,7 +481,7 @@ class TestWhatCanNotBeUsed:
 
         with pytest.raises(
             ConfigurationMissing,
-            match=r"parameter limit: the environment \(NOBODYS_…\) and the memory has none of this name. Put it",
+            match=r"parameter limit: the environment \(NOBODYS_LIMIT\) and the memory has none of this name. Put it",
         ):
             _ = config.integer("limit").value
 

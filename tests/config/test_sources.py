@@ -34,6 +34,12 @@ class TestEnvironment:
 
         assert Config(Environment("ORDERS_")).secret("password").value.reveal() == "hunter2"
 
+    def test_one_that_is_not_there_is_told_by_its_variable(self) -> None:
+        with pytest.raises(
+            ConfigurationMissing, match=r"the environment \(NOBODYS_DB_PASSWORD\) has none of this name"
+        ):
+            _ = Config(Environment("NOBODYS_")).secret("db/password").value
+
 
 class TestFile:
     @pytest.mark.parametrize(
@@ -93,6 +99,19 @@ class TestFile:
         with pytest.raises(ConfigurationMissing, match=r"the file none\.json could not be asked: FileNotFoundError"):
             _ = Config(File(tmp_path / "none.json", required=True)).integer("limit").value
 
+    def test_a_name_that_was_typed_wrong_is_told_until_the_file_is_there(self, tmp_path: Path) -> None:
+        file, clock = tmp_path / "none.json", Clock()
+        limit = Config(File(file), clock=clock).integer("limit")
+
+        with pytest.raises(
+            ConfigurationMissing, match=r"none\.json \(there is no /.*none\.json\) has none of this name"
+        ):
+            _ = limit.value
+        file.write_text("{}")
+        clock.advance(60)
+        with pytest.raises(ConfigurationMissing, match=r"the file none\.json has none of this name"):
+            _ = limit.value
+
     def test_another_format_is_told(self) -> None:
         with pytest.raises(ConfigurationError, match=r"File reads \.json and \.toml; got defaults\.yaml"):
             File("defaults.yaml")
@@ -119,6 +138,15 @@ class TestFolder:
         assert both == {"password": "hunter2", "user": "me"}
         with pytest.raises(ConfigurationMissing, match="it is a secret"):
             _ = config.text("db/password").value
+
+    def test_one_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ConfigurationMissing, match=r"the folder none \(there is no /.*none\) has none of this name"
+        ):
+            _ = Config(Folder(tmp_path / "none")).text("key").value
+        with pytest.raises(ConfigurationMissing, match=r"has none of this name") as raised:
+            _ = Config(Folder(tmp_path)).text("key").value
+        assert "there is no /" not in str(raised.value)
 
     def test_one_that_is_no_text_is_told_without_it(self, tmp_path: Path) -> None:
         (tmp_path / "key").write_bytes(b"hunter2\xff")

@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from ...errors import ConfigurationError, StreamkitError
 from ...ledgers.dynamodb import DynamoDbLedger
-from ..parked import ParkedRow, parked_rows
+from ..parked import ParkedRow, known_ledger, parked_rows
 from .clients import Clients
 from .watch import Task, bound
 
@@ -64,13 +63,8 @@ class ParkedKeys:
 
     def _look(self, table: str, name: str) -> float:
         """The seconds until the next one at least."""
-        with self._clients.using("dynamodb", table, "table") as client:
-            try:
-                seen = DynamoDbLedger(table, client=client).glance(name, deadline=time.monotonic() + _PATIENCE)
-            except ConfigurationError as error:
-                raise StreamkitError(
-                    f"table {table}: there is no such table here: check --ledger, --region, --profile and --endpoint-url"
-                ) from error
+        with self._clients.using("dynamodb", table, "table") as client, known_ledger(table):
+            seen = DynamoDbLedger(table, client=client).glance(name, deadline=time.monotonic() + _PATIENCE)
         rows = parked_rows(seen.keys, time.time())
         with self._lock:
             self._seen[table, name] = LedgerView(

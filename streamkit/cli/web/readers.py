@@ -35,12 +35,12 @@ _FEW = 1
 
 
 class ReaderShard(msgspec.Struct):
-    """One reader in one shard. ``age`` is seconds, None where it is not known (yet); ``is_held``: a runner renews its lease."""
+    """One reader in one shard. ``age`` is seconds; ``is_held``: whether a runner renews its lease. None: not known (yet)."""
 
     shard_id: str
     checkpoint: str | None = None
     age: float | None = None
-    is_held: bool = False
+    is_held: bool | None = None
     has_ended: bool = False
     history: list[float] = []
 
@@ -56,8 +56,11 @@ class _Place(msgspec.Struct):
     """What is known of a reader in a shard."""
 
     lease: Lease | None = None
-    #: When its beat changed last, by the monotonic clock; 0 before that was seen.
-    beat_at: float = 0.0
+    #: When it was looked at last, and since when its version is what it is, by the monotonic clock.
+    looked_at: float = 0.0
+    still_since: float = 0.0
+    #: Whether its version was seen to change.
+    has_moved: bool = False
     #: The checkpoint that what follows is about.
     read_after: int | None = None
     is_read: bool = False
@@ -66,6 +69,21 @@ class _Place(msgspec.Struct):
     #: The age at that time; what is shown until the next read where the checkpoint has moved on.
     age: float = 0.0
     history: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=_HISTORY))
+
+    def take(self, lease: Lease, now: float) -> None:
+        """It is so at ``now``, by the monotonic clock."""
+        if self.lease is None or self.lease.version != lease.version:
+            self.has_moved = self.lease is not None
+            self.still_since = now
+        self.lease, self.looked_at = lease, now
+
+    def is_held(self, now: float) -> bool | None:
+        """Whether a runner renews the lease. None where it is not known: one look tells nothing, nor does one that is old."""
+        if self.lease is None or now - self.looked_at >= _QUIET_AFTER:
+            return None
+        if not self.lease.owner or self.looked_at - self.still_since >= _QUIET_AFTER:
+            return False
+        return self.has_moved or None
 
 
 class Readers:
@@ -125,9 +143,7 @@ class Readers:
         with self._lock:
             for shard_id, lease in leases.items():
                 place = self._places.setdefault((name, stream, shard_id), _Place())
-                if place.lease is not None and place.lease.version != lease.version:
-                    place.beat_at = then
-                place.lease = lease
+                place.take(lease, then)
                 age = _age(place, now)
                 if age is not None:
                     place.history.append(round(age, 1))
@@ -185,9 +201,10 @@ def _view(shard_id: str, place: _Place, now: float, then: float) -> ReaderShard:
     lease = place.lease
     if lease is None:
         return ReaderShard(shard_id)
-    is_held = bool(lease.owner) and place.beat_at > 0 and then - place.beat_at < _QUIET_AFTER
     checkpoint = None if lease.checkpoint is None else str(lease.checkpoint)
-    return ReaderShard(shard_id, checkpoint, _age(place, now), is_held, lease.has_ended, list(place.history))
+    return ReaderShard(
+        shard_id, checkpoint, _age(place, now), place.is_held(then), lease.has_ended, list(place.history)
+    )
 
 
 def _age(place: _Place, now: float) -> float | None:

@@ -244,7 +244,8 @@ class TestTheOverview:
         arrived = records[1]["ApproximateArrivalTimestamp"].timestamp()
         assert behind["age"] == pytest.approx(time.time() - arrived, abs=2.5)
         assert behind["checkpoint"] == records[0]["SequenceNumber"]
-        assert not behind["is_held"]
+        # Nobody was seen to renew it, which for the first thirty seconds tells nothing.
+        assert behind["is_held"] is None
 
         store.save(lease, int(records[-1]["SequenceNumber"]))
         store.renew(lease)
@@ -265,6 +266,24 @@ class TestTheOverview:
         assert "there is no such stream here" in view["streams"][1]["error"]
         assert "there is no such queue here" in view["queues"][1]["error"]
         assert "start one with `streamkit run … --status no.json`" in view["runs"][0]["error"]
+
+    def test_a_table_that_is_no_ledger_is_said_and_so_is_one_that_is_not_there(
+        self, start: Start, shop: Shop, dynamodb: Any
+    ) -> None:
+        other = f"{shop.ledger}-of-others"
+        dynamodb.create_table(
+            TableName=other,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
+        )
+        console = start(*shop.arguments(), "--name", "orders", "--ledger", other, "--ledger", "nowhere")
+
+        view = until(console, lambda one: all(ledger["error"] for ledger in one["ledgers"]))
+
+        first, second = (ledger["error"] for ledger in view["ledgers"])
+        assert first.startswith(f"table {other}: it is no ledger of Park's, whose keys are `processor` and `group`")
+        assert second.startswith("table nowhere: there is no such table here")
 
     def test_without_names_it_shows_all_streams_and_queues_there_are(self, start: Start, shop: Shop) -> None:
         console = start("--sample", "0")
@@ -568,10 +587,14 @@ class TestTheCommand:
                 ["--port", "70000"],
                 "streamkit console: error: argument --port: '70000' is no port: a number from 0 to 65535",
             ),
-            (["--host", "0.0.0.0"], "streamkit: error: unrecognized arguments: --host"),
+            (["--host", "0.0.0.0"], "streamkit console: error: unrecognized arguments: --host"),
             (
                 ["--dead-letters", "-"],
                 "streamkit: --dead-letters -: stdin can be read once, and a page looks again: name a file",
+            ),
+            (
+                ["--ledger", "parked-keys"],
+                "streamkit: --ledger needs --name, the processor whose parked keys are shown",
             ),
             (["--profile", "nobody-at-all"], "streamkit: endpoint of the console: "),
         ],

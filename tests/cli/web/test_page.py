@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from streamkit.checkpoints.sqlite import SqliteCheckpoints
+
 from ..process import connect, running
 from .conftest import Start
 from .shop import HOSTILE, Console, Shop
@@ -102,6 +104,30 @@ class TestTheOverview:
 
             # It was killed, so its file is there and grows old.
             expect(table).to_contain_text("no word for", timeout=SLOW)
+
+    def test_a_lease_is_held_when_it_was_seen_to_be_renewed_and_no_trouble_before(
+        self, page: Page, start: Start, shop: Shop, tmp_path: Path
+    ) -> None:
+        shop.put(20)
+        shard = shop.kinesis.list_shards(StreamName=shop.stream)["Shards"][0]["ShardId"]
+        oldest = shop.kinesis.get_shard_iterator(
+            StreamName=shop.stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+        )
+        record = shop.kinesis.get_records(ShardIterator=oldest["ShardIterator"])["Records"][0]
+        store = SqliteCheckpoints(tmp_path / "streamkit.sqlite")
+        lease = store.take("orders", shop.stream, shard, "owner", None)
+        assert lease is not None
+        store.save(lease, int(record["SequenceNumber"]))
+        opened(page, start(*shop.arguments(), "--name", "orders", "--sample", "0"))
+        cells = page.get_by_label(f"Stream {shop.stream}").locator(f"tbody tr[title='{shard}'] td")
+
+        # With its age its checkpoint is known, and so is its lease.
+        expect(cells.nth(6)).to_have_text(re.compile(r" s$"), timeout=SLOW)
+        expect(cells.nth(8)).to_have_text("–")
+        store.renew(lease)
+
+        expect(cells.nth(8)).to_have_text("held", timeout=SLOW)
+        store.close()
 
     def test_what_a_queue_is_comes_out_with_the_redrive_policies(
         self, page: Page, start: Start, moto_endpoint: str
@@ -242,6 +268,27 @@ class TestTheKeyboard:
         )
         # A payload is on the page only while its letter is open.
         assert page.locator("#letter-payload").text_content() == ""
+
+    def test_up_and_down_come_to_the_list_from_wherever_the_focus_is(
+        self, page: Page, start: Start, shop: Shop
+    ) -> None:
+        shop.fail("a", "b", "c")
+        looked(page, start(*shop.arguments(), "--sample", "0"))
+        assert focused(page) == "tab-letters"
+
+        page.keyboard.press("ArrowDown")
+        expect(rows(page).first).to_be_focused()
+        page.keyboard.press("ArrowDown")
+        expect(rows(page).nth(1)).to_be_focused()
+
+        # To where one was in it; and no further.
+        page.locator("#look").focus()
+        page.keyboard.press("ArrowUp")
+        expect(rows(page).nth(1)).to_be_focused()
+        # In a field they are the field's.
+        page.locator("#filter-error").focus()
+        page.keyboard.press("ArrowDown")
+        assert focused(page) == "filter-error"
 
     def test_a_question_mark_shows_the_keys_and_they_can_be_switched_off(self, page: Page, console: Console) -> None:
         opened(page, console)

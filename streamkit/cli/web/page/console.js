@@ -106,7 +106,7 @@ function drawTiles(view) {
     ["batches in flight", view.runs.length ? number(sum(flying.map((one) => one.in_flight))) : "–", view.runs.length ? counted(sum(flying.map((one) => one.in_flight_records)), "record") : "known of --run only"],
     ["in retry queues", isKnown(retries) ? number(sum(retries.map((one) => one.waiting + one.delayed))) : "–", isKnown(retries) ? `${number(sum(retries.map((one) => one.in_flight)))} in flight` : ""],
     ["dead letters", isKnown(dead) ? number(letters) : "–", counted(dead.length, "queue"), letters > 0],
-    ["parked keys", view.ledgers.length ? number(parked) + (view.ledgers.some((one) => one.is_cut) ? " or more" : "") : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name a table with --ledger", parked > 0],
+    ["parked keys", view.ledgers.length ? number(parked) + (view.ledgers.some((one) => one.is_cut) ? " or more" : "") : "–", view.ledgers.length ? counted(sum(view.ledgers.map((one) => one.records)), "record") : "name them with --ledger and --name", parked > 0],
   ];
   fill(
     $("tiles"),
@@ -172,7 +172,7 @@ function readerCells(row, reader, shard) {
   const mine = reader.shards.find((one) => one.shard_id === shard.shard_id);
   row.sparks[reader.name] = spark(row.sparks[reader.name], mine?.history ?? [], `age in seconds of ${reader.name}`, number);
   const age = mine?.has_ended ? "ended" : duration(mine?.age);
-  const lease = mine?.is_held ? ["held", "good"] : mine?.has_ended ? ["–", "quiet"] : mine?.checkpoint ? ["not renewed", "warn"] : ["–", "quiet"];
+  const lease = mine?.is_held ? ["held", "good"] : mine?.is_held === false && !mine.has_ended && mine.checkpoint ? ["not renewed", "warn"] : ["–", "quiet"];
   return [[age, mine?.age > 60 ? "number bad" : "number"], row.sparks[reader.name], lease];
 }
 
@@ -600,9 +600,21 @@ const LETTER_KEYS = {
   },
 };
 
+/** Whether a key is one of the page, and not of a field or a dialog, nor the browser's. */
+const isFree = (event) =>
+  !event.defaultPrevented && !event.ctrlKey && !event.altKey && !event.metaKey && !document.querySelector("dialog[open]")
+  && !event.target.closest("input:not([type=checkbox]):not([type=radio]), select, textarea");
+
+// From anywhere else they come to the list; in it they move on.
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || !state.keysOn || document.querySelector("dialog[open]")) return;
-  if (event.target.closest("input:not([type=checkbox]):not([type=radio]), select, textarea")) return;
+  if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+  if (!isFree(event) || event.shiftKey || $("letters").hidden || !$("list").tBodies[0].rows.length) return;
+  event.preventDefault();
+  moveTo(state.at);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (!state.keysOn || !isFree(event)) return;
   const run = KEYS[event.key] ?? ($("letters").hidden ? undefined : LETTER_KEYS[event.key]);
   if (!run) return;
   event.preventDefault();
