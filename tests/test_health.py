@@ -244,7 +244,7 @@ class TestWhatCanNotBeMade:
 
         answer = lambda_handler(BigQueryProcessor)({**HEALTH, "build": True})
 
-        assert answer["fault"] == "ConfigurationError: RETRY_BACKOFF_SECONDS is a number of seconds; got '…'"
+        assert answer["fault"] == "ConfigurationError: RETRY_BACKOFF_SECONDS is a number of seconds, 0 or more; got '…'"
 
 
 def test_no_value_of_the_environment_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

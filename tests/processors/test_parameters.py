@@ -87,7 +87,7 @@ def test_without_the_parameter_events_wait_and_are_not_written_in_another_form(
     processor = CloudSearchProcessor()
 
     with pytest.raises(
-        ConfigurationMissing, match=r"parameter document: the environment and SSM .* has none of this name"
+        ConfigurationMissing, match=r"parameter document: the environment \(DOCUMENT\) and SSM .* has none of this name"
     ):
         processor.document(record())
     processor.close()
