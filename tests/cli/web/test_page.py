@@ -339,6 +339,8 @@ class TestLetters:
             for name in ("Text", "Hex"):
                 page.get_by_role("radio", name=name).check()
             page.keyboard.press("Escape")
+            # Until then the list behind it takes no key.
+            expect(page.locator("#letter")).to_be_hidden()
         page.keyboard.press("r")
         page.locator("#going-form [type=submit]").click()
         expect(page.locator("#going-question")).to_be_visible(timeout=SLOW)
