@@ -101,7 +101,8 @@ def new_template() -> Iterator[Path]:
 def _said(program: str, *arguments: str) -> str:
     """What a program has against it; empty where it ends with 0."""
     done = subprocess.run([str(SAM.program(program)), *arguments], capture_output=True, text=True, env=_environment())
-    return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+    # Never empty: one that was killed says nothing, and has found nothing right.
+    return "" if done.returncode == 0 else f"{program} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
 
 
 def _environment() -> dict[str, str]:

@@ -462,6 +462,18 @@ def test_a_setting_out_of_range_is_found_in_what_sam_makes(tmp_path: Path) -> No
     assert "10001 is greater than the maximum of 10000" in problems_of([wrong])
 
 
+def test_a_tool_that_ends_without_a_word_has_found_nothing_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SAM.set_up(lambda _: None)
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(type(SAM), "program", lambda self, name: killed)
+
+    assert "cfn-lint ended with -9" in problems_of([HERE / "stream.yaml"])
+
+
 def test_a_stack_of_less_is_smaller(function: Template) -> None:
     given = {"Stage": "dev", "Name": "orders", "Function": "cloudsearch", "CodeBucket": "b", "CodeKey": "k"}
     parked = without_what_is_left_out(function, given | {"RetriesBy": "park"})["Resources"].keys()
