@@ -5,7 +5,8 @@
         localstack_client.session.Session().client("kinesis")
 
 In a container where a Docker engine answers, else from ``.local/localstack``, where setup_localstack.py has put it. It takes
-about five seconds to start. What it does not do as the services do is listed in the README beside this file.
+about five seconds to start, or a minute where it has to be compiled first and the cores are busy. What it does not do as the
+services do is listed in the README beside this file.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _in_docker(port: int) -> Iterator[Running]:
         return ["env", f"LOCALSTACK_PORT={port}", *compose, "run", "--rm", "--no-TTY", "--service-ports", "localstack"]
 
     try:
-        with running("localstack", command, _ready, ports=[port], start_within=180, stop_within=20) as server:
+        with running("localstack", command, _ready, ports=[port], stop_within=20) as server:
             yield server
     finally:
         # A container outlives a `docker` that was killed.
