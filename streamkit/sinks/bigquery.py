@@ -45,6 +45,7 @@ _REQUEST_BYTES = _MOST_BYTES - 100
 # What is around one row: {"json": , "insertId": ""}, with an id as long as it may be.
 _ROW_BYTES = 160
 _INSERT_ID_LENGTH = 128
+_BETWEEN_IDS = '"},{"json":\n,"insertId":"'
 
 # The beginnings of BigQuery's messages that hold nothing of the row. Of the others any word may come from it.
 _TELLING = re.compile(
@@ -202,21 +203,6 @@ class _Telling(msgspec.Struct, gc=False):
     row: dict[str, Any]
 
 
-class _Row(msgspec.Struct, rename="camel", gc=False):
-    """One row in a request."""
-
-    insert_id: str
-    json: msgspec.Raw
-
-
-class _Request(msgspec.Struct, rename="camel"):
-    """What ``tabledata.insertAll`` takes. Unless invalid rows are skipped, one has all the others sent twice."""
-
-    rows: list[_Row]
-    skip_invalid_rows: bool = True
-    ignore_unknown_values: bool | msgspec.UnsetType = msgspec.UNSET
-
-
 class _Insertion:
     """The requests of one call of ``write``, and what has to be remembered between them."""
 
@@ -309,14 +295,24 @@ def _requests(writes: Sequence[Write], refusals: list[Refusal]) -> list[list[Wri
 
 
 def _body(writes: Sequence[Write], unknown: Unknown) -> bytes:
-    """A request of ``tabledata.insertAll``."""
+    """A request of ``tabledata.insertAll``, put together of bytes: to have it encoded again costs half a microsecond a row.
+
+    Unless invalid rows are skipped, one has all the others sent twice.
+    """
     ids = write_ids(writes)
-    if max(map(len, ids)) > _INSERT_ID_LENGTH or not "".join(ids).isascii():
+    joined = "".join(ids)
+    if max(map(len, ids)) > _INSERT_ID_LENGTH or not joined.isascii():
         ids = [_insert_id(write_id) for write_id in ids]
+        joined = "".join(ids)
+    if len(msgspec.json.encode(joined)) != len(joined) + 2:  # Some have what JSON escapes.
+        ids = [msgspec.json.encode(insert_id)[1:-1].decode() for insert_id in ids]
     payloads = [write.payload for write in writes]
-    texts = exact([payload.json for payload in payloads] if unknown == "add" else payloads)
-    rows = list(map(_Row, ids, map(msgspec.Raw, texts)))
-    return msgspec.json.encode(_Request(rows, ignore_unknown_values=True if unknown == "ignore" else msgspec.UNSET))
+    parts = [b""] * (2 * len(ids))
+    parts[::2] = exact([payload.json for payload in payloads] if unknown == "add" else payloads)
+    # What stands between a row and the next; no id has a line's end in it.
+    parts[1::2] = f',"insertId":"{_BETWEEN_IDS.join(ids)}"}}'.encode().split(b"\n")
+    ignored = b',"ignoreUnknownValues":true' if unknown == "ignore" else b""
+    return b"".join((b'{"rows":[{"json":', *parts, b'],"skipInvalidRows":true', ignored, b"}"))
 
 
 def _insert_id(write_id: str) -> str:

@@ -482,12 +482,13 @@ def test_a_row_that_no_request_can_hold_is_invalid_and_its_neighbours_land(
     assert script.ids() == [[0, 2]]
 
 
-def test_an_insert_id_is_the_write_id_or_a_digest_of_one_that_is_too_long(
+def test_an_insert_id_is_the_write_id_whatever_is_in_it_or_a_digest_of_one_that_is_too_long(
     script: Script, scripted: BigQuerySink
 ) -> None:
-    writes = rows(scripted, 3)
+    writes = rows(scripted, 4)
     writes[1]._processor = "p" * 200
     writes[2]._processor = "größer"
+    writes[3]._processor = 'a"b\\c\nd'
 
     assert scripted.write(writes, deadline=soon()) == []
 
@@ -495,6 +496,7 @@ def test_an_insert_id_is_the_write_id_or_a_digest_of_one_that_is_too_long(
         writes[0].write_id,
         hashlib.sha256(writes[1].write_id.encode()).hexdigest(),
         hashlib.sha256(writes[2].write_id.encode()).hexdigest(),
+        writes[3].write_id,
     ]
 
 
