@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,10 +49,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """botocore's data is read once a process, and not for each of a thousand sessions: that took a twentieth of the time.
+    """Ctrl-C works, and what botocore does for each session and each request is done once a process.
 
-    So with each word of the user agent, which it looks at letter by letter for each of a hundred thousand requests.
+    It reads its data for each of a thousand sessions, which took a twentieth of the time; and it looks at each word of the user
+    agent letter by letter, for each of a hundred thousand requests.
     """
+    # A shell has a command in the background ignore Ctrl-C, and so would all that the tests start and end by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     from botocore import useragent
     from botocore.loaders import JSONFileLoader
 
