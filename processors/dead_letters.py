@@ -30,7 +30,7 @@ from streamkit.envelope import Envelope
 from streamkit.errors import BatchFailed, ConfigurationError, QueueError, StreamkitError
 from streamkit.event import Answer, is_warm_up
 from streamkit.failure import group_of
-from streamkit.health import health
+from streamkit.health import answer_to
 from streamkit.letters import Message, deduplication_id, notified
 from streamkit.local.filters import Filters
 from streamkit.queues.base import Message as Outgoing
@@ -38,7 +38,7 @@ from streamkit.queues.base import Queue
 from streamkit.queues.sqs import SqsQueue
 from streamkit.reason import reason
 from streamkit.recovery import Recovery
-from streamkit.warm import Container, ping_of
+from streamkit.warm import Container
 
 __all__ = ["DeadLetters", "handler"]
 
@@ -62,12 +62,9 @@ class DeadLetters:
 
     def __call__(self, event: Any, context: Any = None) -> Answer:
         """SQS: the answer names the messages that stay. SNS and S3 know no such answer: it raises, and Lambda tries again."""
-        self._container.invocations += 1
-        if is_warm_up(event):
-            return {"batchItemFailures": []}
-        if (ping := ping_of(event)) is not None:
-            ping.wait()
-            return ping.answer(self._container) if ping.kind == "warm" else health(self._container, [])
+        pong = answer_to(event, self._container)
+        if pong is not None or is_warm_up(event):
+            return pong or {"batchItemFailures": []}
         queue, recovery = self._ready()
         deadline = Deadline(context, _MARGIN)
         left: list[str] = []

@@ -33,8 +33,10 @@ import msgspec
 
 from streamkit.aws import Clients, code_of, from_environment, may_pass, repeat_until
 from streamkit.errors import ConfigurationError, StreamkitError
+from streamkit.health import answer_to
 from streamkit.logs.subscriptions import Group, Plan, Wanted, group_of, is_candidate, plan
 from streamkit.reason import reason
+from streamkit.warm import Container
 
 from .settings import named, true_or_false, whole_number
 
@@ -61,11 +63,14 @@ class LogSubscriber:
     def __init__(self, logs: Any = None, functions: Any = None) -> None:
         self._logs = Clients("logs", _OWNER, logs)
         self._functions = Clients("lambda", _OWNER, functions)
+        self._container = Container()
 
-    def __call__(self, event: Any, context: Any = None) -> dict[str, int]:
+    def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
         """How many groups were found in which state. StreamkitError where some could not be dealt with, once all are through:
-        those of the invocations before this one too, where they have gone on here.
+        those of the invocations before this one too, where they have gone on here. To a ping what that asks for.
         """
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         wanted, is_dry = wanted_by_environment(), true_or_false("DRY_RUN")
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _DEFAULT if remaining is None else remaining() / 1000

@@ -22,9 +22,9 @@ from .progress.base import ProgressStore
 from .queues.base import Queue
 from .sinks.base import Sink
 from .version import VERSION
-from .warm import Container
+from .warm import Container, ping_of
 
-__all__ = ["Subject", "health", "why"]
+__all__ = ["Subject", "answer_to", "health", "why"]
 
 #: A processor's name, and the processor; or its class where it is not made yet; or None where only its factory knows.
 Subject = tuple[str, RecordProcessor | type[RecordProcessor] | None]
@@ -63,6 +63,18 @@ def health(container: Container, subjects: Iterable[Subject], fault: BaseExcepti
     if fault is not None:
         found["fault"] = why(fault)
     return found
+
+
+def answer_to(event: Any, container: Container) -> dict[str, Any] | None:
+    """What a function without a processor answers to a ping of streamkit's own, before it does anything; None for another event.
+
+    Counts the invocation. There is nothing to build, so ``"build"`` changes nothing. StreamkitError for a wrong ping.
+    """
+    container.invocations += 1
+    if (ping := ping_of(event)) is None:
+        return None
+    ping.wait()
+    return ping.answer(container) if ping.kind == "warm" else health(container, [])
 
 
 def why(error: BaseException) -> str:

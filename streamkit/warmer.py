@@ -21,10 +21,11 @@ import msgspec
 
 from .aws import borrow, code_of, from_environment, whole_answers
 from .errors import ConfigurationError, StreamkitError
+from .health import answer_to
 from .metrics import setting
 from .metrics.emf import NAMESPACE
 from .metrics.report import function_name, plain
-from .warm import LONGEST_HOLD
+from .warm import LONGEST_HOLD, Container
 
 __all__ = ["MOST_PINGS", "Answer", "Warmer", "summed_up"]
 
@@ -60,13 +61,16 @@ class Warmer:
 
     def __init__(self, client: Any = None) -> None:
         self._given = whole_answers(client)
+        self._container = Container()
 
     def __call__(self, event: Any = None, context: Any = None) -> dict[str, dict[str, Any]]:
         """By function what its pings came to, as ``summed_up`` has it; lines of the log have the same.
 
         ConfigurationError for a variable that is wrong; StreamkitError where a function did not answer a single ping, and was not
-        busy either.
+        busy either. To a ping it answers as any function does, and sends none.
         """
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         targets, hold = _targets(), _hold()
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _READ_TIMEOUT if remaining is None else remaining() / 1000

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import streamkit
+from deploy.package import FUNCTIONS
 from streamkit import Divert, Record, RecordProcessor, StreamkitError, Write, lambda_handler
 from streamkit.fanout import FanOut
 from streamkit.testing import MemoryQueue, MemorySink, kinesis_event
@@ -157,6 +158,35 @@ def test_a_ping_is_answered_before_anything_heavy_is_imported(name: str) -> None
 
     assert {module for module in loaded.split() if module.partition(".")[0] in HEAVY[:6]} == set()
     assert by_pings.split() == [], "a ping imports nothing at all"
+
+
+PINGED_EACH = """
+import importlib
+import sys
+for module in {modules}:
+    importlib.import_module(module)
+    for name in ("handler", "supervisor"):
+        if function := getattr(sys.modules[module], name, None):
+            before = set(sys.modules)
+            warm = function({{"streamkit": "warm"}}, None)
+            assert set(sys.modules) == before, (module, set(sys.modules) - before)
+            health = function({{"streamkit": "health"}}, None)
+            assert (warm["cold"], health["invocations"]) == (True, 2), (module, name)
+            assert warm["container"] == health["container"], (module, name)
+print("\\n".join({{module.partition(".")[0] for module in sys.modules}}))
+"""
+
+
+def test_every_function_that_is_deployed_answers_pings_by_itself_and_needs_no_setting_for_it() -> None:
+    # Behind a schedule, an API or itself, too: a warmer, or a person who asks for its health, is to start nothing.
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    program = PINGED_EACH.format(modules=[function.module for function in FUNCTIONS.values()])
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment, timeout=120
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) & set(HEAVY[:6]) == set()
 
 
 def test_a_containers_id_and_age_are_its_own() -> None:

@@ -20,9 +20,11 @@ from typing import Any
 
 from ..aws import Clients, code_of
 from ..errors import StreamkitError
+from ..health import answer_to
 from ..metrics import setting
 from ..metrics.report import function_name
 from ..reason import reason
+from ..warm import Container
 from .account import NOT_FOUND, Account
 from .calls import Calls, OutOfTime
 from .options import Options, options_of
@@ -49,13 +51,16 @@ class Janitor:
     def __init__(self, client: Any = None, *, rate: float | None = None) -> None:
         self._clients = Clients("lambda", "the janitor", client)
         self._rate = rate
+        self._container = Container()
 
     def __call__(self, event: Any = None, context: Any = None) -> dict[str, Any]:
         """What was deleted, or would be, as docs/janitor.md has it; the same goes to the log as a line of JSON.
 
         ConfigurationError for options that are wrong. StreamkitError where the functions or their mappings can't be listed:
-        nothing was deleted then.
+        nothing was deleted then. To a ping of streamkit's own it answers what that asks for.
         """
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         options = options_of(event)
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _LONGEST if remaining is None else remaining() / 1000

@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 from ..aws import from_environment
 from ..cells.dynamodb import DynamoDbCells
 from ..errors import ConfigurationError
+from ..health import answer_to
+from ..warm import Container
 from .inbox import SqsInbox
 from .loop import Loop, LoopAnswer
 from .plan import Limits
@@ -41,8 +43,12 @@ class LoopFunction:
         #: What gets the messages, as it was given.
         self.function = function
         self._loop: Loop | None = None
+        self._container = Container()
 
-    def __call__(self, event: Any, context: Any = None) -> LoopAnswer:
+    def __call__(self, event: Any, context: Any = None) -> LoopAnswer | dict[str, Any]:
+        """A ``LoopAnswer``; to a ping of streamkit's own what that asks for."""
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         if self._loop is None:
             self._loop = Loop(
                 self.function,
@@ -60,8 +66,12 @@ class SupervisorFunction:
 
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
+        self._container = Container()
 
-    def __call__(self, event: Any = None, context: Any = None) -> dict[str, int]:
+    def __call__(self, event: Any = None, context: Any = None) -> dict[str, Any]:
+        """As ``Supervisor``; to a ping of streamkit's own what that asks for."""
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         if self._supervisor is None:
             self._supervisor = Supervisor(
                 name=_name(),

@@ -15,9 +15,11 @@ from ..cells.change import Clock
 from ..claims.base import open_claim
 from ..deadline import Deadline, ruling
 from ..errors import ConfigurationError, DecodeError, StreamkitError
+from ..health import answer_to
 from ..invoke import Invoker
 from ..metrics.counting import Counting
 from ..reason import reason
+from ..warm import Container
 from .guard import Guard
 from .hop import Hop, cursor_bytes, decode, encode, is_hop
 from .task import Done, LongTask, check_options
@@ -63,6 +65,7 @@ class LongTaskHandler:
         self._invoke = Invoker("long_task_handler", client, clock)
         self._task: LongTask | None = None
         self._counting: Counting | None = None
+        self._container = Container()
 
     @property
     def task(self) -> LongTask:
@@ -75,7 +78,11 @@ class LongTaskHandler:
             self._task = task
         return self._task
 
-    def __call__(self, event: Any, context: Any = None) -> Answer:
+    def __call__(self, event: Any, context: Any = None) -> Answer | dict[str, Any]:
+        """An ``Answer``; to a ping of streamkit's own what that asks for. Any other event starts a chain, or goes on with one."""
+        if (answer := answer_to(event, self._container)) is not None:
+            # A warmer that has the function among its targets would start chains of nothing.
+            return answer
         margin = getattr(self._task or self._source, "deadline_margin", LongTask.deadline_margin)
         token = ruling.set(Deadline(context, margin))
         try:

@@ -20,6 +20,8 @@ import msgspec
 from ..breaker import Breaker
 from ..errors import ConfigurationError
 from ..event import is_warm_up
+from ..health import answer_to
+from ..warm import Container
 from .cors import Cors
 from .cursor import cursor_of
 from .fields import Fields
@@ -101,6 +103,7 @@ class SearchApi:
         self._title = title
         self._breaker = Breaker("the search index")
         self._misfits = MisfitLog()
+        self._container = Container()
         # API Gateway asks for HEAD as for GET; what has no body is taken off below.
         self._routes: dict[str, dict[str, Callable[[Request, float, Any], Response]]] = {
             "/search": {"GET": self._search, "POST": self._search},
@@ -111,9 +114,13 @@ class SearchApi:
             self._routes["/suggest"] = {"GET": self._suggest}
 
     def __call__(self, event: Any, context: Any = None) -> dict[str, Any]:
-        """The answer to one event; to a warm-up ping an empty one. StreamkitError for what is neither."""
+        """The answer to one event; to a warm-up ping an empty one, and to streamkit's own what that asks for. StreamkitError for
+        what is neither.
+        """
         if is_warm_up(event):
             return {}
+        if (answer := answer_to(event, self._container)) is not None:
+            return answer
         request = request_of(event, self._base_path)
         remaining: Callable[[], float] | None = getattr(context, "get_remaining_time_in_millis", None)
         seconds = self._timeout if remaining is None else min(self._timeout, remaining() / 1000 - _MARGIN)

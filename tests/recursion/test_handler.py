@@ -99,6 +99,17 @@ class TestOneInvocation:
         assert answer == {"chain": "r0", "hop": 0, "state": "done", "steps": 11, "result": {"counted": 10}}
         assert sent.events == []
 
+    @pytest.mark.parametrize("ping", [{"streamkit": "warm", "hold": 1}, {"streamkit": "health"}])
+    def test_that_is_a_ping_is_answered_and_starts_no_chain(self, ping: Any) -> None:
+        time, sent = Time(1.0), Sent()
+        count, cells = Count(time, 5.0), MemoryCells()
+        count.guard = cells
+
+        answer = long_task_handler(count, client=sent, clock=time.clock)(ping, time)
+
+        assert len(answer["container"]) == 16
+        assert (count.stepped, sent.events) == ([], [])
+
     @pytest.mark.parametrize(("seconds", "steps"), [(30, 4), (15.1, 1), (21, 2), (1, 1), (60, 10)])
     def test_stops_while_another_step_and_the_margin_have_time_and_hands_its_cursor_over(
         self, seconds: float, steps: int

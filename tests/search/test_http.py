@@ -128,6 +128,13 @@ def test_a_ping_is_answered_and_nothing_is_asked(ping: Any) -> None:
     assert api_of(RuntimeError())(ping) == {}
 
 
+def test_a_ping_of_streamkits_own_is_answered_as_every_function_answers_it() -> None:
+    api = api_of(RuntimeError())
+
+    assert api({"streamkit": "warm"})["cold"]
+    assert api({"streamkit": "health"})["invocations"] == 2
+
+
 # Statuses
 
 
