@@ -70,8 +70,14 @@ _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 # The log format that Lambda's runtime gives Python's root logger, and Node.js's console.
 _python = re.compile(rf"\[([A-Z]{{1,20}})\]\t{_TIME}\t({_REQUEST})?\t").match
 _node = re.compile(rf"{_TIME}\t({_REQUEST})\t([A-Z]{{1,20}})\t").match
-# A level that stands in front of a plain line, and nothing else that only looks like one.
-_leading = re.compile(r"\[?(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)\]?(?=[:\s])").match
+# A level that stands in front of a plain line, and nothing else that only looks like one. Before it there may be a time, as
+# loggers write it, and behind that a logger's name between dashes (the format of Python's documentation).
+_leading = re.compile(
+    r"(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?[ \t]{1,4}(?:[|-] )?(?:\S{1,100} - )?)?"
+    r"\[?(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)\]?(?=[:\s])"
+).match
+# What Lambda says of a process that has ended, out of memory for one.
+_died = re.compile(rf"RequestId: ({_REQUEST}) Error: ").match
 _is_followed = re.compile(rf"{PREFIX}[a-z0-9-]{{1,64}}").fullmatch
 _correlated = re.compile(r"(x-correlation-[a-z0-9-]{1,64})[\"']?[=:] ?[\"']?([A-Za-z0-9_.:/@+-]{1,256})")
 
@@ -128,6 +134,8 @@ def _of_text(text: str) -> Line:
     if (found := _node(head)) is not None:
         request_id = "" if found[1] == "undefined" else found[1]
         return _inner(text[found.end() :], level=_level(found[2]), request_id=request_id)
+    if (found := _died(head)) is not None:
+        return Line(kind="message", message=text, level="ERROR", request_id=found[1])
     found = _leading(head)
     return _said(text, level=_level(found[1]) if found else "")
 

@@ -120,6 +120,11 @@ class TestOfLambda:
         assert line.report == Report()
         assert parse(platform("report", metrics="none")).report == Report()
 
+    def test_a_process_that_has_ended_is_an_error_of_its_request(self) -> None:
+        text = f"RequestId: {ID} Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n"
+        line = parse(text)
+        assert (line.kind, line.level, line.request_id, line.message) == ("message", "ERROR", ID, text)
+
 
 class TestOfPrograms:
     def test_python(self) -> None:
@@ -200,13 +205,33 @@ class TestOfPrograms:
         assert (line.request_id, line.level, line.correlation) == ("", "", {})
         assert line.fields == said
 
-    @pytest.mark.parametrize("text", ["ERROR: no", "[ERROR] no", "ERROR no"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("ERROR: no", "[ERROR] no", "ERROR no"),
+            # Python's logging with a time, and as its documentation has it; loguru; Java's.
+            *("2026-01-01 00:00:00,123 ERROR no", "2026-01-01 00:00:00,123 - orders.api - ERROR - no"),
+            *("2026-01-01 00:00:00.123 | ERROR    | orders:run:7 - no", "2026-01-01T00:00:00.123+01:00 [ERROR] no"),
+        ],
+    )
     def test_a_level_in_front_of_a_plain_line(self, text: str) -> None:
         line = parse(text)
         assert (line.level, line.message) == ("ERROR", text)
 
     @pytest.mark.parametrize(
-        "text", ["INFORMATION is power", "Error in the flow", "{not json}", "{", "", "\n", "[]", "7"]
+        "text",
+        [
+            "INFORMATION is power",
+            "2026-01-01 00:00:00 an ERROR",
+            "2026-01-01 - ERROR",
+            "Error in the flow",
+            "{not json}",
+            "{",
+            "",
+            "\n",
+            "[]",
+            "7",
+        ],
     )
     def test_a_plain_line_is_its_message(self, text: str) -> None:
         assert parse(text) == Line(kind="message", message=text)
