@@ -47,7 +47,7 @@ _ROUNDS = 9
 # Functions whose whole work a ping is.
 _PINGED = ("heartbeat", "log-subscriber")
 # Those that run by a schedule or call themselves, and that nobody waits for.
-_NOT_WAITED_FOR = ("janitor", "sqs-loop", "warmer")
+_NOT_WAITED_FOR = ("backfill", "janitor", "sqs-loop", "warmer")
 _PING = b'{"source": "serverless-plugin-warmup"}'
 _NOTHING = "def handler(event, context):\n    return {}\n"
 #: What is asked about by name: the heaviest of each function.

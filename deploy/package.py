@@ -55,6 +55,7 @@ FUNCTIONS = {
     "opensearch": Function("processors.opensearch", "core", 5 * _MB),
     "heartbeat": Function("processors.heartbeat", "core", 5 * _MB),
     "objects": Function("processors.objects", "core", 5 * _MB),
+    "backfill": Function("processors.backfill", "core", 5 * _MB),
     "logs": Function("processors.logs", "core", 5 * _MB),
     "log-subscriber": Function("processors.log_subscriber", "core", 5 * _MB),
     "janitor": Function("processors.janitor", "core", 5 * _MB),

@@ -47,7 +47,7 @@ _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 LONGEST_SECONDS = 7200
 _CODE = "streamkit-code"
 #: What can be beside a stage's stream: each has a package and a template of this name.
-BESIDE = ("heartbeat", "objects", "logs", "log-subscriber", "janitor", "warmer", "sqs-loop", "search-api")
+BESIDE = ("heartbeat", "objects", "backfill", "logs", "log-subscriber", "janitor", "warmer", "sqs-loop", "search-api")
 # The name of one of a template's parameters, at the beginning of its line.
 _PARAMETER = re.compile(r"^  (\w+):", re.MULTILINE)
 

@@ -105,7 +105,7 @@ class TestOneInvocation:
         count, cells = Count(time, 5.0), MemoryCells()
         count.guard = cells
 
-        answer = long_task_handler(count, client=sent, clock=time.clock)(ping, time)
+        answer: Any = long_task_handler(count, client=sent, clock=time.clock)(ping, time)
 
         assert len(answer["container"]) == 16
         assert (count.stepped, sent.events) == ([], [])

@@ -44,7 +44,7 @@ def test_the_loop_of_the_page_is_one() -> None:
 
 def test_each_test_that_the_page_names_is_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", PAGE))
-    folders = [Path(__file__).resolve().parents[1] / name for name in ("recursion", "loops")]
+    folders = [Path(__file__).resolve().parents[1] / name for name in ("recursion", "loops", "processors")]
     there = {
         name
         for folder in folders
