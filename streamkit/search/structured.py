@@ -82,7 +82,13 @@ def _plain(value: str | int | float) -> str:
 
 
 def _box(field: str, north: float, west: float, south: float, east: float) -> str:
-    return f"{field}:['{north!r},{west!r}','{south!r},{east!r}']"
+    corners = ",".join(f"'{_degrees(lat)},{_degrees(lon)}'" for lat, lon in ((north, west), (south, east)))
+    return f"{field}:[{corners}]"
+
+
+def _degrees(value: float) -> str:
+    """In decimal degrees, as CloudSearch's documentation has places, and not as 1e-05."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def _all(parts: list[str]) -> str:

@@ -61,7 +61,8 @@ def box_of(text: str) -> tuple[float, float, float, float]:
     parts = text.split(",")
     if len(parts) != 4 or not all(_DOUBLE.fullmatch(part) for part in parts):
         raise ValueError(problem)
-    north, west, south, east = map(float, parts)
+    # A tenth of a millimetre: what has no more is the same written as a decimal.
+    north, west, south, east = (round(float(part), 9) for part in parts)
     if not all(-90 <= one <= 90 for one in (north, south)) or not all(-180 <= one <= 180 for one in (west, east)):
         raise ValueError(problem)
     return north, west, south, east

@@ -67,6 +67,15 @@ _SYNTAX = re.compile(
 )
 
 
+def test_a_box_near_the_equator_has_plain_degrees() -> None:
+    query = query_of({"box.place": ["0.00001,-0.00002,-1e-5,104.5"]}, FIELDS, Limits())
+
+    assert parameters_of(query, FIELDS)["filterQuery"] == "place:['0.00001,-0.00002','-0.00001,104.5']"
+    assert query_of({"box.place": ["1e-10,0,0,1"]}, FIELDS, Limits()).is_empty, (
+        "and none that is thinner than they tell"
+    )
+
+
 @given(TEXTS)
 @example("\\")
 @example("\\'")
