@@ -123,7 +123,8 @@ class BigQuerySink(Sink):
         The row is copied at once. A Decimal, a UUID, a date, a time and a datetime (an aware one with its offset, for
         TIMESTAMP; a naive one without, for DATETIME) go as text, bytes as base64, integers that a double can't hold as
         decimal text: the forms from which BigQuery makes its own types exactly. A JSON column takes JSON as text, which
-        the sink makes where it was given the table's schema.
+        the sink makes where it was given the table's schema. Give no ``msgspec.Raw`` of bytes that nobody has decoded: where rows
+        go as they are given it is sent unread, and could end its row and begin another.
 
         Raises TypeError for what has no such form, ValueError for NaN and Infinity (give None, or the text "NaN"), for
         text that is not Unicode, and for nesting without end.

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .bigquery_errors import SendAgain
+from .http_body import read_by
 
 __all__ = ["Poster"]
 
@@ -60,6 +61,7 @@ class Poster:
             return self._post_by_client(body, timeout)
         until = time.monotonic() + timeout
         from requests import exceptions
+        from urllib3 import Timeout
         from urllib3 import exceptions as urllib3
 
         headers = {**self._headers, "X-Server-Timeout": f"{timeout:.3f}"}
@@ -67,6 +69,7 @@ class Poster:
         self._session.credentials.before_request(ask, "POST", self._url, headers)
         # New credentials may have taken a while.
         timeout = max(until - time.monotonic(), _LEAST_TIME)
+        until = max(until, time.monotonic() + _LEAST_TIME)
         try:
             response = self._pool.urlopen(
                 "POST",
@@ -76,10 +79,13 @@ class Poster:
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
-                timeout=timeout,
+                # To connect and to be answered, together.
+                timeout=Timeout(total=timeout),
                 preload_content=False,
             )
-            content = response.data if response.status in (200, 401) else b""
+            content = read_by(response, until)
+        except TimeoutError as error:
+            raise exceptions.Timeout(error) from error
         except urllib3.TimeoutError as error:
             # One that is refused at once is a kind of time-out to urllib3.
             refused = isinstance(error, urllib3.NewConnectionError)
@@ -94,7 +100,9 @@ class Poster:
         if response.status != 200:
             from google.api_core.exceptions import from_http_response
 
-            raise from_http_response(self._adapter.build_response(self._prepared, response))  # type: ignore[no-untyped-call]
+            answer = self._adapter.build_response(self._prepared, response)
+            answer._content = content
+            raise from_http_response(answer)  # type: ignore[no-untyped-call]
         try:
             return msgspec.json.decode(content, type=dict[str, Any])
         except msgspec.DecodeError as error:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
+from .http_body import read_by
 
 __all__ = ["Answer", "Asking", "GivenClient", "Http", "NoAnswer", "TimedOut"]
 
@@ -87,6 +89,7 @@ class Http:
         headers = self._headers(method, url, body, _kind(path))
         if self._pool is None:
             self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False)
+        until = time.monotonic() + timeout
         try:
             answer = self._pool.request(
                 method,
@@ -96,14 +99,18 @@ class Http:
                 timeout=urllib3.Timeout(total=timeout, connect=min(timeout, _CONNECT), read=timeout),
                 retries=False,
                 redirect=False,
+                preload_content=False,
             )
+            content = read_by(answer, until)
+        except TimeoutError as error:
+            raise TimedOut(f"OpenSearch did not answer in time: {error}") from error
         except urllib3.exceptions.HTTPError as error:
             is_slow = isinstance(error, urllib3.exceptions.ReadTimeoutError)
             raise (TimedOut if is_slow else NoAnswer)(f"OpenSearch did not answer: {error}") from error
         if answer.status == 401:
             self._header = None  # It may have been changed; who is asked for it next time knows.
         try:
-            return Answer(answer.status, msgspec.json.decode(answer.data))
+            return Answer(answer.status, msgspec.json.decode(content))
         except msgspec.MsgspecError:
             return Answer(answer.status)
 

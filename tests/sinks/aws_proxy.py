@@ -9,14 +9,16 @@ import http.client
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 from botocore.config import Config
 
-__all__ = ["AwsProxy", "Request", "client_of", "drop", "fail_entries", "lose_the_answer", "refuse"]
+__all__ = ["AwsProxy", "Request", "client_of", "drop", "fail_entries", "lose_the_answer", "refuse", "trickle"]
 
 
 class Request:
@@ -48,6 +50,10 @@ class Request:
 #: Status, headers and body; None closes the connection without an answer.
 Answer = tuple[int, dict[str, str], bytes]
 Act = Callable[[Request], Answer | None]
+
+
+class Trickling(bytes):
+    """A body of which one byte comes every tenth of a second."""
 
 
 class AwsProxy:
@@ -85,7 +91,13 @@ class AwsProxy:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                if not isinstance(content, Trickling):
+                    self.wfile.write(content)
+                    return
+                with suppress(ConnectionError):
+                    for n in range(len(content)):
+                        self.wfile.write(content[n : n + 1])
+                        time.sleep(0.1)
 
             do_POST = do_PUT = do_GET = do_PATCH = _handle  # noqa: N815  # http.server's names.
 
@@ -146,6 +158,12 @@ def refuse(status: int, code: str, message: str = "because") -> Act:
 def lose_the_answer(request: Request) -> None:
     """Let the service take it, and close the connection."""
     request.forward()
+
+
+def trickle(request: Request) -> Answer:
+    """Let the service take it, and answer so slowly that the time is up, though no wait for a packet is long."""
+    status, headers, body = request.forward()
+    return status, headers, Trickling(body + b" " * 100)
 
 
 def drop(request: Request) -> None:

@@ -27,10 +27,13 @@ import local_bigquery
 import msgspec
 import pytest
 from google.cloud import bigquery
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamkit import Write
 from streamkit.errors import ConfigurationError
-from streamkit.sinks.bigquery import BigQuerySink
+from streamkit.sinks.bigquery import BigQuerySink, _body
+from streamkit.sinks.bigquery_table import Unknown
 from streamkit.testing.contracts import stamp
 
 from .bigquery_tables import client_of, create_table, ids_in, kinds, rows_in, soon
@@ -501,6 +504,36 @@ def test_an_insert_id_is_the_write_id_whatever_is_in_it_or_a_digest_of_one_that_
 
 
 # Making a row
+
+
+HOSTILE = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from(['"},{"json":', '\n,"insertId":"', "\\u0022", "\\", "\x7f\x00\u2028", "0" * 200, "null", "]}"]),
+)
+ROW = st.dictionaries(HOSTILE, st.one_of(HOSTILE, st.none(), st.lists(HOSTILE, max_size=2)), max_size=3)
+
+
+@pytest.mark.parametrize("unknown", ["strict", "ignore", "add"])
+@given(given=st.lists(st.tuples(HOSTILE, ROW), min_size=1, max_size=5))
+def test_a_request_is_one_json_object_of_all_its_rows_and_ids_whatever_is_in_them(
+    unknown: Unknown, given: list[tuple[str, dict[str, Any]]]
+) -> None:
+    sink = BigQuerySink("shop.orders", unknown=unknown)
+    writes = stamp(sink.row(row) for _, row in given)
+    for write, (name, _) in zip(writes, given, strict=True):
+        write._processor = name
+
+    content = json.loads(_body(writes, unknown))
+
+    ids = [write.write_id for write in writes]
+    assert content.pop("rows") == [
+        {
+            "json": row,
+            "insertId": made if len(made) <= 128 and made.isascii() else hashlib.sha256(made.encode()).hexdigest(),
+        }
+        for made, (_, row) in zip(ids, given, strict=True)
+    ]
+    assert content == {"skipInvalidRows": True, **({"ignoreUnknownValues": True} if unknown == "ignore" else {})}
 
 
 def test_a_row_can_be_changed_after_it_was_made(script: Script, scripted: BigQuerySink) -> None:

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from typing import Any, cast
 
 import pytest
+import urllib3.util.connection
 from google.auth.credentials import Credentials
 from google.cloud import bigquery
 
@@ -17,7 +18,7 @@ from streamkit import Write
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.testing.contracts import stamp
 
-from .aws_proxy import Act, Answer, AwsProxy, Request, drop, lose_the_answer
+from .aws_proxy import Act, Answer, AwsProxy, Request, Trickling, drop, lose_the_answer, trickle
 from .bigquery_proxy import delay, inserts, refuse, statuses
 from .bigquery_tables import client_of, create_table, ids_in, kinds, soon
 from .conftest import Clock
@@ -132,6 +133,58 @@ def test_an_answer_that_takes_longer_than_the_deadline_is_not_waited_for(
     assert landed() == [0, 1], "they were in all the same, which nobody could know"
     assert sink.write(rows(sink, 2), deadline=soon()) == []
     assert landed() == [0, 1]
+
+
+def trickle_a_refusal(request: Request) -> Answer:
+    answer = refuse(503, "backendError")(request)
+    assert answer is not None
+    return answer[0], answer[1], Trickling(answer[2])
+
+
+@pytest.mark.parametrize("answer", [trickle, trickle_a_refusal])
+def test_an_answer_that_trickles_is_not_read_beyond_the_deadline(
+    answer: Act, proxy: AwsProxy, sink: BigQuerySink, landed: Any
+) -> None:
+    proxy.script += [answer]
+    writes = rows(sink, 2)
+
+    began = time.monotonic()
+    refusals = sink.write(writes, deadline=began + 1.5)
+
+    assert time.monotonic() - began < 3
+    assert kinds(refusals, writes) == [(0, "unavailable"), (1, "unavailable")]
+    assert "Timeout" in str(refusals[0].error)
+    assert statuses(proxy) == [200 if answer is trickle else 503]
+    assert sink.write(rows(sink, 2), deadline=soon()) == []
+    assert landed() == [0, 1]
+
+
+def test_the_time_of_a_request_is_that_to_connect_and_to_be_answered_together(
+    proxy: AwsProxy, sink: BigQuerySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    connect = urllib3.util.connection.create_connection
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        time.sleep(1.2)
+        return connect(*given, **options)
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", slowly)
+
+    def hold(request: Request) -> None:
+        over.wait(60)
+
+    proxy.script += [hold]
+    writes = rows(sink, 1)
+
+    began = time.monotonic()
+    refusals = sink.write(writes, deadline=began + 1.5)
+    took = time.monotonic() - began
+    over.set()
+
+    assert took < 2.2
+    assert kinds(refusals, writes) == [(0, "unavailable")]
+    assert len(proxy.requests) == 1
 
 
 def test_a_request_that_is_held_up_is_waited_for_until_the_deadline(

@@ -34,7 +34,7 @@ from streamkit.errors import ConfigurationError
 from streamkit.sinks.opensearch import OpenSearchSink
 from streamkit.sinks.opensearch_http import Http
 
-from .aws_proxy import Act, Answer, AwsProxy, Request, drop, lose_the_answer
+from .aws_proxy import Act, Answer, AwsProxy, Request, drop, lose_the_answer, trickle
 
 MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
@@ -883,6 +883,23 @@ def test_an_answer_that_does_not_tell_of_each_write_is_none(
 
     assert refusal.kind == "unavailable"
     assert documents(server, index).keys() == {"a"}
+
+
+def test_an_answer_that_trickles_is_not_read_beyond_the_deadline_and_makes_requests_smaller(
+    sink: OpenSearchSink, proxy: AwsProxy, server: OpenSearch, index: str
+) -> None:
+    writes = [sink.document(n, {"name": "x" * 99_900}) for n in range(8)]
+    proxy.script = [trickle]
+
+    started = time.monotonic()
+    assert {refusal.kind for refusal in write(sink, *writes, within=2)} == {"unavailable"}
+    assert time.monotonic() - started < 3.5
+    assert statuses(proxy) == [200]
+    del proxy.requests[:]
+
+    assert write(sink, *writes) == []
+    assert len(documents(server, index)) == 8
+    assert max(len(ids) for ids in sent_ids(proxy)) < 8
 
 
 def test_an_outage_ends_at_the_deadline_as_unavailable(
