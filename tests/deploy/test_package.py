@@ -1,4 +1,4 @@
-"""Which packages there are, and how large they may be. What is in one is for tests/test_packaging.py."""
+"""Which packages there are, how large they may be, and what is told of them. What is in one is for tests/test_packaging.py."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def test_sizes_are_printed_and_one_over_its_budget_ends_the_build(
     assert [line.split()[0] for line in lines] == [f"cloudsearch-{one}.zip" for one in ARCHITECTURES]
     assert all("5.00 MB      5 MB  15.00 MB" in line for line in lines)
     assert [line.endswith("TOO LARGE") for line in lines] == [bool(code)] * len(ARCHITECTURES)
+
+
+def test_the_documents_have_each_functions_size_and_cold_start() -> None:
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    sizes, starts = (text.partition(f"\n## {part}\n")[2].partition("\n## ")[0] for part in ("Packages", "Cold starts"))
+
+    def rows(section: str) -> list[str]:
+        return [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")]
+
+    for name in FUNCTIONS:
+        assert name in rows(sizes)
+        # To its answer, and with each import.
+        assert rows(starts).count(name) == 2, name
