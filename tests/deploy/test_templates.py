@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -180,6 +181,20 @@ def test_all_that_rests_is_encrypted_with_the_key_of_the_stage(plain: dict[str, 
         assert stream["StreamEncryption"]["KeyId"] in keys
     for key in of_type(template, "AWS::KMS::Key", at_least=0).values():
         assert key["EnableKeyRotation"] is True
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_key_may_be_used_for_the_log_groups_that_it_encrypts(plain: dict[str, Template], name: str) -> None:
+    """CloudWatch Logs makes no group with a key whose policy does not know it."""
+    of = plain[name] if name == NEW else plain["stream.yaml"]
+    conditions = [
+        one.get("Condition", {}).get("ArnLike", {}) for place, one in statements(of) if place.startswith("Key.")
+    ]
+    arns = [one["kms:EncryptionContext:aws:logs:arn"] for one in conditions if "aws:SourceArn" not in one and one]
+    patterns = [one["Fn::Sub"].partition(":log-group:")[2] for one in arns]
+
+    for place, group in of_type(plain[name], "AWS::Logs::LogGroup", at_least=0).items():
+        assert [one for one in patterns if fnmatch.fnmatchcase(group["LogGroupName"]["Fn::Sub"], one)], place
 
 
 #: By the type of the policy, all that AWS takes in one: of a topic, what carries data; of a stream, what its policy may name.
