@@ -418,6 +418,24 @@ def test_a_function_reads_the_parameters_of_its_own_path_and_decrypts_no_others(
     assert [one for _, one in statements(function) if "ssm:" in json.dumps(one)] == [read, decrypt]
 
 
+def test_objects_that_a_key_of_ones_own_encrypts_can_be_read_and_that_key_does_nothing_else(
+    plain: dict[str, Template],
+) -> None:
+    template = plain["objects.yaml"]
+    key = {"Ref": "BucketKey"}
+    (statement,) = [one for _, one in statements(template) if one.get("Resource") == key]
+    (policy,) = template["Resources"]["Role"]["Properties"]["Policies"]
+
+    assert statement["Action"] == "kms:Decrypt"
+    listed_there = policy["PolicyDocument"]["Statement"]
+    assert {"Fn::If": ["HasBucketKey", statement, {"Ref": "AWS::NoValue"}]} in listed_there
+    assert template["Conditions"]["HasBucketKey"] == {"Fn::Not": [{"Fn::Equals": [key, ""]}]}
+    pattern = template["Parameters"]["BucketKey"]["AllowedPattern"]
+    assert re.fullmatch(pattern, "arn:aws:kms:eu-west-1:123456789012:key/9a1b")
+    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, "*") is None
+
+
 @pytest.mark.parametrize("wrong", ["*", "shop/*", "/shop/orders", "shop/orders/", "shop//orders", "shop ${x}"])
 def test_a_path_of_parameters_is_one_and_no_pattern(function: Template, wrong: str) -> None:
     pattern = function["Parameters"]["ParametersPath"]["AllowedPattern"]
