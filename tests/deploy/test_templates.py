@@ -120,6 +120,16 @@ def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], nam
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
+def test_who_reads_a_queue_may_do_what_lambda_or_a_loop_does_and_no_more(plain: dict[str, Template], name: str) -> None:
+    reading = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+    for place, statement in statements(plain[name]):
+        of_queues = {one for one in listed(statement["Action"]) if one.startswith("sqs:")}
+        if statement["Effect"] == "Allow" and "Principal" not in statement and "sqs:SendMessage" not in of_queues:
+            # The loops' supervisor looks at a queue, and reads none.
+            assert of_queues in (set(), {"sqs:GetQueueAttributes"}, reading), place
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_roles_have_no_managed_policies_and_trust_one_service_each(plain: dict[str, Template], name: str) -> None:
     for role in of_type(plain[name], "AWS::IAM::Role", at_least=0).values():
         assert not role.keys() & {"ManagedPolicyArns", "PermissionsBoundary"}
