@@ -11,6 +11,7 @@ The figures are medians; the ratio to a handler that imports nothing is what can
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,11 +46,18 @@ from .runtime import RUNTIME
 __all__: list[str] = []
 
 _ROUNDS = 9
-# Functions whose whole work a ping is.
-_PINGED = ("heartbeat", "log-subscriber")
-# Those that run by a schedule or call themselves, and that nobody waits for.
-_NOT_WAITED_FOR = ("backfill", "janitor", "sqs-loop", "warmer")
-_PING = b'{"source": "serverless-plugin-warmup"}'
+# Seconds that Lambda gives an invocation at most: a long task that has less than its margin does not begin.
+_LONGEST = 900
+_PING = b'{"streamkit": "warm"}'
+# Functions of which one event is timed, since it is their whole work. A loop's would not end: its ticket is for a token that
+# nobody has handed out. It asks the table for that, and leaves it alone.
+_WHOLE = {
+    "heartbeat": b"{}",
+    "janitor": b"{}",
+    "log-subscriber": b"{}",
+    "sqs-loop": b'{"streamkit_loop": 1, "loop": "loops", "token": 0, "generation": 1}',
+    "warmer": b"{}",
+}
 _NOTHING = "def handler(event, context):\n    return {}\n"
 #: What is asked about by name: the heaviest of each function.
 _LIBRARIES = (
@@ -83,7 +92,7 @@ class Start:
 
     def answer(self, event: bytes) -> float:
         """RuntimeError where it is no answer but an error: a figure of a function that fails is none."""
-        self._api.invoke(Invocation("id", "arn:aws:lambda:us-east-1:0:function:f", event, time.time() + 60))
+        self._api.invoke(Invocation("id", "arn:aws:lambda:us-east-1:0:function:f", event, time.time() + _LONGEST))
         answer = self._api.answer(60)
         took = (time.perf_counter() - self._began) * 1000
         if answer is None or answer.is_error or b"itemIdentifier" in answer.payload:
@@ -146,6 +155,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
         opensearch_server() as index,
         graph_server() as graph,
         moto_server() as moto,
+        _warm_functions() as functions_url,
     ):
         table = make_table(warehouse)
         aws = {
@@ -168,12 +178,13 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
         s3 = session.client("s3", endpoint_url=moto.endpoint)
         s3.create_bucket(Bucket="uploads")
         s3.put_object(Bucket="uploads", Key="lines", Body=b'{"iata": "DEN"}\n' * 10)
-        session.client("dynamodb", endpoint_url=moto.endpoint).create_table(
-            TableName="plans",
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "shard", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "shard", "KeyType": "HASH"}],
-        )
+        for table_name, key in (("plans", "shard"), ("tokens", "key")):
+            session.client("dynamodb", endpoint_url=moto.endpoint).create_table(
+                TableName=table_name,
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            )
         rows = aws | {
             "BIGQUERY_TABLE": table,
             "BIGQUERY_EMULATOR_HOST": warehouse.endpoint,
@@ -199,8 +210,42 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "logs": aws | {"SEARCH_ENDPOINT": index.endpoint},
             "log-subscriber": aws | {"DESTINATION_ARN": "arn:aws:lambda:us-east-1:123456789012:function:logs"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
+            "backfill": aws
+            | {"BUCKET": "uploads", "CHAINS_TABLE": "tokens", "STREAM": "beating", "LINE_KEY": "iata"},
+            "janitor": aws | {"CALLS_PER_SECOND": "15"},
+            "sqs-loop": aws | {"LOOP_QUEUE_URL": queue, "LOOP_TABLE": "tokens", "STREAM": "beating"},
+            "warmer": aws | {"AWS_ENDPOINT_URL": functions_url, "TARGETS": '{"f": 1}'},
         }
         yield functions, kinesis
+
+
+class _Warm(http.server.BaseHTTPRequestHandler):
+    """Answers as a warm container does."""
+
+    def do_POST(self) -> None:  # http.server's name.
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answer = b'{"container": "c", "cold": false}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+
+@contextlib.contextmanager
+def _warm_functions() -> Iterator[str]:
+    """Lambda's endpoint, where every function is warm."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Warm)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def batch(name: str, n: int) -> bytes:
@@ -244,23 +289,23 @@ def document(kinesis: Any) -> bytes:
 
 
 def main(names: Sequence[str]) -> int:
-    waited_for = [name for name in FUNCTIONS if name not in _NOT_WAITED_FOR]
-    if unknown := set(names) - set(waited_for):
-        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(waited_for)}", file=sys.stderr)
+    if unknown := set(names) - FUNCTIONS.keys():
+        print(f"there is no function {', '.join(sorted(unknown))}: they are {', '.join(FUNCTIONS)}", file=sys.stderr)
         return 2
     RUNTIME.set_up(lambda _: None)
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    package_all(names or waited_for, architectures=[architecture])
+    package_all(names, architectures=[architecture])
     with tempfile.TemporaryDirectory() as folder, services() as (variables, kinesis):
         nothing = Case(_stub(Path(folder) / "nothing", _NOTHING), "stub.handler", variables["fanout"], [_PING])
         cases = {
             name: _case(name, Path(folder) / name, architecture, variables[name], kinesis)
-            for name in names or waited_for
+            for name in names or FUNCTIONS
         }
         (floor,), *with_it = measure([nothing, *cases.values()])
         print(f"\na handler that imports nothing: {floor:.0f} ms\n", flush=True)
         taken = {
-            name: imports(case, _PING if name in _PINGED else _event(name, 3, kinesis)) for name, case in cases.items()
+            name: imports(case, _WHOLE[name] if name in _WHOLE else _event(name, 3, kinesis))
+            for name, case in cases.items()
         }
         bare = {name: _without_bytecode(case) for name, case in cases.items() if not FUNCTIONS[name].bytecode_only}
         without = dict(zip(bare, measure(list(bare.values())), strict=True))
@@ -274,29 +319,31 @@ def main(names: Sequence[str]) -> int:
         print("\nA handler that imports nothing else, with the import and without:\n")
         print("| function | without | " + " | ".join(_LIBRARIES) + " |")
         print("|---" * (len(_LIBRARIES) + 2) + "|")
-        for name, found in taken.items():
+        for name, (nothing_else, found) in taken.items():
             figures = [f"{found[one]:.0f} ms" if one in found else "–" for one in _LIBRARIES]
-            print(f"| {name} | {floor:.0f} ms | " + " | ".join(figures) + " |")
+            print(f"| {name} | {nothing_else:.0f} ms | " + " | ".join(figures) + " |")
     return 0
 
 
-def imports(case: Case, event: bytes) -> dict[str, float]:
-    """Milliseconds to the first answer of a handler that imports one library alone, from the package: of each that was imported
-    by the time of the answer to ``event``.
+def imports(case: Case, event: bytes) -> tuple[float, dict[str, float]]:
+    """Milliseconds to the first answer of a handler that imports nothing, and of one that imports one library alone, from the
+    package: of each that was imported by the time of the answer to ``event``. All of them in turn.
     """
     used = imported(case.code, case.handler, case.environment, event)
-    found = {}
-    for library in used:
-        _stub(case.code, f"import {library}\n{_NOTHING}")
-        ((found[library],),) = measure([Case(case.code, "stub.handler", case.environment, [_PING])])
-    return found
+    stubs = ["nothing", *(library.replace(".", "_") for library in used)]
+    for stub, library in zip(stubs, ["", *used], strict=True):
+        _stub(case.code, f"import {library}\n{_NOTHING}" if library else _NOTHING, f"stub_{stub}")
+    ((without,), *times) = measure(
+        [Case(case.code, f"stub_{stub}.handler", case.environment, [_PING]) for stub in stubs]
+    )
+    return without, {library: time for library, (time,) in zip(used, times, strict=True)}
 
 
 def _case(name: str, code: Path, architecture: str, environment: Mapping[str, str], kinesis: Any) -> Case:
     with zipfile.ZipFile(DIST / f"{name}-{architecture}.zip") as archive:
         archive.extractall(code)
-    batches = [] if name in _PINGED else [_event(name, n, kinesis) for n in (1, 2)]
-    return Case(code, FUNCTIONS[name].handler, environment, [_PING, *batches])
+    events = [_WHOLE[name]] if name in _WHOLE else [_PING, *(_event(name, n, kinesis) for n in (1, 2))]
+    return Case(code, FUNCTIONS[name].handler, environment, events)
 
 
 def _event(name: str, n: int, kinesis: Any) -> bytes:
@@ -304,6 +351,8 @@ def _event(name: str, n: int, kinesis: Any) -> bytes:
         return document(kinesis)
     if name == "search-api":
         return json.dumps(http_api_event("GET", f"/search?q=airport{n}&facet=state", [], b"")).encode()
+    if name == "backfill":
+        return b'{"prefix": "lines"}'
     if name == "objects":
         return json.dumps(s3_event(["lines"], bucket="uploads")).encode()
     if name == "logs":
@@ -317,9 +366,9 @@ def _without_bytecode(case: Case) -> Case:
     return case._replace(environment={**case.environment, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def _stub(folder: Path, program: str) -> Path:
+def _stub(folder: Path, program: str, name: str = "stub") -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "stub.py").write_text(program)
+    (folder / f"{name}.py").write_text(program)
     return folder
 
 

@@ -80,7 +80,8 @@ def _parts_of(processor: RecordProcessor, home: Home) -> Iterator[Part]:
             continue
         seen.add(id(value))
         if isinstance(value, Sink):
-            yield _part("sink", processor, value, home)
+            for sink in _sinks_of(value):
+                yield _part("sink", processor, sink, home)
             plans = getattr(value, "_plans", None)
             if plans is not None:
                 yield _part("plans", processor, plans, home)
@@ -94,6 +95,13 @@ def _parts_of(processor: RecordProcessor, home: Home) -> Iterator[Part]:
                 seen.add(id(config))
                 for source in config.sources:
                     yield _parameters(processor, source, config.names, home)
+
+
+def _sinks_of(sink: Sink) -> list[Any]:
+    """The sink itself, or the two that one of log lines has."""
+    if _class_of(sink) != "streamkit.logs.sink.LogSink":
+        return [sink]
+    return [one for one in (getattr(sink, "documents", None), getattr(sink, "metrics", None)) if one is not None]
 
 
 def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part:
@@ -120,6 +128,9 @@ def _part(role: str, processor: RecordProcessor, value: Any, home: Home) -> Part
         needs.append(Need(kind.actions, arn + _objects(value), has_own_policy))
     if _SEARCH in _classes_of(value):
         needs += _search_needs(value, arn)
+    if _METRICS in _classes_of(value):
+        # It names no resource.
+        needs.append(Need(("cloudwatch:PutMetricData",), "*"))
     if _class_of(value) == "streamkit.sinks.cloudsearch.CloudSearchSink":
         # A domain's own policy is of its documents and searches, and not of its configuration.
         needs += (Need((action,), arn, action == "cloudsearch:search") for action in value.also_needs)
@@ -278,6 +289,7 @@ def _table(value: Any) -> str:
 
 
 _SEARCH = "streamkit.sinks.opensearch.OpenSearchSink"
+_METRICS = "streamkit.sinks.cloudwatch_metrics.CloudWatchMetricsSink"
 #: By the names of classes, so that none has to be imported: who uses one has imported it.
 _KINDS = {
     "streamkit.queues.sqs.SqsQueue": _Kind(_place, queue_arn, ("sqs:SendMessage",)),
@@ -301,6 +313,7 @@ _KINDS = {
     ),
     # What is asked of it depends on where it is: see _search_needs.
     _SEARCH: _Kind(lambda sink: str(sink._url()), _search_arn, ()),
+    _METRICS: _Kind(lambda sink: str(sink._namespace), lambda place, home: "", ()),
     # The database's own permission, not AWS's; but its variable has to be there.
     "streamkit.sinks.graph.GraphSink": _Kind(lambda sink: str(sink._url()), lambda place, home: "", ()),
     # Google's permission, not AWS's; but its variable has to be there.

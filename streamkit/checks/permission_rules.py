@@ -253,6 +253,9 @@ def _tell(wanted: _Wanted, verdicts: dict[str, Verdict], subject: Subject) -> No
     if not missing:
         return
     resource = _shown(wanted)
+    if resource == "*":
+        # A star alone is an alias to YAML.
+        resource = "'*'"
     resource = resource if is_known(resource) else f"!Sub '{resource}'"
     report.error(
         role.where,

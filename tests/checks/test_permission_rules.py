@@ -15,6 +15,7 @@ from streamkit.config.ssm import SsmParameters
 from streamkit.finding import Finding
 from streamkit.idempotency import Idempotency
 from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.logs.sink import LogSink
 from streamkit.marks.dynamodb import DynamoDbMarks
 from streamkit.plans.dynamodb import DynamoDbPlans
 from streamkit.queues.sqs import SqsQueue
@@ -22,6 +23,7 @@ from streamkit.sinks.base import Sink, Write
 from streamkit.sinks.bigquery import BigQuerySink
 from streamkit.sinks.bigquery_exactly_once import BigQueryExactlyOnceSink
 from streamkit.sinks.cloudsearch import CloudSearchSink
+from streamkit.sinks.cloudwatch_metrics import CloudWatchMetricsSink
 from streamkit.sinks.events import EventBridgeSink
 from streamkit.sinks.functions import LambdaSink
 from streamkit.sinks.kinesis import KinesisSink
@@ -453,6 +455,7 @@ class Unheard(Sink):
         (EventBridgeSink("shop"), "events:PutEvents", "event-bus/shop"),
         (LambdaSink("mailer"), "lambda:InvokeFunction", "function:mailer"),
         (S3Sink("archive", prefix="orders/"), "s3:PutObject", "s3:::archive/orders/*"),
+        (CloudWatchMetricsSink("shop"), "cloudwatch:PutMetricData", "Resource: '*'"),
         (
             BigQueryExactlyOnceSink("shop.orders", DynamoDbPlans("plans")),
             "dynamodb:GetItem and dynamodb:PutItem",
@@ -785,6 +788,16 @@ def test_opensearch_of_ones_own_or_with_a_password_needs_nothing_of_awss(check: 
     host = "search-shop-abc123.eu-west-1.es.amazonaws.com"
     for search in (OpenSearchSink("search.example.com", "orders"), OpenSearchSink(host, "orders", authorization="x")):
         assert check(make=partial(orders, search=search)) == []
+
+
+def test_a_sink_of_log_lines_needs_what_both_of_its_own_need(check: Check) -> None:
+    documents = OpenSearchSink("search-logs-abc123.eu-west-1.es.amazonaws.com", "lines")
+    found = check(make=lambda: orders(logs=LogSink(documents, CloudWatchMetricsSink("shop"))))
+    assert one(found, "es:ESHttpPost").severity == "note", "its domain may have a policy of its own"
+    assert one(found, "cloudwatch:PutMetricData").severity == "error"
+    assert not any("nothing of streamkit's" in finding.message for finding in found)
+    found = check(make=lambda: orders(logs=LogSink(documents, None)))
+    assert not any("cloudwatch" in finding.message for finding in found)
 
 
 def test_what_a_sink_of_cloudsearch_is_told_to_do_needs_its_own_permission(check: Check) -> None:

@@ -188,7 +188,14 @@ def test_stages_follow_each_other_with_the_same_packages_and_production_waits() 
     steps = jobs("stage.yml")["deploy"]["steps"]
     (download,) = [step for step in steps if step.get("uses", "").startswith("actions/download-artifact")]
     assert download["with"]["name"] == "packages"
-    assert any("PACKAGES=$PWD/packages ./build.sh deploy" in step.get("run", "") for step in steps)
+    (upload,) = [step for step in deploy["test"]["steps"] if step.get("uses", "").startswith("actions/upload-artifact")]
+    assert upload["with"] == {"name": "packages", "path": "dist", "if-no-files-found": "error"}
+    called = [(step["run"], step.get("if")) for step in steps if step.get("run", "").find('"$REGION" ci') >= 0]
+    assert called == [
+        ('PACKAGES=$PWD/packages ./build.sh deploy "$STAGE_NAME" "$REGION" ci', None),
+        ('./build.sh int-test "$STAGE_NAME" "$REGION" ci', "inputs.stage == 'dev'"),
+        ('./build.sh acceptance-test "$STAGE_NAME" "$REGION" ci', "inputs.stage != 'prod'"),
+    ]
 
 
 def test_packages_that_are_not_what_was_built_are_not_deployed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`streamkit check` has nothing against the functions of processors/ as the template deploys them."""
+"""`streamkit check` has nothing against the functions of processors/ as the templates deploy them."""
 
 from __future__ import annotations
 
@@ -64,15 +64,28 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+#: Those that have a template of their own, with its function and its parameters.
+BESIDE = {
+    "objects": ("Objects", {"Bucket": "uploads", "Stream": GIVEN["Stream"]}),
+    "logs": ("Logs", {"SearchEndpoint": "search-x-abc.eu-west-1.es.amazonaws.com", "SearchDomain": "x"}),
+}
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *BESIDE])
 def test_there_is_neither_error_nor_warning(name: str) -> None:
-    module, settings = FUNCTIONS[name]
-    parameters = GIVEN | {"Function": name.partition(",")[0]} | settings
+    if name in BESIDE:
+        module, template = name, f"deploy/{name}.yaml"
+        function, settings = BESIDE[name]
+        parameters = {key: GIVEN[key] for key in ("Stage", "CodeBucket", "CodeKey", "Key")} | settings
+    else:
+        template, function = "deploy/function.yaml", "Processor"
+        module, settings = FUNCTIONS[name]
+        parameters = GIVEN | {"Function": name.partition(",")[0]} | settings
     options = [part for key, value in parameters.items() for part in ("--parameter", f"{key}={value}")]
 
     done = ended(
         ROOT,
-        *("check", f"processors.{module}:handler", "--template", "deploy/function.yaml", "--function", "Processor"),
+        *("check", f"processors.{module}:handler", "--template", template, "--function", function),
         *("--region", "eu-west-1", *options),
     )
 

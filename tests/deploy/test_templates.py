@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterator
@@ -114,8 +115,18 @@ def test_no_policy_allows_anything_on_everything(plain: dict[str, Template], nam
             (named,) = statement["Condition"]["StringEquals"].values()
             assert statement["Condition"]["StringEquals"].keys() == {"cloudwatch:namespace"}, place
             assert not [one for one in listed(named) if one != {"Ref": one.get("Ref")}], place
-        elif [resource for resource in resources if is_wide(resource)]:
+        elif [one for resource in resources for one in either(resource) if is_wide(one)]:
             assert set(actions) <= LISTED or all(action.startswith("xray:") for action in actions), place
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_who_reads_a_queue_may_do_what_lambda_or_a_loop_does_and_no_more(plain: dict[str, Template], name: str) -> None:
+    reading = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+    for place, statement in statements(plain[name]):
+        of_queues = {one for one in listed(statement["Action"]) if one.startswith("sqs:")}
+        if statement["Effect"] == "Allow" and "Principal" not in statement and "sqs:SendMessage" not in of_queues:
+            # The loops' supervisor looks at a queue, and reads none.
+            assert of_queues in (set(), {"sqs:GetQueueAttributes"}, reading), place
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -183,6 +194,47 @@ def test_all_that_rests_is_encrypted_with_the_key_of_the_stage(plain: dict[str, 
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
+def test_the_key_may_be_used_for_the_log_groups_that_it_encrypts(plain: dict[str, Template], name: str) -> None:
+    """CloudWatch Logs makes no group with a key whose policy does not know it."""
+    of = plain[name] if name == NEW else plain["stream.yaml"]
+    conditions = [
+        one.get("Condition", {}).get("ArnLike", {}) for place, one in statements(of) if place.startswith("Key.")
+    ]
+    arns = [one["kms:EncryptionContext:aws:logs:arn"] for one in conditions if "aws:SourceArn" not in one and one]
+    patterns = [one["Fn::Sub"].partition(":log-group:")[2] for one in arns]
+
+    for place, group in of_type(plain[name], "AWS::Logs::LogGroup", at_least=0).items():
+        assert [one for one in patterns if fnmatch.fnmatchcase(group["LogGroupName"]["Fn::Sub"], one)], place
+
+
+#: By the type of the policy, all that AWS takes in one: of a topic, what carries data; of a stream, what its policy may name.
+DENIED = {
+    "AWS::SQS::QueuePolicy": {"sqs:*"},
+    "AWS::SNS::TopicPolicy": {"sns:Publish"},
+    "AWS::S3::BucketPolicy": {"s3:*"},
+    "AWS::Kinesis::ResourcePolicy": {
+        *("kinesis:PutRecord", "kinesis:PutRecords", "kinesis:GetRecords", "kinesis:GetShardIterator"),
+        *("kinesis:DescribeStreamSummary", "kinesis:ListShards"),
+    },
+}
+
+
+def all_of(policy: dict[str, Any]) -> Any:
+    """The resources of a statement that is for the whole of what the policy belongs to."""
+    properties = policy["Properties"]
+    match policy["Type"]:
+        case "AWS::SQS::QueuePolicy":
+            return "*"
+        case "AWS::SNS::TopicPolicy":
+            (topic,) = properties["Topics"]
+            return topic
+        case "AWS::S3::BucketPolicy":
+            bucket = properties["Bucket"]["Ref"]
+            return [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}]
+    return properties["ResourceArn"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_queues_topics_buckets_and_streams_take_tls_only(plain: dict[str, Template], name: str) -> None:
     template = plain[name]
     types = ("AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::S3::Bucket", "AWS::Kinesis::Stream")
@@ -195,6 +247,8 @@ def test_queues_topics_buckets_and_streams_take_tls_only(plain: dict[str, Templa
                 if statement["Effect"] == "Deny":
                     assert statement["Principal"] == "*"
                     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+                    assert set(listed(statement["Action"])) == DENIED[policy["Type"]]
+                    assert statement["Resource"] == all_of(policy)
                     whose = [policy["Properties"].get(of) for of in ("Queues", "Topics", "Bucket", "ResourceArn")]
                     denied |= set(re.findall(r'"(\w+)"', json.dumps(whose)))
 
@@ -259,6 +313,63 @@ def test_a_function_may_call_itself_where_its_retries_come_back_to_it(function: 
     assert processor["RecursiveLoop"] == {"Fn::If": ["CallsItself", "Allow", "Terminate"]}
 
 
+def sends_to(template: Template, role: str) -> list[Any]:
+    """What a role may send messages to or invoke, those within conditions too."""
+    of_role = [one for one in statements(template) if one[0].partition(".")[0] == role]
+    for name, policy in template["Resources"].items():
+        if policy["Type"] == "AWS::IAM::RolePolicy" and policy["Properties"]["RoleName"] == {"Ref": role}:
+            of_role += [one for one in statements(template) if one[0].partition(".")[0] == name]
+    found = []
+    for _, one in of_role:
+        if {"sqs:SendMessage", "sns:Publish", "lambda:InvokeFunction"} & set(listed(one["Action"])):
+            for resource in listed(one["Resource"]):
+                found += either(resource)
+    return found
+
+
+def either(value: Any) -> list[Any]:
+    """What a value may come to: both of what a condition decides."""
+    if isinstance(value, dict) and "Fn::If" in value:
+        return [one for branch in value["Fn::If"][1:] for part in listed(branch) for one in either(part)]
+    return [value]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_function_that_may_call_itself_says_what_lambda_is_to_do_about_it(
+    plain: dict[str, Template], name: str
+) -> None:
+    resources = plain[name]["Resources"]
+    loops = {}
+    for function, one in of_type(plain[name], "AWS::Lambda::Function", at_least=0).items():
+        role = one["Role"]["Fn::GetAtt"][0]
+        called = [{"Ref": function}, {"Ref": f"{function}Aliaslive"}]
+        named = (
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:" + one["FunctionName"]["Fn::Sub"]
+        )
+        of_itself = [{"Fn::GetAtt": [function, "Arn"]}, {"Fn::Sub": named}]
+        for trigger in (resource["Properties"] for resource in resources.values()):
+            if trigger.get("FunctionName") in called and "EventSourceArn" in trigger:
+                of_itself.append(trigger["EventSourceArn"])
+            if trigger.get("Protocol") == "lambda" and trigger["Endpoint"] in called:
+                of_itself.append(trigger["TopicArn"])
+        if [place for place in sends_to(plain[name], role) if place in of_itself]:
+            loops[function] = one.get("RecursiveLoop")
+
+    assert loops == LOOPS.get(name, {})
+
+
+#: What may call itself. Lambda stops it after some sixteen rounds where it is told nothing else.
+LOOPS: dict[str, dict[str, Any]] = {
+    "function.yaml": {"Processor": {"Fn::If": ["CallsItself", "Allow", "Terminate"]}},
+    "logs.yaml": {"Logs": "Allow"},
+    # It goes on twelve times at most.
+    "log-subscriber.yaml": {"Subscriber": "Terminate"},
+    "objects.yaml": {"Objects": "Allow"},
+    "sqs-loop.yaml": {"Loop": "Allow"},
+    NEW: {"Processor": "Allow"},
+}
+
+
 def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> None:
     mapping = function["Resources"]["FromStream"]["Properties"]
 
@@ -271,20 +382,22 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
 
 MAPPINGS = {
     "function.yaml": {"FromStream", "FromRetries", "FromGivenUp"},
-    "template.yaml": {"FromStream", "FromRetries"},
+    "logs.yaml": {"FromRetries"},
+    "objects.yaml": {"FromQueue"},
+    NEW: {"FromStream", "FromRetries"},
 }
 
 
-@pytest.mark.parametrize("name", MAPPINGS)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_every_setting_of_a_mapping_is_explained_where_it_is(name: str) -> None:
-    text = Project("orders").files[name] if name == "template.yaml" else (HERE / name).read_text()
+    text = Project("orders").files["template.yaml"] if name == NEW else (HERE / name).read_text()
     resources = re.split(r"^  (\w+):\n", text.partition("\nResources:\n")[2], flags=re.MULTILINE)
     mappings = {
         one: body.partition("    Properties:\n")[2].splitlines()
         for one, body in zip(resources[1::2], resources[2::2], strict=True)
         if "Type: AWS::Lambda::EventSourceMapping" in body
     }
-    assert mappings.keys() == MAPPINGS[name]
+    assert mappings.keys() == MAPPINGS.get(name, set())
     for mapping, lines in mappings.items():
         explained = {
             line.strip().partition(":")[0]: above.startswith("      # ") or " # " in line
@@ -313,6 +426,24 @@ def test_a_function_reads_the_parameters_of_its_own_path_and_decrypts_no_others(
     assert (decrypt["Action"], decrypt["Resource"]) == ("kms:Decrypt", {"Ref": "ParametersKey"})
     assert decrypt["Condition"] == {"StringLike": {"kms:EncryptionContext:PARAMETER_ARN": {"Fn::Sub": arn}}}
     assert [one for _, one in statements(function) if "ssm:" in json.dumps(one)] == [read, decrypt]
+
+
+def test_objects_that_a_key_of_ones_own_encrypts_can_be_read_and_that_key_does_nothing_else(
+    plain: dict[str, Template],
+) -> None:
+    template = plain["objects.yaml"]
+    key = {"Ref": "BucketKey"}
+    (statement,) = [one for _, one in statements(template) if one.get("Resource") == key]
+    (policy,) = template["Resources"]["Role"]["Properties"]["Policies"]
+
+    assert statement["Action"] == "kms:Decrypt"
+    listed_there = policy["PolicyDocument"]["Statement"]
+    assert {"Fn::If": ["HasBucketKey", statement, {"Ref": "AWS::NoValue"}]} in listed_there
+    assert template["Conditions"]["HasBucketKey"] == {"Fn::Not": [{"Fn::Equals": [key, ""]}]}
+    pattern = template["Parameters"]["BucketKey"]["AllowedPattern"]
+    assert re.fullmatch(pattern, "arn:aws:kms:eu-west-1:123456789012:key/9a1b")
+    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, "*") is None
 
 
 @pytest.mark.parametrize("wrong", ["*", "shop/*", "/shop/orders", "shop/orders/", "shop//orders", "shop ${x}"])
@@ -408,6 +539,21 @@ def test_alarms_go_to_somebody(function: Template) -> None:
             assert alarm["EvaluationPeriods"] == of_all["EvaluationPeriods"]
         else:
             assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_no_alarm_is_raised_to_nobody_and_no_dead_letter_without_one(plain: dict[str, Template], name: str) -> None:
+    template = plain[name]
+    alarms = of_type(template, "AWS::CloudWatch::Alarm", at_least=0)
+    # They roll a version back, and what tells is the alarm on all versions.
+    telling = {one: alarm for one, alarm in alarms.items() if not one.startswith("NewVersion")}
+    for place, alarm in telling.items():
+        (action,) = alarm["AlarmActions"]
+        assert action in ({"Ref": "AlarmTopic"}, {"Ref": "Alarms"}), place
+    for queue in of_type(template, "AWS::SQS::Queue", at_least=0):
+        if queue.endswith("DeadLetters") or queue == "GivenUp":
+            watched = {"Fn::GetAtt": [queue, "QueueName"]}
+            assert [one for one in telling.values() if json.dumps(watched) in json.dumps(one)], queue
 
 
 def test_a_new_version_is_taken_back_for_what_it_does_itself(function: Template) -> None:

@@ -81,7 +81,7 @@ LEFT_OUT = {
     *("DeadLetterMaker", "FromGivenUp", "DeadLetterMakerRole", "DeadLetterMakerPolicy", "DeadLetterMakerLogGroup"),
     "Dashboard",
     # Statements by their ids.
-    *("PublishRetries", "RetryTopics", "Rules"),
+    *("PublishRetries", "RetryTopics", "Rules", "ApiLogs"),
     # The stream is there already, and the stack stands alone.
     *("Stream", "StreamPolicy", "ThrottledWritesAlarm", "ThrottledReadsAlarm"),
     *("StreamParameter", "KeyParameter", "AlarmsParameter"),
