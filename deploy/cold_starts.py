@@ -210,8 +210,7 @@ def services() -> Iterator[tuple[dict[str, dict[str, str]], Any]]:
             "logs": aws | {"SEARCH_ENDPOINT": index.endpoint},
             "log-subscriber": aws | {"DESTINATION_ARN": "arn:aws:lambda:us-east-1:123456789012:function:logs"},
             "dead-letters": aws | {"DEAD_LETTER_QUEUE_URL": queue},
-            "backfill": aws
-            | {"BUCKET": "uploads", "CHAINS_TABLE": "tokens", "STREAM": "beating", "LINE_KEY": "iata"},
+            "backfill": aws | {"BUCKET": "uploads", "CHAINS_TABLE": "tokens", "STREAM": "beating", "LINE_KEY": "iata"},
             "janitor": aws | {"CALLS_PER_SECOND": "15"},
             "sqs-loop": aws | {"LOOP_QUEUE_URL": queue, "LOOP_TABLE": "tokens", "STREAM": "beating"},
             "warmer": aws | {"AWS_ENDPOINT_URL": functions_url, "TARGETS": '{"f": 1}'},

@@ -360,6 +360,7 @@ def test_a_function_that_may_call_itself_says_what_lambda_is_to_do_about_it(
 
 #: What may call itself. Lambda stops it after some sixteen rounds where it is told nothing else.
 LOOPS: dict[str, dict[str, Any]] = {
+    "backfill.yaml": {"Backfill": "Allow"},
     "function.yaml": {"Processor": {"Fn::If": ["CallsItself", "Allow", "Terminate"]}},
     "logs.yaml": {"Logs": "Allow"},
     # It goes on twelve times at most.
