@@ -383,7 +383,7 @@ def test_every_setting_of_the_streams_mapping_is_said(function: Template) -> Non
 
 MAPPINGS = {
     "function.yaml": {"FromStream", "FromRetries", "FromGivenUp"},
-    "logs.yaml": {"FromRetries"},
+    "logs.yaml": {"FromStream", "FromRetries"},
     "objects.yaml": {"FromQueue"},
     NEW: {"FromStream", "FromRetries"},
 }
