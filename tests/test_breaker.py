@@ -129,6 +129,7 @@ class TestBreaker:
             began = now
             while made.refusal(now) is not None:
                 now += 0.25
+                assert now - began <= LONGEST_PAUSE
             pauses.append(now - began)
             made.failed("OSError: refused", now)
 
