@@ -27,6 +27,10 @@ def logger() -> Iterator[logging.Logger]:
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     yield logger
+    for handler in logger.handlers:
+        # pytest puts its own on a logger that propagates nothing: with the filter it would keep no line below INFO from any test.
+        for one in [one for one in handler.filters if isinstance(one, CorrelationFilter)]:
+            handler.removeFilter(one)
     logger.handlers.clear()
 
 
