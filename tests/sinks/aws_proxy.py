@@ -90,11 +90,12 @@ class AwsProxy:
                     if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if not isinstance(content, Trickling):
-                    self.wfile.write(content)
-                    return
+                # Who asked may have gone, its time being up.
                 with suppress(ConnectionError):
+                    self.end_headers()
+                    if not isinstance(content, Trickling):
+                        self.wfile.write(content)
+                        return
                     for n in range(len(content)):
                         self.wfile.write(content[n : n + 1])
                         time.sleep(0.1)
