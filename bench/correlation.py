@@ -75,8 +75,8 @@ def run(seconds: float) -> tuple[list[Row], list[list[str]]]:
         "a record that can be followed / one that can't, nobody asks",
         f"{min(took['on']) / _RECORDS:,.0f} ns",
         f"{min(took['off']) / _RECORDS:,.0f} ns",
-        f"+{best:,.0f} ns",
-        f"+{pairs:,.0f}",
+        f"{best:+,.0f} ns",
+        f"{pairs:+,.0f}",
         "< +1,000 ns",
         best < 1000,
     )
