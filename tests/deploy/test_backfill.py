@@ -24,7 +24,7 @@ def resources() -> dict[str, Any]:
 def test_it_may_invoke_itself_alone_and_goes_on_under_a_fuse(resources: dict[str, Any]) -> None:
     function = resources["Backfill"]
     (policy,) = resources["Role"]["Policies"]
-    (goes_on,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Action"] == "lambda:InvokeFunction"]
+    (goes_on,) = [one for one in policy["PolicyDocument"]["Statement"] if one.get("Action") == "lambda:InvokeFunction"]
 
     assert function["RecursiveLoop"] == "Allow"
     assert function["ReservedConcurrentExecutions"] == {"Ref": "Concurrency"}
@@ -36,7 +36,7 @@ def test_a_chain_that_fails_for_good_leaves_its_event_and_is_told(resources: dic
     (tries,) = [one for one in resources.values() if "MaximumRetryAttempts" in one and "DestinationConfig" in one]
     failed = {"Fn::GetAtt": ["Failed", "Arn"]}
     (policy,) = resources["Role"]["Policies"]
-    (sends,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Action"] == "sqs:SendMessage"]
+    (sends,) = [one for one in policy["PolicyDocument"]["Statement"] if one.get("Action") == "sqs:SendMessage"]
 
     assert (tries["MaximumRetryAttempts"], tries["DestinationConfig"]["OnFailure"]["Destination"]) == (2, failed)
     assert failed in sends["Resource"]
@@ -76,7 +76,7 @@ def test_one_that_is_started_in_vain_is_told_by_what_a_long_task_writes(
 
 def test_it_reads_no_object_that_it_was_not_given(resources: dict[str, Any]) -> None:
     (policy,) = resources["Role"]["Policies"]
-    of_s3 = [one for one in policy["PolicyDocument"]["Statement"] if str(one["Action"]).startswith("s3:")]
+    of_s3 = [one for one in policy["PolicyDocument"]["Statement"] if str(one.get("Action")).startswith("s3:")]
     variables = resources["Backfill"]["Environment"]["Variables"]
 
     assert [one["Resource"]["Fn::Sub"].partition(":s3:::")[2] for one in of_s3] == ["${Bucket}", "${Bucket}/${Prefix}*"]

@@ -429,10 +429,11 @@ def test_a_function_reads_the_parameters_of_its_own_path_and_decrypts_no_others(
     assert [one for _, one in statements(function) if "ssm:" in json.dumps(one)] == [read, decrypt]
 
 
+@pytest.mark.parametrize("name", ["objects.yaml", "backfill.yaml"])
 def test_objects_that_a_key_of_ones_own_encrypts_can_be_read_and_that_key_does_nothing_else(
-    plain: dict[str, Template],
+    plain: dict[str, Template], name: str
 ) -> None:
-    template = plain["objects.yaml"]
+    template = plain[name]
     key = {"Ref": "BucketKey"}
     (statement,) = [one for _, one in statements(template) if one.get("Resource") == key]
     (policy,) = template["Resources"]["Role"]["Properties"]["Policies"]
