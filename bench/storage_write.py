@@ -1,14 +1,14 @@
 """Rows into BigQuery by the Storage Write API's default stream, beside ``BigQuerySink``'s other way and ``insert_rows_json``.
 
-All three have the same rows. The servers are processes of their own that read each request and answer that all is in. Run as
-``python -m bench.storage_write`` it prints its rows of the table alone.
+All three have the same rows, in rounds of ten requests. The servers are processes of their own that read each request and
+answer that all is in. Run as ``python -m bench.storage_write`` it prints its rows of the table alone.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -69,17 +69,19 @@ def run(seconds: float) -> list[Row]:
             ),
             "insertAll": BigQuerySink(_TABLE, client=client),
         }
-        sides = {name: Side(partial(inserts._sink, rows, records, sink), 0) for name, sink in ways.items()}
-        sides["client"] = Side(partial(inserts._insert_rows_json, rows, records, client), 0)
+        sides: dict[str, Callable[[], int]] = {
+            name: partial(inserts._sink, rows, records, sink) for name, sink in ways.items()
+        }
+        sides["client"] = partial(inserts._insert_rows_json, rows, records, client)
         progress(f"{_IN_A_REQUEST} rows a request by the default stream, for {seconds:.0f} s and five rounds at least")
-        took = take_turns(sides, seconds)
+        took = take_turns({name: Side(partial(inserts._in_turn, side), 0) for name, side in sides.items()}, seconds)
     return [
         compare(
             f"the default stream / {name}, {_IN_A_REQUEST} rows",
             took["default stream"],
             took[peer],
             times_faster=0,
-            per=_IN_A_REQUEST,
+            per=inserts._IN_A_ROUND * _IN_A_REQUEST,
         )
         for peer, name in (("client", "insert_rows_json"), ("insertAll", "insertAll"))
     ]

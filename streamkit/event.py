@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import pybase64
@@ -79,15 +79,27 @@ class StreamRecord(Record):
 
     @property
     def event_id(self) -> str:
-        # Asked for with every write, so it goes by the shortest way.
         raw, user = self._raw, self._user
         try:
             event_id = raw["eventID"]
         except KeyError:
             raise StreamkitError("a record of the event has no event id: this is not an event of Lambda's") from None
-        arn = raw.get("eventSourceARN")
-        stream = _stream_name(arn) if type(arn) is str else ""
-        return f"{stream}/{event_id}:{user.sub_sequence_number if user else 0}"
+        return f"{_stream_of(raw.get('eventSourceARN'))}/{event_id}:{0 if user is None else user.sub_sequence_number}"
+
+    @classmethod
+    def _event_ids(cls, records: Sequence[Record]) -> list[str]:
+        # With every write it is asked for, and to call a property takes as long again as to make the text.
+        ids, arn, stream = [], None, ""
+        try:
+            for record in cast("Sequence[StreamRecord]", records):
+                raw, user = record._raw, record._user
+                if raw.get("eventSourceARN") != arn:
+                    arn = raw["eventSourceARN"]
+                    stream = _stream_of(arn)
+                ids.append(f"{stream}/{raw['eventID']}:{0 if user is None else user.sub_sequence_number}")
+        except KeyError:
+            return super()._event_ids(records)
+        return ids
 
     @property
     def source(self) -> Source:
@@ -146,6 +158,11 @@ class OpenedRecord(StreamRecord):
     @property
     def event_id(self) -> str:
         return f"{super().event_id.removesuffix(':0')}:{self.sub_sequence_number}"
+
+    @classmethod
+    def _event_ids(cls, records: Sequence[Record]) -> list[str]:
+        # Not as of other records of a stream: the place is not of an aggregate opened here.
+        return [record.event_id for record in records]
 
     @property
     def sub_sequence_number(self) -> int:
@@ -758,6 +775,10 @@ def _event_source(raw: Any) -> str | None:
         return None
     source: str | None = raw.get("eventSource") or raw.get("EventSource")
     return source
+
+
+def _stream_of(arn: object) -> str:
+    return _stream_name(arn) if type(arn) is str else ""
 
 
 @lru_cache(maxsize=64)

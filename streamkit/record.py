@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -125,6 +125,11 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         ``<bucket>/<key>:<sequencer>``; what CloudWatch Logs has delivered has a digest of it.
         """
         raise NotImplementedError  # pragma: no cover
+
+    @classmethod
+    def _event_ids(cls, records: Sequence[Record]) -> list[str]:
+        """The ``event_id`` of each of them, all of which are of this class itself."""
+        return [record.event_id for record in records]
 
     @property
     def source(self) -> Source:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit import Record, Refusal, Reject, Retry, Sink, SinkError, StreamkitError, Write
+from streamkit import Record, Refusal, Reject, Retry, Sink, SinkError, StreamkitError, Write, kpl
 from streamkit.deadline import Deadline
 from streamkit.delivery import Delivery, Failure
-from streamkit.event import decode
+from streamkit.event import OPENED, decode
 from streamkit.outcome import Failed, Unavailable
+from streamkit.sinks.base import write_ids
 from streamkit.testing import MemorySink, kinesis_event
 
 
@@ -208,6 +209,45 @@ class TestWriteIds:
         delivered([sink.item("same"), sink.item("same")])
 
         assert sink.items == ["same", "same"]
+
+    @pytest.mark.parametrize("kind", ["stream", "aggregates", "opened", "streams", "no stream", "queue", "both"])
+    def test_of_many_are_those_of_each(self, kind: str) -> None:
+        sink = MemorySink()
+        data = [b"a", kpl.aggregate(kpl.UserRecord(text, "key") for text in (b"b", b"c")), b"d"]
+        event = kinesis_event([b"a", b"b"] if kind == "streams" else data)
+        if kind == "opened":
+            event = kinesis_event([b"a", b"b"])
+            for place, raw in enumerate(event["Records"]):
+                raw["kinesis"][OPENED] = place
+        if kind == "streams":
+            event["Records"][1]["eventSourceARN"] = "arn:aws:kinesis:us-east-1:000000000000:stream/others"
+        if kind == "no stream":
+            event["Records"][0]["eventSourceARN"] = ["none"]
+            del event["Records"][2]["eventSourceARN"]
+        message = {"messageId": "m-1", "body": "a", "eventSource": "aws:sqs", "attributes": {}}
+        queued = decode({"Records": [message, {**message, "messageId": "m-2"}]}).records
+        found = {"queue": queued, "both": [*decode(event).records, *queued]}.get(kind, decode(event).records)
+        writes = [sink.item(record) for record in found]
+        for n, (write, record) in enumerate(zip(writes, found, strict=True)):
+            write._record, write._processor, write._n = record, "orders", n
+
+        ids = write_ids(writes)
+
+        assert ids == [f"{record.event_id}/orders/{n}" for n, record in enumerate(found)]
+        assert len(set(ids)) == len(found) > 1
+
+    def test_of_many_say_which_record_has_none(self) -> None:
+        event = kinesis_event([b"a", b"b"])
+        writes = [MemorySink().item("a"), MemorySink().item("b")]
+        for write, record in zip(writes, decode(event).records, strict=True):
+            write._record = record
+        del event["Records"][1]["eventID"]
+
+        with pytest.raises(StreamkitError, match="no event id"):
+            write_ids(writes)
+        writes[1]._record = None
+        with pytest.raises(StreamkitError, match="before it is yielded"):
+            write_ids(writes)
 
     def test_there_are_none_before_a_write_is_yielded(self) -> None:
         write = MemorySink().item("4111-1111")

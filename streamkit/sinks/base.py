@@ -81,12 +81,14 @@ class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
         return f"<Write {self.write_id if self._record else 'not yielded'} to {type(self.sink).__name__}>"
 
 
-def write_ids(writes: Iterable[Write]) -> list[str]:
+def write_ids(writes: Sequence[Write]) -> list[str]:
     """The ``write_id`` of each, for a sink that asks for hundreds: without a call for each of them."""
-    return [
-        f"{write._record.event_id}/{write._processor}/{write._n}" if write._record is not None else write.write_id
-        for write in writes
-    ]
+    records = [write._record for write in writes if write._record is not None]
+    kinds: set[type[Record]] = set(map(type, records))
+    if len(kinds) != 1 or len(records) != len(writes):
+        return [write.write_id for write in writes]
+    event_ids = kinds.pop()._event_ids(records)
+    return [f"{id_}/{write._processor}/{write._n}" for id_, write in zip(event_ids, writes, strict=True)]
 
 
 class NotAsked(SinkError):
