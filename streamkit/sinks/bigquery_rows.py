@@ -35,11 +35,15 @@ def encode_row(row: Any) -> bytes:
             text = _encode(row)
             # One that is not of a None may be what has become of NaN.
             nulls = text.count(b"null")
-            is_sound = not nulls or (nulls == 1 and None in row.values()) or nulls == list(row.values()).count(None)
+            if nulls:
+                # To ask whether None is among them takes longer: that compares, and this looks.
+                for value in row.values():
+                    if value is None:
+                        nulls -= 1
             # One with so few brackets is nested no deeper.
             # (Before Python 3.13 a byte is found by replace in a third of the time that count takes.)
             brackets = 2 * len(text) - len(text.replace(b"{", b"")) - len(text.replace(b"[", b""))
-            if is_sound and brackets <= _MOST_DEPTH:
+            if not nulls and brackets <= _MOST_DEPTH:
                 return text
         return _encode(_sendable(_plain(row)))
     except RecursionError:
