@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from . import sharing
 from .errors import ConfigurationError
 from .sharing import Borrowed
+from .timely import TimelySession
 
 __all__ = [
     "Clients",
@@ -78,6 +79,7 @@ class Clients:
                 self._owner,
                 timeout,
                 tries=tries,
+                answer_time=timeout,
                 region=region,
                 session=self._session,
                 prepare=self.prepare,
@@ -100,6 +102,7 @@ def borrow(
     timeout: float | tuple[float, float],
     *,
     tries: int = 1,
+    answer_time: float | None = None,
     region: str | None = None,
     endpoint_url: str | None = None,
     session: Any = None,
@@ -111,7 +114,7 @@ def borrow(
     ``prepare`` is called with it when it is made. All of them have their credentials from boto3's own session, which gets them
     once; but for those that name another ``session``. Any thread may call it, and use the client.
     """
-    asked = (service, timeout, tries, region, endpoint_url, session, prepare)
+    asked = (service, timeout, tries, answer_time, region, endpoint_url, session, prepare)
     key = (*asked, tuple(sorted(config.items())), _environment())
 
     def make() -> Any:
@@ -120,6 +123,7 @@ def borrow(
             owner,
             timeout,
             tries=tries,
+            answer_time=answer_time,
             region=region,
             endpoint_url=endpoint_url,
             session=session,
@@ -143,6 +147,7 @@ def make_client(
     timeout: float | tuple[float, float],
     *,
     tries: int = 1,
+    answer_time: float | None = None,
     region: str | None = None,
     endpoint_url: str | None = None,
     session: Any = None,
@@ -150,9 +155,10 @@ def make_client(
 ) -> Any:
     """A client of boto3's: all of streamkit's are made here.
 
-    ``timeout``: the seconds of one try, to connect and to read; or both apart. ``session``: who makes it, by default boto3's own,
-    which no two threads may use at once; ``True`` is a new one. ``config``: more of botocore's. ConfigurationError without boto3,
-    which says that ``owner`` needs it.
+    ``timeout``: the seconds of one try, to connect and to read; or both apart. To read is to wait for a packet: ``answer_time``
+    is when the whole of an answer has to be there, in seconds from where its request begins; None is without end.
+    ``session``: who makes it, by default boto3's own, which no two threads may use at once; ``True`` is a new one.
+    ``config``: more of botocore's. ConfigurationError without boto3, which says that ``owner`` needs it.
     """
     try:
         import boto3
@@ -163,7 +169,17 @@ def make_client(
     retries = {"total_max_attempts": tries, "mode": "standard"}
     settings = Config(connect_timeout=connect, read_timeout=read, retries=retries, **config)
     maker = boto3.session.Session() if session is True else session or boto3
-    return whole_answers(maker.client(service, region_name=region or None, endpoint_url=endpoint_url, config=settings))
+    client = maker.client(service, region_name=region or None, endpoint_url=endpoint_url, config=settings)
+    if answer_time is not None:
+        _limit_answers(client, answer_time)
+    return whole_answers(client)
+
+
+def _limit_answers(client: Any, seconds: float) -> None:
+    # There is no public way to a client's session. Where a botocore has it elsewhere, its time-outs are what there is.
+    endpoint: Any = getattr(client, "_endpoint", None)
+    if hasattr(endpoint, "http_session"):
+        endpoint.http_session = TimelySession(endpoint.http_session, seconds)
 
 
 def whole_answers(client: Client) -> Client:

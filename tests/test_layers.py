@@ -54,6 +54,8 @@ LAYERS = [
     [
         *(
             "aws",
+            "http_body",
+            "timely",
             "dynamodb",
             "cells",
             "claims",
@@ -149,13 +151,20 @@ def test_the_core_imports_nothing_of_other_people_but_its_two_dependencies(modul
 @pytest.mark.parametrize(
     "module", [name for name in MODULES if name.partition(".")[0] in BACKENDS and not name.endswith(".base")]
 )
-def test_a_backend_imports_only_bases_its_own_package_records_errors_correlation_and_how_aws_is_called(
+def test_a_backend_imports_only_bases_its_own_package_records_errors_correlation_and_how_services_are_called(
     module: str,
 ) -> None:
     package = module.partition(".")[0]
     others = {name for name in own_imports_of(module) if name.partition(".")[0] != package}
 
-    assert others <= {f"{name}.base" for name in BACKENDS} | {"record", "errors", "aws", "dynamodb", "correlation"}
+    assert others <= {f"{name}.base" for name in BACKENDS} | {
+        "record",
+        "errors",
+        "aws",
+        "dynamodb",
+        "http_body",
+        "correlation",
+    }
 
 
 def test_clients_of_aws_are_made_in_one_place_where_an_answer_that_broke_off_is_told() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from ..http_body import read_by
 from .bigquery_errors import SendAgain
-from .http_body import read_by
 
 __all__ = ["Poster"]
 

@@ -136,6 +136,7 @@ class Endpoint:
                 "cloudsearchdomain",
                 self._owner,
                 (timeout / 4, timeout * 3 / 4),
+                answer_time=timeout,
                 region=region_of(url),
                 endpoint_url=url,
             )

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..errors import ConfigurationError, SinkError
-from .http_body import read_by
+from ..http_body import read_by
 
 __all__ = ["Answer", "Asking", "GivenClient", "Http", "NoAnswer", "TimedOut"]
 
