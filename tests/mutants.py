@@ -109,8 +109,8 @@ MUTANTS = [
     Mutant(
         "drop the sub-sequence from event ids",
         "event.py",
-        "{user.sub_sequence_number if user else 0}",
-        "{0}",
+        "/{event_id}:{0 if user is None else user.sub_sequence_number}",
+        "/{event_id}:0",
         SIMULATION,
     ),
     Mutant(
