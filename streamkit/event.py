@@ -162,7 +162,7 @@ class OpenedRecord(StreamRecord):
     @classmethod
     def _event_ids(cls, records: Sequence[Record]) -> list[str]:
         # Not as of other records of a stream: the place is not of an aggregate opened here.
-        return [record.event_id for record in records]
+        return super(StreamRecord, cls)._event_ids(records)
 
     @property
     def sub_sequence_number(self) -> int:

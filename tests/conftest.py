@@ -96,6 +96,14 @@ def _asks_for(name: str, config: pytest.Config) -> bool:
     return any(f"tests/{name}" in argument for argument in config.args)
 
 
+@pytest.fixture
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region, and credentials that no local server looks at."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     """Kinesis, SQS, SNS, S3 and DynamoDB of one account, shared by all tests: use names of your own."""

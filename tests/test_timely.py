@@ -16,18 +16,14 @@ from cloudsearch import CloudSearchServer
 from streamkit import Refusal
 from streamkit.aws import make_client
 from streamkit.ledgers.dynamodb import DynamoDbLedger
+from streamkit.queues.sqs import SqsQueue
 from streamkit.sinks.cloudsearch import CloudSearchSink
 from streamkit.sinks.sqs import SqsSink
-from streamkit.testing.contracts import stamp
+from streamkit.testing.contracts import message, stamp
 
 from .sinks.aws_proxy import Answer, AwsProxy, Request, Trickling, trickle
 
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+pytestmark = pytest.mark.usefixtures("aws_credentials")
 
 
 @pytest.fixture
@@ -129,30 +125,28 @@ def test_botocore_tells_what_went_wrong_as_ever(proxy: AwsProxy, monkeypatch: py
         assert client.list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
-def test_a_sink_and_a_store_end_with_their_deadline(proxy: AwsProxy) -> None:
+def test_a_sink_a_queue_and_a_store_end_with_their_deadline(proxy: AwsProxy) -> None:
     with client_of(proxy, "sqs", None) as client:
         url = client.create_queue(QueueName=f"timely-{uuid.uuid4().hex}")["QueueUrl"]
-    ledger = DynamoDbLedger(f"ledger-{uuid.uuid4().hex}")
+    sink, queue, ledger = SqsSink(url), SqsQueue(url), DynamoDbLedger(f"ledger-{uuid.uuid4().hex}")
     ledger.create_table()
-    sink = SqsSink(url)
+    writes = stamp([sink.message({"n": 1})])
     proxy.always = trickle
-    refusals: list[Refusal] = []
 
-    def ask_the_ledger() -> None:
+    def write() -> None:
+        assert [refusal.kind for refusal in sink.write(writes, deadline=time.monotonic() + 0.6)] == ["unavailable"]
+
+    def send() -> None:
+        (refusal,) = queue.send([message(1)], deadline=time.monotonic() + 0.6)
+        assert isinstance(refusal.error, ReadTimeoutError)
+
+    def ask() -> None:
         with pytest.raises(ReadTimeoutError):
             ledger.parked("processor", deadline=time.monotonic() + 0.6)
 
-    took = [
-        seconds_of(
-            lambda: refusals.extend(sink.write(stamp([sink.message({"n": 1})]), deadline=time.monotonic() + 0.6))
-        ),
-        seconds_of(ask_the_ledger),
-    ]
-
-    assert [refusal.kind for refusal in refusals] == ["unavailable"]
-    assert max(took) < 3
-    sink.close()
-    ledger.close()
+    assert max(map(seconds_of, (write, send, ask))) < 3
+    for one in (sink, queue, ledger):
+        one.close()
 
 
 def test_cloudsearch_ends_with_its_deadline() -> None:

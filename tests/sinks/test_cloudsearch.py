@@ -25,6 +25,8 @@ from streamkit import Refusal, Reject, Write
 from streamkit.errors import ConfigurationError
 from streamkit.sinks.cloudsearch import CloudSearchSink
 
+pytestmark = pytest.mark.usefixtures("aws_credentials")
+
 FIELDS = {
     "name": "text",
     "code": "literal",
@@ -46,13 +48,6 @@ def domain() -> Iterator[CloudSearchServer]:
 def server(domain: CloudSearchServer) -> CloudSearchServer:
     domain.reset()
     return domain
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.fixture
