@@ -12,7 +12,7 @@ from streamkit.delivery import Delivery
 from streamkit.event import Batch, decode
 from streamkit.execution import attempt
 from streamkit.record import _UNPARSED
-from streamkit.sinks.base import making
+from streamkit.sinks.base import noting_writes
 from streamkit.testing import MemorySink
 
 from .batches import ReadOrders, WriteIds, floor
@@ -104,7 +104,7 @@ class _Parts:
             record._json = _UNPARSED
 
     def attempt(self, process: Callable[[Record], Any]) -> None:
-        with making.on_this_thread() as made:
+        with noting_writes() as made:
             for record in self.records:
                 attempt(process, record, made)
 
@@ -115,7 +115,7 @@ class _Parts:
 
     def make(self) -> None:
         item = self.sink.item
-        with making.on_this_thread() as made:
+        with noting_writes() as made:
             for _ in self.records:
                 item("order-0000001")
                 made.clear()

@@ -21,7 +21,7 @@ from .outcome import DONE, NOT_STARTED, Done, Failed, Held, NotStarted, Outcome,
 from .processor import RecordProcessor
 from .reason import reason
 from .record import _UNPARSED, Record
-from .sinks.base import Write, making
+from .sinks.base import Write, noting_writes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -73,7 +73,7 @@ class Execution:
         try:
             self._prepare()
             if self._processor.concurrency == 1:
-                with making.on_this_thread() as made:
+                with noting_writes() as made:
                     self._one_at_a_time(made)
             else:
                 self._several_at_once(self._processor.concurrency)
@@ -364,7 +364,7 @@ def _begin_thread(counting: Any, deadline: Deadline) -> None:
 def _timed_attempt(process: Process, record: Record, deadline: Deadline) -> tuple[Result, float]:
     """One attempt on a thread of its own, and the seconds it took."""
     before = deadline.remaining()
-    with making.on_this_thread() as made:
+    with noting_writes() as made:
         result = attempt(process, record, made)
     after = deadline.remaining()
     return result, before - after if before > after else 0.0

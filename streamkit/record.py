@@ -127,9 +127,9 @@ class Record(msgspec.Struct, eq=False, gc=False, repr_omit_defaults=True):
         raise NotImplementedError  # pragma: no cover
 
     @classmethod
-    def _event_ids(cls, records: Sequence[Record]) -> list[str]:
-        """The ``event_id`` of each of them, all of which are of this class itself."""
-        return [record.event_id for record in records]
+    def _write_ids(cls, writes: Sequence[Any]) -> list[str]:
+        """The ``write_id`` of each of these writes, the first of which is of a record of this class."""
+        return [write.write_id for write in writes]
 
     @property
     def source(self) -> Source:

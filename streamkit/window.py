@@ -21,7 +21,7 @@ from .policy import Block
 from .processor import _CO_ASYNC_GENERATOR, _CO_COROUTINE, RecordProcessor
 from .reason import reason
 from .record import Record, Source
-from .sinks.base import Write, making
+from .sinks.base import Write, made_writes, noting_writes
 
 __all__ = ["State", "Window", "WindowProcessor", "WindowRun"]
 
@@ -161,7 +161,7 @@ class WindowRun:
             self._latest = _copy(self._state)
         try:
             state = self._processor.aggregate(record, self._state)
-            if making.made:
+            if made_writes.get():
                 raise StreamkitError("aggregate made a write, which is lost: make and yield it in `finish`")
         except Exception:
             self._state = _restored(self._latest)
@@ -184,7 +184,7 @@ class WindowRun:
         def finish(_: Record) -> Any:
             return processor.finish(window, self._state)
 
-        with making.on_this_thread() as made:
+        with noting_writes() as made:
             result = attempt(finish, end, made, "finish")
         outcome: Outcome | None = None
         if not isinstance(result, list):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
@@ -16,29 +16,35 @@ from ..record import Record
 if TYPE_CHECKING:
     from ..breaker import Breaker
 
-__all__ = ["NotAsked", "OnwardSink", "Refusal", "ShardSink", "Sink", "Write", "making", "write_ids"]
+__all__ = [
+    "NotAsked",
+    "OnwardSink",
+    "Refusal",
+    "ShardSink",
+    "Sink",
+    "Write",
+    "made_writes",
+    "noting_writes",
+    "write_ids",
+]
 
 RefusalKind = Literal["invalid", "failed", "unavailable"]
 
 
-class _Making(threading.local):
-    """The writes that ``process`` has made on this thread, so that one made and not yielded can be told."""
-
-    made: list[Write] | None = None
-
-    @contextmanager
-    def on_this_thread(self) -> Iterator[list[Write]]:
-        """The list that fills with every write made on this thread, until the context ends."""
-        made: list[Write] = []
-        # A function may call another one's handler on its own thread.
-        outer, self.made = self.made, made
-        try:
-            yield made
-        finally:
-            self.made = outer
+#: The writes that ``process`` has made where it runs, so that one made and not yielded can be told; None outside of it.
+made_writes: ContextVar[list[Write] | None] = ContextVar("made_writes", default=None)
 
 
-making = _Making()
+@contextmanager
+def noting_writes() -> Iterator[list[Write]]:
+    """The list that fills with every write made here, until the context ends."""
+    made: list[Write] = []
+    # A function may call another one's handler.
+    token = made_writes.set(made)
+    try:
+        yield made
+    finally:
+        made_writes.reset(token)
 
 
 class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
@@ -57,7 +63,7 @@ class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
     _n: int = 0
 
     def __post_init__(self) -> None:
-        made = making.made
+        made = made_writes.get()
         if made is not None:
             made.append(self)
 
@@ -83,12 +89,8 @@ class Write(msgspec.Struct, eq=False, gc=False, weakref=False):
 
 def write_ids(writes: Sequence[Write]) -> list[str]:
     """The ``write_id`` of each, for a sink that asks for hundreds: without a call for each of them."""
-    records = [write._record for write in writes if write._record is not None]
-    kinds: set[type[Record]] = set(map(type, records))
-    if len(kinds) != 1 or len(records) != len(writes):
-        return [write.write_id for write in writes]
-    event_ids = kinds.pop()._event_ids(records)
-    return [f"{id_}/{write._processor}/{write._n}" for id_, write in zip(event_ids, writes, strict=True)]
+    first = writes[0]._record if writes else None
+    return (type(first) if first is not None else Record)._write_ids(writes)
 
 
 class NotAsked(SinkError):

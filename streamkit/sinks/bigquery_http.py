@@ -19,6 +19,7 @@ __all__ = ["Poster"]
 
 # Seconds that a request has at least, or an answer could never come.
 _LEAST_TIME = 0.5
+_decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Poster:
@@ -104,7 +105,7 @@ class Poster:
             answer._content = content
             raise from_http_response(answer)  # type: ignore[no-untyped-call]
         try:
-            return msgspec.json.decode(content, type=dict[str, Any])
+            return _decode_answer(content)
         except msgspec.DecodeError as error:
             raise SendAgain("BigQuery's answer was no JSON object, so it is not known what it took") from error
 

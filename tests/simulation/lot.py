@@ -43,7 +43,6 @@ from streamkit.metrics import current
 from streamkit.progress.memory import MemoryProgress
 from streamkit.queues.base import Message, MessageRefusal
 from streamkit.queues.sqs import SqsQueue
-from streamkit.sinks.base import making
 from streamkit.testing import Crash, MemoryQueue
 
 from .world import Violation
@@ -99,11 +98,10 @@ class Invocation:
 
     def pause(self) -> None:
         """Called in it: wait for the next ``resume``."""
-        # What streamkit keeps for each thread is each invocation's own.
-        mine = making.made, current.set(None)
-        making.made = None
+        # What streamkit keeps for each thread is each invocation's own. Of context variables a greenlet has its own.
+        mine = current.set(None)
         self._caller.switch()
-        making.made, _ = mine[0], current.set(mine[1])
+        current.set(mine)
         if self.lot.is_over:
             raise _Abandoned
 
