@@ -21,7 +21,7 @@ from .base import NotAsked, Refusal, RefusalKind, Sink, Write, write_ids
 from .bigquery_columns import without_unknown
 from .bigquery_errors import PASSING, SendAgain, TooLarge, code_of, is_too_large
 from .bigquery_retries import ask
-from .bigquery_rows import copy_row, encode_row, exact
+from .bigquery_rows import TOO_DEEP, copy_row, encode_row, exact, too_deep
 from .bigquery_schema import Misfit
 from .bigquery_table import BigQueryTable, TableOptions, Unknown
 
@@ -127,7 +127,7 @@ class BigQuerySink(Sink):
         go as they are given it is sent unread, and could end its row and begin another.
 
         Raises TypeError for what has no such form, ValueError for NaN and Infinity (give None, or the text "NaN"), for
-        text that is not Unicode, and for nesting without end.
+        text that is not Unicode, and for nesting without end. A row more than a hundred deep is invalid when it is written.
         """
         if not self._is_sent_as_given:
             return self._row_by_schema(row)
@@ -136,9 +136,10 @@ class BigQuerySink(Sink):
 
     def write(self, writes: Sequence[Write], *, deadline: float) -> list[Refusal]:
         """See ``Sink.write``. The refusals' errors name a reason and a field, and quote nothing of a row."""
-        if self._default_stream is not None:
-            return self._default_stream.write(writes, deadline=deadline)
         refusals: list[Refusal] = []
+        writes = self._without_too_deep(writes, refusals)
+        if self._default_stream is not None:
+            return [*refusals, *self._default_stream.write(writes, deadline=deadline)]
         requests = deque(_requests(writes, refusals))
         if not requests:
             return refusals
@@ -183,6 +184,15 @@ class BigQuerySink(Sink):
         self.request_writes = _STORAGE_WRITE_ROWS  # type: ignore[misc]
         return DefaultStream(self._destination, write_client)
 
+    def _without_too_deep(self, writes: Sequence[Write], refusals: list[Refusal]) -> Sequence[Write]:
+        """All but those that are nested too deeply, which are refused."""
+        payloads = [write.payload for write in writes]
+        deep = too_deep(payloads if self._is_sent_as_given else list(map(_text, payloads)))
+        if not deep:
+            return writes
+        refusals += [Refusal(writes[place], NotAsked(TOO_DEEP), "invalid") for place in sorted(deep)]
+        return [write for place, write in enumerate(writes) if place not in deep]
+
     def _row_by_schema(self, row: Mapping[str, Any]) -> Write:
         destination = self._destination
         copy = copy_row(row)
@@ -202,6 +212,10 @@ class _Telling(msgspec.Struct, gc=False):
 
     json: bytes
     row: dict[str, Any]
+
+
+def _text(payload: bytes | _Telling | Misfit) -> bytes:
+    return payload if type(payload) is bytes else payload.json if isinstance(payload, _Telling) else b""
 
 
 class _Insertion:

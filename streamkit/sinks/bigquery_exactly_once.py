@@ -24,7 +24,7 @@ from .bigquery_format import read_format
 from .bigquery_plan import Place, Plan, RowId, decode_plan, encode_plan
 from .bigquery_proto import NoSuchColumn, RowFormat
 from .bigquery_retries import ask
-from .bigquery_rows import encode_row
+from .bigquery_rows import TOO_DEEP, encode_row, too_deep
 from .bigquery_streams import (
     REQUEST_BYTES,
     RowsRefused,
@@ -113,6 +113,8 @@ class BigQueryExactlyOnceSink(ShardSink, BigQuerySink):
     def row(self, row: Mapping[str, Any]) -> Write:
         """See ``BigQuerySink.row``. It becomes a protocol buffer when the table's schema is known."""
         text = encode_row(row)
+        if too_deep([text]):
+            raise ValueError(TOO_DEEP)
         return Write(self, msgspec.json.decode(text), len(text))
 
     def check(self, processor: Any) -> None:

@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 
 from streamkit import Write
 from streamkit.errors import ConfigurationError
+from streamkit.sinks.base import NotAsked
 from streamkit.sinks.bigquery import BigQuerySink, _body
 from streamkit.sinks.bigquery_table import Unknown
 from streamkit.testing.contracts import stamp
@@ -578,6 +579,50 @@ def test_a_row_that_holds_itself_is_an_error() -> None:
     row["row"] = row
     with pytest.raises(ValueError, match="nested"):
         BigQuerySink("shop.orders").row(row)
+
+
+def deep(depth: int) -> list[Any]:
+    """As many arrays in one another."""
+    value: list[Any] = [1234567890123456789]
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("unknown", ["strict", "add"])
+def test_a_row_nested_more_than_a_hundred_deep_is_invalid_unsent_and_its_neighbours_are_in(
+    script: Script, unknown: Unknown
+) -> None:
+    client = client_of(script.endpoint)
+    sink = BigQuerySink("shop.orders", unknown=unknown, client=client)
+    flat = {"n": [[n] for n in range(300)]}
+    # The row itself is the first of the hundred.
+    deepest, too_deep = {"n": deep(99)}, {"n": deep(100)}
+    few: list[dict[str, Any]] = [{"n": n} for n in range(10)]
+    rows = [deepest, too_deep, flat, {"n": deep(400)}, *few, too_deep]
+    writes = stamp(sink.row({"id": n, **row}) for n, row in enumerate(rows))
+
+    refusals = sink.write(writes, deadline=soon())
+
+    client.close()
+    assert [(writes.index(refusal.write), refusal.kind, str(refusal.error)) for refusal in refusals] == [
+        (place, "invalid", "the row is nested too deeply") for place in (1, 3, 14)
+    ]
+    assert script.ids() == [[0, 2, *range(4, 14)]]
+    (request,) = script.requests
+    assert request["rows"][1]["json"]["n"] == flat["n"]
+
+
+def test_rows_that_are_all_nested_too_deeply_are_not_asked_about(script: Script, scripted: BigQuerySink) -> None:
+    (refusal,) = scripted.write(stamp([scripted.row({"n": deep(100)})]), deadline=soon())
+
+    assert isinstance(refusal.error, NotAsked)
+    assert script.requests == []
+
+
+def test_a_row_that_is_nested_deeper_than_can_be_followed_is_an_error_where_it_is_made() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        BigQuerySink("shop.orders").row({"n": deep(100_000)})
 
 
 # Settings

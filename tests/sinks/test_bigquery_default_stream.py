@@ -148,6 +148,18 @@ class TestRows:
         ]
         assert sent(api) == [[1, 5]]
 
+    def test_that_are_nested_more_than_a_hundred_deep_are_invalid(self, api: WriteApi, sink: BigQuerySink) -> None:
+        value: Any = 1
+        for _ in range(200):
+            value = [value]
+        writes = rows(sink, 1, {"id": 2, "tags": value}, 3)
+
+        refusals = sink.write(writes, deadline=soon())
+
+        assert kinds(refusals, writes) == [(1, "invalid")]
+        assert str(refusals[0].error) == "the row is nested too deeply"
+        assert ids(api) == [1, 3]
+
     def test_that_all_do_not_fit_send_nothing(self, api: WriteApi, sink: BigQuerySink) -> None:
         writes = rows(sink, {"id": "x"})
 

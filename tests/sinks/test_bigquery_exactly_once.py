@@ -147,6 +147,16 @@ class TestWhatItAsksOfItsProcessor:
         with pytest.raises(ConfigurationError, match="takes a plan store"):
             BigQueryExactlyOnceSink("shop.orders", "plans")  # type: ignore[arg-type]  # That is the point.
 
+    def test_a_row_nested_more_than_a_hundred_deep_is_an_error(self, plans: MemoryPlans) -> None:
+        value: list[Any] = [1]
+        for _ in range(98):
+            value = [value]
+        sink = BigQueryExactlyOnceSink("shop.orders", plans)
+
+        assert sink.row({"n": value}).payload == {"n": value}
+        with pytest.raises(ValueError, match="nested too deeply"):
+            sink.row({"n": [value]})
+
     def test_an_id_column_is_the_name_of_one(self) -> None:
         with pytest.raises(ConfigurationError, match="id_column"):
             BigQueryExactlyOnceSink("shop.orders", MemoryPlans(), id_column="a` OR")

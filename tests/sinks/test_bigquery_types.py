@@ -266,20 +266,6 @@ def test_a_record_is_as_the_schema_has_it_and_gets_what_the_row_has_beside_it() 
     assert column == field("r", "RECORD", fields=[field("a", "NUMERIC"), field("b", "STRING")])
 
 
-@pytest.mark.parametrize("depth", [101, 600, 990])
-def test_a_row_that_is_nested_very_deeply_fails_alone_where_it_is_made(depth: int) -> None:
-    value: Any = 1234567890123456789
-    for _ in range(depth):
-        value = [value]
-
-    with pytest.raises(ValueError, match="nested too deeply"):
-        BigQuerySink("shop.orders").row({"n": value})
-
-
-def test_what_has_many_brackets_and_is_not_deep_is_taken() -> None:
-    assert BigQuerySink("shop.orders").row({"n": [[n] for n in range(300)]}).size > 300
-
-
 def test_nan_in_what_is_for_a_json_column_is_an_error_where_the_row_is_made() -> None:
     sink = BigQuerySink("shop.orders", schema=[{"name": "j", "type": "JSON"}])
 
