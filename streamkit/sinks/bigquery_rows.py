@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -17,6 +18,7 @@ TOO_DEEP = "the row is nested too deeply"
 _EXACT_IN_A_DOUBLE = 2**53
 # BigQuery's RECORDs are nested fifteen deep at most. What is deeper could end a request of its neighbours too.
 _MOST_DEPTH = 100
+_ANY_DEPTH = sys.maxsize
 # Rows that are looked at as one: so many rarely have more brackets than one may be deep.
 _TOGETHER = 10
 # A number that a double may not hold has sixteen digits.
@@ -47,7 +49,7 @@ def encode_row(row: Any) -> bytes:
                         nulls -= 1
             if not nulls:
                 return text
-        return _encode(_sendable(_plain(row)))
+        return _encode(_sendable(_plain(row), _ANY_DEPTH))
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     except UnicodeEncodeError:

@@ -597,9 +597,11 @@ def test_a_row_nested_more_than_a_hundred_deep_is_invalid_unsent_and_its_neighbo
     sink = BigQuerySink("shop.orders", unknown=unknown, client=client)
     flat = {"n": [[n] for n in range(300)]}
     # The row itself is the first of the hundred.
-    deepest, too_deep = {"n": deep(99)}, {"n": deep(100)}
+    deepest: dict[str, Any] = {"n": deep(99)}
+    too_deep: dict[str, Any] = {"n": deep(100)}
     few: list[dict[str, Any]] = [{"n": n} for n in range(10)]
-    rows = [deepest, too_deep, flat, {"n": deep(400)}, *few, too_deep]
+    # Of those with a None in a record each value is looked at.
+    rows: list[dict[str, Any]] = [deepest, too_deep, flat, {"n": deep(300), "x": {"y": None}}, *few, too_deep]
     writes = stamp(sink.row({"id": n, **row}) for n, row in enumerate(rows))
 
     refusals = sink.write(writes, deadline=soon())
