@@ -1,4 +1,4 @@
-"""POSTs by a BigQuery client's own session, without what requests does anew for each one.
+"""Requests by a BigQuery client's own session, without what requests does anew for each one, and answers within a time.
 
 For every request it reads the environment's proxies, looks for a ``.netrc``, chooses an adapter and a pool and merges cookies:
 more than it takes to encode five hundred rows and send them. Here the pool of connections is chosen once.
@@ -7,6 +7,7 @@ more than it takes to encode five hundred rows and send them. Here the pool of c
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,32 +16,31 @@ import msgspec
 from ..http_body import read_by
 from .bigquery_errors import SendAgain
 
-__all__ = ["Poster"]
+__all__ = ["BigQueryHttp"]
 
 # Seconds that a request has at least, or an answer could never come.
 _LEAST_TIME = 0.5
 _decode_answer = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Poster:
-    """Sends JSON to ``path`` of BigQuery's REST API by ``client``: its credentials, connections, certificates and proxies.
+class BigQueryHttp:
+    """Sends JSON to BigQuery's REST API by ``client``: its credentials, connections, certificates and proxies.
 
     The environment's settings are those of the time when it was made.
     """
 
-    def __init__(self, client: Any, path: str) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
-        self._path = path
         self._pool: Any = None
         session, connection = client._http, client._connection
-        self._url: str = connection.build_api_url(path)
-        adapter: Any = session.get_adapter(self._url) if hasattr(session, "get_adapter") else None
+        url: str = connection.build_api_url("")
+        adapter: Any = session.get_adapter(url) if hasattr(session, "get_adapter") else None
         # What another session or an older requests does is not known here: they are left to do it.
         if type(session).__name__ != "AuthorizedSession" or not hasattr(adapter, "get_connection_with_tls_context"):
             return
         from requests import Request
 
-        settings = session.merge_environment_settings(self._url, {}, False, None, None)
+        settings = session.merge_environment_settings(url, {}, False, None, None)
         headers = {
             **connection.extra_headers,
             "Accept-Encoding": "gzip",
@@ -48,35 +48,47 @@ class Poster:
             "X-Goog-API-Client": connection.user_agent,
             "User-Agent": connection.user_agent,
         }
-        self._session, self._adapter = session, adapter
-        self._prepared = session.prepare_request(Request("POST", self._url, headers=headers, data=b"{}"))
-        self._headers = {name: value for name, value in self._prepared.headers.items() if name != "Content-Length"}
-        self._target = adapter.request_url(self._prepared, settings["proxies"])
+        self._session, self._adapter, self._proxies = session, adapter, settings["proxies"]
+        prepared = session.prepare_request(Request("POST", url, headers=headers, data=b"{}"))
+        self._headers = {name: value for name, value in prepared.headers.items() if name != "Content-Length"}
         self._pool = adapter.get_connection_with_tls_context(
-            self._prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
+            prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
+        self._targets: dict[tuple[str, str], tuple[Any, str]] = {}
 
-    def post(self, body: bytes, *, timeout: float) -> dict[str, Any]:
+    def _target(self, method: str, path: str) -> tuple[Any, str]:
+        """What requests makes of it, and what is asked of the connection."""
+        if (method, path) not in self._targets:
+            from requests import Request
+
+            prepared = Request(method, self.client._connection.build_api_url(path)).prepare()
+            self._targets[method, path] = prepared, self._adapter.request_url(prepared, self._proxies)
+        return self._targets[method, path]
+
+    def request(
+        self, method: str, path: str, body: bytes | None, *, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """The answer; raises as the client does, and SendAgain for an answer that is no JSON."""
         if self._pool is None:
-            return self._post_by_client(body, timeout)
+            return self._by_client(method, path, body, timeout, headers)
         until = time.monotonic() + timeout
+        prepared, target = self._target(method, path)
         from requests import exceptions
         from urllib3 import Timeout
         from urllib3 import exceptions as urllib3
 
-        headers = {**self._headers, "X-Server-Timeout": f"{timeout:.3f}"}
+        sent = {**self._headers, "X-Server-Timeout": f"{timeout:.3f}", **(headers or {})}
         ask = partial(self._session._auth_request, timeout=timeout)
-        self._session.credentials.before_request(ask, "POST", self._url, headers)
+        self._session.credentials.before_request(ask, method, prepared.url, sent)
         # New credentials may have taken a while.
         timeout = max(until - time.monotonic(), _LEAST_TIME)
         until = max(until, time.monotonic() + _LEAST_TIME)
         try:
             response = self._pool.urlopen(
-                "POST",
-                self._target,
+                method,
+                target,
                 body,
-                headers,
+                sent,
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
@@ -97,25 +109,27 @@ class Poster:
             raise exceptions.ConnectionError(error) from error
         if response.status == 401:
             # The client knows when to ask for new credentials.
-            return self._post_by_client(body, max(until - time.monotonic(), _LEAST_TIME))
-        if response.status != 200:
+            return self._by_client(method, path, body, max(until - time.monotonic(), _LEAST_TIME), headers)
+        if not 200 <= response.status < 300:
             from google.api_core.exceptions import from_http_response
 
-            answer = self._adapter.build_response(self._prepared, response)
+            answer = self._adapter.build_response(prepared, response)
             answer._content = content
             raise from_http_response(answer)  # type: ignore[no-untyped-call]
         try:
             return _decode_answer(content)
         except msgspec.DecodeError as error:
-            raise SendAgain("BigQuery's answer was no JSON object, so it is not known what it took") from error
+            raise SendAgain("BigQuery's answer was no JSON object, so it is not known what it did") from error
 
-    def _post_by_client(self, body: bytes, timeout: float) -> dict[str, Any]:
+    def _by_client(
+        self, method: str, path: str, body: bytes | None, timeout: float, headers: Mapping[str, str] | None
+    ) -> dict[str, Any]:
         answer: dict[str, Any] = self.client._connection.api_request(
-            method="POST",
-            path=self._path,
+            method=method,
+            path=path,
             data=body,
             content_type="application/json",
-            headers={"X-Server-Timeout": f"{timeout:.3f}"},
+            headers={"X-Server-Timeout": f"{timeout:.3f}", **(headers or {})},
             timeout=timeout,
         )
         return answer

@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, SinkError
 from . import google
 from .bigquery_columns import MOST_COLUMNS, columns_in, unified, unknown_fields, widened
 from .bigquery_errors import SendAgain, code_of, may_pass, reasons_of
-from .bigquery_http import Poster
+from .bigquery_http import BigQueryHttp
 from .bigquery_schema import Field, Misfit, RowRules, parse_schema
 
 __all__ = ["BigQueryTable", "TableOptions", "Unknown", "time_out"]
@@ -130,7 +130,7 @@ class BigQueryTable:
         self._variable = ""
         self._client = client
         self._is_own_client = client is None
-        self._poster: Poster | None = None
+        self._http: BigQueryHttp | None = None
         #: The fields of the schema that was given; empty without one.
         self.fields: list[Field] = [] if schema is None else parse_schema(schema)
         #: What the schema asks of a row before it is sent; falsy where that is nothing.
@@ -187,28 +187,25 @@ class BigQueryTable:
         """Close the client, where it was made here."""
         if self._is_own_client and self._client is not None:
             self._client.close()
-            self._client = self._poster = None
+            self._client = self._http = None
 
     def insert(self, body: bytes, *, deadline: float) -> dict[str, Any]:
         """The answer to ``tabledata.insertAll``; raises what the client does."""
-        client = self.client
-        if self._poster is None or self._poster.client is not client:
-            self._poster = Poster(client, f"{self.path}/insertAll")
-        return self._poster.post(body, timeout=time_out(deadline))
+        return self._request("POST", f"{self.path}/insertAll", body, deadline=deadline)
 
     def _request(
-        self, method: str, path: str, *, deadline: float, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        deadline: float,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        timeout = time_out(deadline)
-        answer: dict[str, Any] = self.client._connection.api_request(
-            method=method,
-            path=path,
-            data=body,
-            content_type="application/json",
-            headers={"X-Server-Timeout": f"{timeout:.3f}", **(headers or {})},
-            timeout=timeout,
-        )
-        return answer
+        client = self.client
+        if self._http is None or self._http.client is not client:
+            self._http = BigQueryHttp(client)
+        return self._http.request(method, path, body, timeout=time_out(deadline), headers=headers)
 
     def create(self, *, deadline: float) -> None:
         """Make the table by its schema and options. Somebody else may have made it meanwhile, which is as good."""
@@ -217,7 +214,7 @@ class BigQueryTable:
         reference = {"projectId": project or self.client.project, "datasetId": dataset, "tableId": table}
         body = {"tableReference": reference, **self.create_options.resource(self.fields)}
         try:
-            self._request("POST", self._tables_path(), deadline=deadline, body=body)
+            self._request("POST", self._tables_path(), msgspec.json.encode(body), deadline=deadline)
         except Exception as error:
             if code_of(error) != 409:
                 raise self._told(error, "creates it", "bigquery.tables.create") from error
@@ -258,8 +255,8 @@ class BigQueryTable:
                 return known, misfits
             fields = widened(known, more)
             try:
-                changed = {"schema": {"fields": fields}}
-                self._request("PATCH", self.path, deadline=deadline, body=changed, headers={"If-Match": etag})
+                changed = msgspec.json.encode({"schema": {"fields": fields}})
+                self._request("PATCH", self.path, changed, deadline=deadline, headers={"If-Match": etag})
             except Exception as error:
                 if code_of(error) == 412:
                     continue

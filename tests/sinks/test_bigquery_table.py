@@ -18,7 +18,7 @@ from streamkit.errors import ConfigurationError
 from streamkit.sinks.bigquery import BigQuerySink, TableOptions
 from streamkit.testing.contracts import stamp
 
-from .aws_proxy import Act, Answer, AwsProxy, Request, lose_the_answer
+from .aws_proxy import Act, Answer, AwsProxy, Request, lose_the_answer, trickle
 from .bigquery_proxy import inserts, no_such_field, one_at_a_time, refuse, statuses
 from .bigquery_tables import client_of, kinds, rows_in, soon
 
@@ -562,6 +562,43 @@ def test_a_fault_while_a_column_is_added_passes(
 
     assert statuses(proxy, method)[0] != 200
     assert rows_in(bigquery_client, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_an_answer_about_the_table_that_trickles_is_not_read_beyond_the_deadline(
+    method: str, bigquery_client: Any, proxy: AwsProxy, client: Any, table: str
+) -> None:
+    proxy.always = lambda request: trickle(request) if request.method == method else request.forward()
+    sink = BigQuerySink(table, unknown="add", client=client)
+    writes = stamp([sink.row({"id": 1}), sink.row({"id": 2, "colour": "red"})])
+
+    began = time.monotonic()
+    refusals = sink.write(writes, deadline=began + 1.5)
+
+    assert time.monotonic() - began < 3
+    assert kinds(refusals, writes) == [(1, "unavailable")]
+    assert "Timeout" in str(refusals[0].error)
+    proxy.always = Request.forward
+    assert sink.write([refusal.write for refusal in refusals], deadline=soon()) == []
+    assert rows_in(bigquery_client, table) == [{"id": 1, "colour": None}, {"id": 2, "colour": "red"}]
+
+
+def test_the_answer_that_a_table_was_made_is_not_read_beyond_the_deadline(
+    bigquery_client: Any, proxy: AwsProxy, client: Any, name: str
+) -> None:
+    proxy.always = lambda request: request.forward() if "/insertAll" in request.path else trickle(request)
+    sink = BigQuerySink(name, schema=SCHEMA, create=TableOptions(), client=client)
+    writes = stamp([sink.row({"id": 1})])
+
+    began = time.monotonic()
+    refusals = sink.write(writes, deadline=began + 1.5)
+
+    assert time.monotonic() - began < 3
+    assert kinds(refusals, writes) == [(0, "unavailable")]
+    assert asked(proxy) == ["POST insertAll", "POST table"]
+    proxy.always = Request.forward
+    assert sink.write(writes, deadline=soon()) == []
+    assert [row["id"] for row in rows_in(bigquery_client, name)] == [1]
 
 
 # Settings
