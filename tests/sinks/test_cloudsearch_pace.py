@@ -76,15 +76,15 @@ def test_the_next_invocation_of_the_container_keeps_to_the_pace(
         if len(server.uploads) >= 6:
             break
 
-    seen = len(server.uploads)
     assert write(sink, sink.document("next", {"n": 1})) == []
     assert write(sink, sink.document("next-2", {"n": 2})) == []
 
     # 0.25, 0.5, 1, 2, 4, 8 s, half of each random; then a little less after each success.
     for gap, most in zip(gaps(server), (0.25, 0.5, 1, 2, 4, 8), strict=False):
         assert most / 2 <= gap <= max(most, 1.0)
-    assert gaps(server)[seen - 1] >= 0.99 * 8 / 2
-    assert 1.5 <= gaps(server)[seen] <= 3.1
+    # Where chance made the first gaps short, the last invocation of those had time for a seventh request.
+    assert gaps(server)[5] >= 0.99 * 8 / 2
+    assert 1.5 <= gaps(server)[6] <= 3.1
     assert set(server.documents()) >= {"next", "next-2"}
 
 
