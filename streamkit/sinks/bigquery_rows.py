@@ -57,7 +57,7 @@ def encode_row(row: Any) -> bytes:
 
 
 def too_deep(rows: list[bytes]) -> set[int]:
-    """The places of the rows that are nested more than a hundred deep."""
+    """The places of the rows that are nested more than a hundred deep; and of what a ``Raw`` of many brackets made no JSON."""
     return {
         place
         for first in range(0, len(rows), _TOGETHER)
@@ -76,7 +76,8 @@ def _brackets(text: bytes) -> int:
 def _is_too_deep(text: bytes) -> bool:
     try:
         _sendable(msgspec.json.decode(text))
-    except RecursionError:
+    except (RecursionError, msgspec.DecodeError, UnicodeDecodeError):
+        # Refused alone: raised, it would hold up its neighbours.
         return True
     return False
 

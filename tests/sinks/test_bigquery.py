@@ -615,6 +615,18 @@ def test_a_row_nested_more_than_a_hundred_deep_is_invalid_unsent_and_its_neighbo
     assert request["rows"][1]["json"]["n"] == flat["n"]
 
 
+@pytest.mark.parametrize("raw", [b"[" * 200, b'"\xff' + b"[" * 200])
+def test_a_raw_of_many_brackets_that_is_no_json_is_invalid_alone(
+    raw: bytes, script: Script, scripted: BigQuerySink
+) -> None:
+    writes = stamp([scripted.row({"id": 0, "n": msgspec.Raw(raw)}), scripted.row({"id": 1})])
+
+    (refusal,) = scripted.write(writes, deadline=soon())
+
+    assert (refusal.write, refusal.kind) == (writes[0], "invalid")
+    assert script.ids() == [[1]]
+
+
 def test_rows_that_are_all_nested_too_deeply_are_not_asked_about(script: Script, scripted: BigQuerySink) -> None:
     (refusal,) = scripted.write(stamp([scripted.row({"n": deep(100)})]), deadline=soon())
 
